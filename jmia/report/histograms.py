@@ -1,0 +1,113 @@
+"""Histograms of losses and scores whose bars end exactly at the threshold."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from jmia.report.samples import ALPHA, Samples
+
+_NUM_BINS = 36
+# The axis covers all but this share of the samples at each end; the outermost bars
+# hold the rest, or a few outliers would squeeze everybody else into one bar.
+_TAIL = 0.005
+
+
+class Histogram(NamedTuple):
+  """Shares of members and of non-members per bar, on a log10 axis.
+
+  Attributes:
+    edges: `[B + 1]` float64, bar edges in decades. The outermost bars also hold what
+      lies beyond them.
+    members: `[B]` float64, the share of all members in each bar; sums to 1.
+    nonmembers: `[B]` float64, likewise of the non-members.
+    threshold: where the attack decides, one of `edges`.
+    relative: whether the axis is loss / threshold (a threshold per class or per sample)
+      and not the loss itself (one threshold for everyone).
+  """
+
+  edges: np.ndarray
+  members: np.ndarray
+  nonmembers: np.ndarray
+  threshold: float
+  relative: bool = False
+
+
+def losses(samples: Samples, attack: str) -> Histogram:
+  """Bins the target's losses around the attack's threshold at α = 0.1.
+
+  Where everyone has the same threshold `c`, the axis is `log10(loss)`; else it is
+  `log10(loss / c_α(sample))`, whose zero is the threshold. The bars left of the
+  threshold hold exactly the samples with `loss <= c_α`, those called members. (The
+  difference `loss - c_α` would need no logarithm, but losses span many decades and all
+  that matters would sit in one bar at zero.)
+
+  Args:
+    samples: the evaluated samples.
+    attack: whose thresholds to use.
+
+  Returns:
+    The histogram; `relative` says which axis was chosen.
+  """
+  # Thresholds at or below zero call nobody with a positive loss: log10 -> -inf.
+  thresholds = np.maximum(samples.thresholds[attack].astype(np.float64), 0.0)
+  relative = bool((thresholds != thresholds[0]).any())
+  with np.errstate(divide="ignore", invalid="ignore"):
+    values = np.log10(np.maximum(samples.loss.astype(np.float64), 0.0))
+    if relative:
+      values = values - np.log10(thresholds)
+    position = 0.0 if relative else float(np.log10(thresholds[0]))
+  position, edges = _edges(values, position)
+  # The decision, not the rounding of a logarithm, puts a sample left or right. fmin and
+  # fmax also settle 0 / 0 and inf / inf, which are NaN here.
+  values = np.where(
+    samples.called(attack),
+    np.fmin(values, np.nextafter(position, -np.inf)),
+    np.fmax(values, position),
+  )
+  return _count(values, samples.members, edges, position, relative)
+
+
+def scores(samples: Samples, attack: str) -> Histogram:
+  """Bins the attack's scores as decades of the p-value, `-log10(p)`, from p = 1 on.
+
+  Args:
+    samples: the evaluated samples.
+    attack: whose scores to use.
+
+  Returns:
+    The histogram; its `threshold` is p = 0.1, at 1 on the axis.
+  """
+  values = samples.scores[attack].astype(np.float64) / math.log(10)
+  top = max(2.0, float(np.quantile(values, 1 - _TAIL)))
+  # A bar width that divides 1, so that p = 0.1 lies between two bars.
+  per_decade = next((n for n in (16, 10, 8, 5, 4, 2) if n * top <= _NUM_BINS), 1)
+  edges = np.arange(math.ceil(top * per_decade) + 1) / per_decade
+  return _count(values, samples.members, edges, -math.log10(ALPHA))
+
+
+def _edges(values: np.ndarray, position: float) -> tuple[float, np.ndarray]:
+  """The threshold, moved onto the axis if it is infinite, and the edges around it."""
+  finite = values[np.isfinite(values)]
+  low, high = np.quantile(finite, [_TAIL, 1 - _TAIL]) if finite.size else (0.0, 0.0)
+  if not math.isfinite(position):
+    position = float(low if position < 0 else high)
+  low, high = min(low, position), max(high, position)
+  width = max(high - low, 1.0) / _NUM_BINS
+  left = max(1, math.ceil((position - low) / width))
+  right = max(1, math.ceil((high - position) / width))
+  return position, position + width * np.arange(-left, right + 1)
+
+
+def _count(
+  values: np.ndarray,
+  members: np.ndarray,
+  edges: np.ndarray,
+  threshold: float,
+  relative: bool = False,
+) -> Histogram:
+  """The share of either group in each bar."""
+  values = np.clip(values, edges[0], edges[-1])
+  inside = np.histogram(values[members], edges)[0] / members.sum()
+  outside = np.histogram(values[~members], edges)[0] / (~members).sum()
+  return Histogram(edges, inside, outside, threshold, relative)

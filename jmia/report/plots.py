@@ -1,0 +1,333 @@
+"""Plots: ROC curves and histograms, as a PNG or as SVG in the page's colours."""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+import html
+import io
+import math
+import os
+import re
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from jmia.report import _files, histograms, wording
+from jmia.report.samples import Samples
+from jmia.stats import roc
+
+if TYPE_CHECKING:
+  from matplotlib import axes, figure
+
+# Colour names and their values on a light page, with hues near Okabe and Ito's, which
+# people of any colour vision tell apart. A figure is drawn in the light colours and its
+# SVG then names them, so no two may be equal.
+LIGHT: Mapping[str, str] = {
+  "ink": "#1d2126",
+  "muted": "#5b636d",
+  "grid": "#dfe2e6",
+  "member": "#0072b2",
+  "nonmember": "#c4500a",
+  "attack-0": "#0b5fa5",
+  "attack-1": "#b8480c",
+  "attack-2": "#00795a",
+  "attack-3": "#a3457f",
+  "attack-4": "#7a6200",
+}
+DARK: Mapping[str, str] = {
+  "ink": "#e8e6e1",
+  "muted": "#a3a9b1",
+  "grid": "#363b42",
+  "member": "#56b4e9",
+  "nonmember": "#f0a04b",
+  "attack-0": "#62b6f0",
+  "attack-1": "#f2924f",
+  "attack-2": "#3cc79d",
+  "attack-3": "#e39ac4",
+  "attack-4": "#e6cf4a",
+}
+
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
+_LOWEST = 1e-3  # where the log-log ROC starts
+_STYLE: Mapping[Any, Any] = {
+  "font.family": "sans-serif",
+  "font.size": 8.5,
+  "text.parse_math": False,  # attack names are text, whatever characters they hold
+  "svg.fonttype": "none",
+  "svg.hashsalt": "jmia",
+  "text.color": LIGHT["ink"],
+  "axes.labelcolor": LIGHT["muted"],
+  "axes.edgecolor": LIGHT["muted"],
+  "axes.grid": True,
+  "axes.axisbelow": True,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "grid.color": LIGHT["grid"],
+  "grid.linewidth": 0.7,
+  "xtick.color": LIGHT["muted"],
+  "ytick.color": LIGHT["muted"],
+  "xtick.major.size": 0,
+  "ytick.major.size": 0,
+  "xtick.minor.size": 0,
+  "ytick.minor.size": 0,
+  "legend.frameon": False,
+  "legend.title_fontsize": 8.5,
+  "hatch.color": LIGHT["grid"],
+  "hatch.linewidth": 1.0,
+}
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _styled(function: Callable[_P, _T]) -> Callable[_P, _T]:
+  """Runs `function` with the report's plot style in place of the user's."""
+
+  @functools.wraps(function)
+  def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+      mpl.rcdefaults()
+      mpl.rcParams.update(_STYLE)
+      return function(*args, **kwargs)
+
+  return run
+
+
+@_styled
+def roc_figure(
+  report: wording.Report, samples: Samples, scales: Sequence[str] = ("linear", "log")
+) -> "figure.Figure":
+  """The attacks' ROC curves, one panel per scale.
+
+  On the log scale both axes start at 0.001, the curves are the steps an attacker can
+  truly reach, and the false positive rates below 1 / num_nonmembers, which no attack
+  can be tested at, are hatched.
+
+  Args:
+    report: as `report.json`; gives the attacks and their AUC for the legend.
+    samples: the evaluated samples.
+    scales: "linear", "log" or both.
+
+  Returns:
+    A figure that belongs to no pyplot state.
+
+  Raises:
+    ValueError: if a scale is neither "linear" nor "log".
+  """
+  for scale in scales:
+    if scale not in ("linear", "log"):
+      raise ValueError(f"scales={scales} holds {scale!r}, expected 'linear' or 'log'")
+  drawing = _figure(4.6 * len(scales), 4.2)
+  panels = drawing.subplots(1, len(scales), squeeze=False)[0]
+  for panel, scale in zip(panels, scales, strict=True):
+    _roc_axes(panel, scale)
+    for number, name in enumerate(report["attacks"]):
+      fpr, tpr = roc.roc(samples.scores[name], samples.members)[:2]
+      panel.plot(
+        fpr,
+        tpr,
+        color=LIGHT[f"attack-{number % 5}"],
+        linestyle=_DASHES[number % 5],
+        linewidth=1.6,
+        drawstyle="steps-post" if scale == "log" else "default",
+        label=f"{wording.attack(name).title} ({report['attacks'][name]['auc']:.3f})",
+      )
+    if scale == "log":
+      _hatch_unresolved(panel, int((~samples.members).sum()))
+    panel.legend(loc="lower right", title="attack (AUC)", alignment="left")
+  return drawing
+
+
+@_styled
+def loss_figure(histogram: histograms.Histogram) -> "figure.Figure":
+  """A loss histogram with its threshold, from `histograms.losses`."""
+  drawing = _figure(4.6, 2.9)
+  panel = drawing.subplots()
+  _bars(panel, histogram, "threshold, α = 0.1")
+  _point_left(panel, histogram, "← called member")
+  low, high = histogram.edges[[0, -1]]
+  ticks = _decades(low, high)
+  unit = "×" if histogram.relative else ""
+  panel.set_xticks(ticks, [f"{10.0**tick:.4g}{unit}" for tick in ticks])
+  panel.set_xlabel(
+    "loss as a multiple of the sample's threshold" if histogram.relative else "loss"
+  )
+  return drawing
+
+
+@_styled
+def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
+  """A score histogram over p-values, from `histograms.scores`."""
+  drawing = _figure(4.6, 2.9)
+  panel = drawing.subplots()
+  _bars(panel, histogram, "p = 0.1")
+  stride = max(1, math.ceil(histogram.edges[-1] / 6))
+  ticks = np.arange(0, histogram.edges[-1] + 1e-9, stride)
+  panel.set_xticks(ticks, [f"{10.0**-tick:.4g}" for tick in ticks])
+  panel.set_xlabel("p-value (score = −log p grows to the right)")
+  return drawing
+
+
+@_styled
+def write_roc(
+  path: str | os.PathLike[str], report: wording.Report, samples: Samples
+) -> None:
+  """Writes the linear and the log-log ROC as a PNG, whole or not at all.
+
+  Args:
+    path: the file to write; its folder exists.
+    report: as `report.json`.
+    samples: the evaluated samples.
+
+  Raises:
+    OSError: if the file cannot be written; nothing is left behind then.
+  """
+  content = io.BytesIO()
+  roc_figure(report, samples).savefig(content, format="png", dpi=160)
+  _files.write(path, content.getvalue())
+
+
+@_styled
+def svg(drawing: "figure.Figure", name: str, description: str) -> str:
+  """The figure as an `<svg>` element for an HTML page.
+
+  Its colours become the CSS variables named in `LIGHT`, its fonts the page's, and its
+  ids start with `name`, for they share one page.
+
+  Args:
+    drawing: a figure in the colours of `LIGHT`.
+    name: unique on the page, letters, digits, dashes and underscores.
+    description: what the plot shows, for those who do not see it.
+
+  Returns:
+    The element as text; refers to nothing outside itself.
+  """
+  content = io.StringIO()
+  drawing.savefig(content, format="svg", transparent=True)
+  text = content.getvalue()
+  text = text[text.index("<svg") :]
+  # Its style sheet and its links to vocabularies would act on the whole page.
+  text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+  text = re.sub(r"\s*font-family: [^;\"]*;?", "", text)
+  text = re.sub(r"<g id=\"[^\"]+\"", "<g", text)  # nothing refers to groups
+  text = re.sub(r"\bid=\"([^\"]+)\"", rf'id="{name}-\1"', text)
+  text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+  text = re.sub(r"xlink:href=\"#([^\"]+)\"", rf'href="#{name}-\1"', text)
+  for colour, value in LIGHT.items():
+    text = text.replace(value, f"var(--{colour})")
+  text = re.sub(r"\bd=\"[^\"]+\"", _shorten, text)
+  text = re.sub(r"\s+", " ", text)
+  opening, body = text.split(">", 1)
+  box = re.search(r"viewBox=\"[^\"]+\"", opening)
+  assert box is not None, "matplotlib always writes a viewBox"
+  label = html.escape(description, quote=True)
+  return f'<svg role="img" aria-label="{label}" {box.group()}>{body}'.strip()
+
+
+def _shorten(path: re.Match[str]) -> str:
+  """A path's coordinates to a hundredth of a point, which no eye can tell."""
+  return re.sub(r"(\.\d\d)\d+", r"\1", path.group())
+
+
+def _figure(width: float, height: float) -> "figure.Figure":
+  """An empty figure outside of pyplot, in inches."""
+  from matplotlib import figure
+
+  return figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def _roc_axes(panel: "axes.Axes", scale: str) -> None:
+  """Square axes in percent, with the diagonal of guessing."""
+  if scale == "log":
+    panel.set(xscale="log", yscale="log", xlim=(_LOWEST, 1), ylim=(_LOWEST, 1))
+    panel.minorticks_off()
+    ticks = [0.001, 0.01, 0.1, 1.0]
+  else:
+    panel.set(xlim=(0, 1), ylim=(0, 1.005))
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+  names = [f"{100 * tick:g}%" for tick in ticks]
+  panel.set_xticks(ticks, names)
+  panel.set_yticks(ticks, names)
+  panel.set_xlabel("false positive rate: non-members wrongly accused")
+  panel.set_ylabel("true positive rate: members identified")
+  panel.set_box_aspect(1)
+  panel.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=0.8, label="guessing")
+
+
+def _hatch_unresolved(panel: "axes.Axes", num_nonmembers: int) -> None:
+  """Marks the false positive rates below one non-member."""
+  lowest = 1 / num_nonmembers
+  if lowest <= _LOWEST:
+    return
+  panel.axvspan(
+    _LOWEST,
+    lowest,
+    facecolor="none",
+    edgecolor=LIGHT["grid"],
+    hatch="///",
+    linewidth=0,
+    label=f"below 1 in {num_nonmembers:,} non-members",
+  )
+
+
+def _bars(panel: "axes.Axes", histogram: histograms.Histogram, threshold: str) -> None:
+  """Members filled, non-members as an outline: told apart without colour too."""
+  edges = histogram.edges
+  panel.stairs(
+    histogram.members,
+    edges,
+    fill=True,
+    facecolor=LIGHT["member"],
+    edgecolor=LIGHT["member"],
+    alpha=0.55,
+    label="members",
+  )
+  panel.stairs(
+    histogram.nonmembers,
+    edges,
+    color=LIGHT["nonmember"],
+    linewidth=1.6,
+    label="non-members",
+  )
+  panel.axvline(
+    histogram.threshold,
+    color=LIGHT["ink"],
+    linewidth=1.2,
+    linestyle=(0, (4, 2)),
+    label=threshold,
+  )
+  panel.grid(visible=False, axis="x")
+  panel.set_xlim(edges[0], edges[-1])
+  panel.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+  panel.set_ylabel("share of each group")
+  panel.legend(
+    loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, columnspacing=1.2
+  )
+
+
+def _point_left(panel: "axes.Axes", histogram: histograms.Histogram, text: str) -> None:
+  """Writes `text` at the top of the threshold, on the side with more room."""
+  middle = (histogram.edges[0] + histogram.edges[-1]) / 2
+  panel.set_ylim(top=1.12 * panel.get_ylim()[1])
+  panel.annotate(
+    text,
+    (histogram.threshold, 1.0),
+    xycoords=("data", "axes fraction"),
+    xytext=(3 if histogram.threshold < middle else -3, -1),
+    textcoords="offset points",
+    horizontalalignment="left" if histogram.threshold < middle else "right",
+    verticalalignment="top",
+    fontsize=7.5,
+  )
+
+
+def _decades(low: float, high: float) -> list[float]:
+  """At most seven round ticks on a log10 axis, where 0 (that is, 1) is one of them."""
+  powers = range(math.floor(low), math.ceil(high) + 1)
+  digits = (1, 2, 5) if high - low < 1.5 else (1, 3) if high - low < 3 else (1,)
+  ticks = [n + math.log10(d) for n in powers for d in digits]
+  ticks = [tick for tick in ticks if low <= tick <= high]
+  stride = math.ceil(len(ticks) / 7)
+  zero = ticks.index(0.0) if 0.0 in ticks else 0
+  return ticks[zero % stride :: stride]

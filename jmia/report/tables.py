@@ -1,0 +1,208 @@
+"""The tables of a report: as plain text for a terminal, and as rows for the page."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jmia.report import wording
+from jmia.report.samples import Samples
+
+_ABSENT = "–"
+
+
+class Cell(NamedTuple):
+  """A number as it is shown, with its interval if it has one."""
+
+  value: str
+  interval: str = ""
+
+
+class ResultRow(NamedTuple):
+  """One attack's row: AUC, accuracy, then TPR at each of `wording.LEVELS`."""
+
+  name: str
+  title: str
+  cells: tuple[Cell, ...]
+
+
+class ExposedRow(NamedTuple):
+  """One exposed member.
+
+  Attributes:
+    sample: its row in the dataset or file.
+    label: its class.
+    loss: the target's loss.
+    p_values: one per attack, in the report's order.
+    called: whether each attack calls it a member at α = 0.1.
+    num_as_high: how many non-members the strongest attack scores at least as high.
+  """
+
+  sample: int
+  label: int
+  loss: float
+  p_values: tuple[str, ...]
+  called: tuple[bool, ...]
+  num_as_high: int
+
+
+def results_header() -> tuple[str, ...]:
+  """Column names of the table of results."""
+  rates = (f"TPR at {wording.level(fpr)} FPR" for fpr in wording.LEVELS)
+  return ("Attack", "AUC", "Accuracy", *rates)
+
+
+def results(report: wording.Report) -> list[ResultRow]:
+  """The attacks in the report's order; what was not measured shows as a dash."""
+  return [
+    ResultRow(name, wording.attack(name).title, _cells(result))
+    for name, result in report["attacks"].items()
+  ]
+
+
+def footnotes(report: wording.Report) -> list[str]:
+  """Why a table has dashes, which attacks are missing, and the audit's own notes."""
+  num = report["target"]["num_nonmembers"]
+  notes = []
+  for fpr in wording.LEVELS:
+    lacking = [
+      wording.attack(name).title
+      for name, result in report["attacks"].items()
+      if result["tpr_at_fpr"].get(fpr) is None
+    ]
+    if not lacking:
+      continue
+    need = round(1 / float(fpr))
+    who = "" if len(lacking) == len(report["attacks"]) else f" ({', '.join(lacking)})"
+    reason = (
+      f"takes at least {need:,} non-members to measure; there are {num:,}"
+      if num < need
+      else "was not measured"
+    )
+    notes.append(
+      f"{_ABSENT} A false positive rate of {wording.level(fpr)} {reason}{who}."
+    )
+  for name, reason in report.get("missing", {}).items():
+    notes.append(f"Not run: {wording.attack(name).title}. {_sentence(reason)}")
+  return [*notes, *(_sentence(note) for note in report.get("notes", ()))]
+
+
+def exposed(
+  report: wording.Report, samples: Samples, *, limit: int = 20
+) -> list[ExposedRow]:
+  """The members that the strongest attack scores highest, highest first.
+
+  Args:
+    report: as `report.json`.
+    samples: the evaluated samples.
+    limit: the most rows to give.
+
+  Returns:
+    At most `limit` rows; of equal scores the earlier sample comes first. Empty if no
+    attack was run.
+  """
+  strongest = wording.strongest(report)
+  if strongest is None:
+    return []
+  attacks = tuple(report["attacks"])
+  score = samples.scores[strongest]
+  members = np.flatnonzero(samples.members)
+  order = members[np.argsort(-score[members], kind="stable")][:limit]
+  others = np.sort(score[~samples.members])
+  as_high = len(others) - np.searchsorted(others, score[order], side="left")
+  called = {name: samples.called(name) for name in attacks}
+  return [
+    ExposedRow(
+      sample=int(samples.index[n]),
+      label=int(samples.labels[n]),
+      loss=float(samples.loss[n]),
+      p_values=tuple(wording.p_value(float(samples.scores[a][n])) for a in attacks),
+      called=tuple(bool(called[a][n]) for a in attacks),
+      num_as_high=int(num),
+    )
+    for n, num in zip(order, as_high, strict=True)
+  ]
+
+
+def text(report: wording.Report) -> str:
+  """The audit's outcome for a terminal: target, table, footnotes and verdict.
+
+  Args:
+    report: as `report.json`; "dataset", "missing" and "notes" may be absent.
+
+  Returns:
+    Lines without a trailing newline. Intervals stand in brackets below their numbers.
+  """
+  lines = [summary(report)]
+  dataset = report.get("dataset") or {}
+  if dataset.get("is_synthetic"):
+    lines.append("The data is synthetic: generated, not collected.")
+  rows = results(report)
+  if rows:
+    lines += ["", *_grid(rows)]
+  notes = footnotes(report)
+  if notes:
+    lines += ["", *notes]
+  verdict = wording.verdict(report)
+  return "\n".join([*lines, "", verdict.headline, *verdict.details])
+
+
+def subject(report: wording.Report) -> str:
+  """What was audited, in a few words: the model and its data."""
+  name = (report.get("dataset") or {}).get("name")
+  model = report.get("config", {}).get("model")
+  if not name:
+    return "a model known by its outputs alone"
+  return f"{model} trained on {name}" if model else f"a model trained on {name}"
+
+
+def summary(report: wording.Report) -> str:
+  """One line on what was audited: model, data, sizes and accuracies."""
+  target = report["target"]
+  parts = [
+    f"Audit of {subject(report)}",
+    f"{target['num_members']:,} members, {target['num_nonmembers']:,} non-members",
+  ]
+  for split in ("train", "test"):
+    accuracy = target.get(f"{split}_accuracy")
+    if accuracy is not None:
+      parts.append(f"{split} accuracy {wording.percent(accuracy)}")
+  return "; ".join(parts)
+
+
+def _cells(result: wording.Report) -> tuple[Cell, ...]:
+  """One attack's numbers as shown."""
+  low, high = result["auc_ci"]
+  cells = [
+    Cell(f"{result['auc']:.3f}", f"{low:.3f}–{high:.3f}"),
+    Cell(wording.percent(result["accuracy"])),
+  ]
+  for fpr in wording.LEVELS:
+    rate = result["tpr_at_fpr"].get(fpr)
+    bounds = result["tpr_at_fpr_ci"].get(fpr)
+    if rate is None:
+      cells.append(Cell(_ABSENT))
+    else:
+      interval = wording.percent_interval(bounds) if bounds else ""
+      cells.append(Cell(wording.percent(rate), interval))
+  return tuple(cells)
+
+
+def _grid(rows: list[ResultRow]) -> list[str]:
+  """The results in aligned columns, each attack on two lines."""
+  table = [results_header()]
+  for row in rows:
+    table.append((row.title, *(cell.value for cell in row.cells)))
+    intervals = (f"[{cell.interval}]" if cell.interval else "" for cell in row.cells)
+    table.append(("  95% interval", *intervals))
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  lines = []
+  for first, *numbers in table:
+    cells = [first.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]
+    lines.append("  ".join(cells).rstrip())
+  return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+
+
+def _sentence(reason: str) -> str:
+  """Capitalised, with a full stop."""
+  reason = str(reason).strip()
+  return reason[:1].upper() + reason[1:] + ("" if reason.endswith(".") else ".")

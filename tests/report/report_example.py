@@ -1,0 +1,79 @@
+"""A small audit with known numbers, as the report gets it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jmia import report as report_lib
+
+
+def samples(num: int = 800, shift: float = 1.0, seed: int = 0) -> report_lib.Samples:
+  """Losses log-normal around a hardness per sample; members' lie `shift` lower."""
+  rng = np.random.default_rng(seed)
+  members = np.arange(num) % 2 == 0
+  hardness = rng.normal(-1.0, 1.5, num)
+  z = rng.normal(size=num) - shift * members
+  loss = np.exp(hardness + z).astype(np.float32)
+  cdf = np.vectorize(lambda t: 0.5 * math.erfc(-t / math.sqrt(2)))
+  width = math.sqrt(1 + 1.5**2)
+  quantile = -1.2815515655  # of the standard normal at 0.1
+  population = np.full(num, np.exp(-1.0 + quantile * width), np.float32)
+  reference = np.exp(hardness + quantile).astype(np.float32)
+  return report_lib.Samples(
+    index=(3 * np.arange(num) + 100).astype(np.int64),
+    members=members,
+    labels=rng.integers(0, 10, num).astype(np.int32),
+    loss=loss,
+    scores={
+      "population": -np.log(cdf((np.log(loss) + 1) / width)).astype(np.float32),
+      "reference": -np.log(cdf(z)).astype(np.float32),
+    },
+    thresholds={"population": population, "reference": reference},
+  )
+
+
+def report(**changes: Any) -> dict[str, Any]:
+  """A report of two attacks; `changes` replace top-level entries."""
+  base: dict[str, Any] = {
+    "schema": 1,
+    "config": {"dataset": "purchase_synthetic", "model": "mlp", "num_references": 16},
+    "versions": {"jmia": "0.1.0", "jax": "0.10.2"},
+    "device": "cpu",
+    "seed": 7,
+    "dataset": {
+      "name": "purchase_synthetic",
+      "description": "Synthetic shopping baskets of 600 bits.",
+      "is_synthetic": True,
+      "num_examples": 20000,
+      "num_classes": 100,
+    },
+    "target": {
+      "train_accuracy": 0.993,
+      "test_accuracy": 0.612,
+      "num_members": 400,
+      "num_nonmembers": 400,
+    },
+    "attacks": {
+      "population": {
+        "auc": 0.641,
+        "auc_ci": [0.603, 0.679],
+        "accuracy": 0.6062,
+        "tpr_at_fpr": {"0.1": 0.215, "0.01": 0.03, "0.001": None},
+        "tpr_at_fpr_ci": {"0.1": [0.176, 0.259], "0.01": [0.016, 0.052]},
+      },
+      "reference": {
+        "auc": 0.8423,
+        "auc_ci": [0.8214, 0.8632],
+        "accuracy": 0.7612,
+        "tpr_at_fpr": {"0.1": 0.395, "0.01": 0.0875, "0.001": None},
+        "tpr_at_fpr_ci": {"0.1": [0.347, 0.445], "0.01": [0.062, 0.12]},
+        "estimator": "linear",
+        "num_references": 16,
+      },
+    },
+    "missing": {"distillation": "the file has no array distilled_logits"},
+    "notes": ["model 3 diverged at epoch 7 and was left out"],
+    "seconds": {"train": 100.0, "signals": 2.0, "attacks": 1.0, "total": 200.4},
+  }
+  return base | changes

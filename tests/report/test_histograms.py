@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import report_example
+
+from jmia import report as report_lib
+from jmia.report import histograms
+
+SAMPLES = report_example.samples()
+
+
+def _small(loss, thresholds, members=None):
+  num = len(loss)
+  members = np.arange(num) % 2 == 0 if members is None else np.array(members)
+  return report_lib.Samples(
+    index=np.arange(num),
+    members=members,
+    labels=np.zeros(num, np.int32),
+    loss=np.array(loss, np.float32),
+    scores={"a": np.ones(num, np.float32)},
+    thresholds={"a": np.array(thresholds, np.float32)},
+  )
+
+
+def _left(histogram):
+  """Shares of members and of non-members left of the threshold."""
+  left = histogram.edges[1:] <= histogram.threshold
+  return histogram.members[left].sum(), histogram.nonmembers[left].sum()
+
+
+@pytest.mark.parametrize("attack", ["population", "reference"])
+def test_bars_left_of_the_threshold_are_those_called_members(attack):
+  histogram = histograms.losses(SAMPLES, attack)
+  called = SAMPLES.loss <= SAMPLES.thresholds[attack]
+  expected = called[SAMPLES.members].mean(), called[~SAMPLES.members].mean()
+  np.testing.assert_allclose(_left(histogram), expected, atol=1e-12)
+  assert 0 < expected[1] < expected[0] < 1
+  assert histogram.threshold in histogram.edges
+  np.testing.assert_allclose(histogram.members.sum(), 1.0)
+  np.testing.assert_allclose(histogram.nonmembers.sum(), 1.0)
+
+
+def test_one_threshold_for_all_shows_the_loss_itself():
+  histogram = histograms.losses(SAMPLES, "population")
+  assert not histogram.relative
+  expected = np.log10(SAMPLES.thresholds["population"][0])
+  np.testing.assert_allclose(histogram.threshold, expected, rtol=1e-6)
+
+
+def test_a_threshold_per_sample_shows_the_ratio_by_hand():
+  # Ratios 0.1, 1 (called: loss <= c), 10 and 100; in decades -1, 0, 1 and 2.
+  small = _small([0.1, 2.0, 5.0, 400.0], [1.0, 2.0, 0.5, 4.0])
+  histogram = histograms.losses(small, "a")
+  assert histogram.relative
+  assert histogram.threshold == 0.0
+  np.testing.assert_allclose(_left(histogram), [0.5, 0.5])
+  place = np.searchsorted(histogram.edges, 1.0, side="right") - 1
+  np.testing.assert_allclose(histogram.members[place], 0.5)
+  assert histogram.nonmembers[-1] == 0.5  # the outermost bar holds what lies beyond
+
+
+@pytest.mark.parametrize(
+  ("loss", "thresholds", "members_left", "nonmembers_left"),
+  [
+    ([0.0, 0.0, 1.0, 2.0], [0.0] * 4, 0.5, 0.5),  # zero losses under a zero threshold
+    ([0.0, 0.5, 1.0, 2.0], [0.0, -1.0, 2.0, 1.0], 1.0, 0.0),  # 0/0, never, yes, no
+    ([0.1, 0.2, 0.3, 0.4], [-np.inf] * 4, 0.0, 0.0),
+    ([0.1, 0.2, 0.3, 0.4], [np.inf] * 4, 1.0, 1.0),
+    ([0.1, 0.2, 0.3, 0.4], [np.inf, -np.inf, 0.3, 0.39], 1.0, 0.0),
+    ([0.0] * 4, [1.0] * 4, 1.0, 1.0),
+    ([0.7] * 4, [0.7] * 4, 1.0, 1.0),
+  ],
+)
+def test_degenerate_losses_and_thresholds(
+  loss, thresholds, members_left, nonmembers_left
+):
+  histogram = histograms.losses(_small(loss, thresholds), "a")
+  assert np.isfinite(histogram.edges).all()
+  assert (np.diff(histogram.edges) > 0).all()
+  np.testing.assert_allclose(_left(histogram), [members_left, nonmembers_left])
+
+
+def test_score_bars_end_at_p_of_a_tenth():
+  histogram = histograms.scores(SAMPLES, "reference")
+  assert histogram.threshold == 1.0
+  assert 1.0 in histogram.edges
+  assert histogram.edges[0] == 0.0
+  right = histogram.edges[:-1] >= 1.0
+  p_values = np.exp(-SAMPLES.scores["reference"].astype(np.float64))
+  expected = (p_values[SAMPLES.members] <= 0.1).mean()
+  np.testing.assert_allclose(histogram.members[right].sum(), expected)
+
+
+def test_extreme_scores_land_in_the_last_bar():
+  scores = SAMPLES.scores["reference"].copy()
+  scores[0] = 500.0
+  extreme = SAMPLES._replace(scores={"a": scores})
+  histogram = histograms.scores(extreme, "a")
+  assert histogram.edges[-1] < 10
+  np.testing.assert_allclose(histogram.members.sum(), 1.0)

@@ -1,0 +1,130 @@
+import re
+import sys
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from matplotlib import figure
+import numpy as np
+from PIL import Image
+import pytest
+import report_example
+
+from jmia.report import histograms, plots
+
+REPORT, SAMPLES = report_example.report(), report_example.samples()
+
+
+def test_colours_are_distinct_and_named_alike():
+  assert len(set(plots.LIGHT.values())) == len(plots.LIGHT)
+  assert plots.LIGHT.keys() == plots.DARK.keys()
+
+
+def test_roc_png_opens_and_holds_two_panels(tmp_path):
+  plots.write_roc(tmp_path / "roc.png", REPORT, SAMPLES)
+  with Image.open(tmp_path / "roc.png") as image:
+    assert image.format == "PNG"
+    assert image.width > 1.8 * image.height
+  assert [p.name for p in tmp_path.iterdir()] == ["roc.png"]
+
+
+def test_roc_figure_draws_the_curves():
+  linear, log = plots.roc_figure(REPORT, SAMPLES).axes
+  for panel in (linear, log):
+    _, _, reference = panel.get_lines()  # guessing comes first
+    fpr, tpr = reference.get_data()
+    area = np.trapezoid(tpr, fpr)
+    score = SAMPLES.scores["reference"]
+    wins = score[SAMPLES.members][:, None] > score[~SAMPLES.members]
+    np.testing.assert_allclose(area, wins.mean(), rtol=1e-6)
+    assert reference.get_label() == "R · reference (0.842)"
+  assert log.get_xlim() == (1e-3, 1.0)
+  assert log.get_xscale() == log.get_yscale() == "log"
+  assert log.get_lines()[2].get_drawstyle() == "steps-post"
+
+
+def _hatched(num):
+  samples = report_example.samples(num=num)
+  (panel,) = plots.roc_figure(REPORT, samples, ("log",)).axes
+  return [patch.get_window_extent() for patch in panel.patches], panel
+
+
+def test_what_the_nonmembers_cannot_resolve_is_hatched():
+  (box,), panel = _hatched(800)
+  (left, _), (right, _) = panel.transData.inverted().transform(box.get_points())
+  np.testing.assert_allclose([left, right], [1e-3, 1 / 400], rtol=1e-6)
+  assert _hatched(2000)[0] == []
+
+
+def test_unknown_scale_is_refused():
+  with pytest.raises(ValueError, match="holds 'cubic'"):
+    plots.roc_figure(REPORT, SAMPLES, ("linear", "cubic"))
+
+
+def test_loss_figure_marks_the_threshold():
+  histogram = histograms.losses(SAMPLES, "population")
+  (panel,) = plots.loss_figure(histogram).axes
+  (line,) = panel.get_lines()
+  np.testing.assert_allclose(line.get_xdata(), histogram.threshold)
+  members, nonmembers = panel.patches
+  np.testing.assert_array_equal(members.get_data().values, histogram.members)
+  np.testing.assert_array_equal(nonmembers.get_data().values, histogram.nonmembers)
+  assert panel.get_xlabel() == "loss"
+
+
+@pytest.mark.parametrize(
+  ("low", "high", "expected"),
+  [
+    (-0.5, 0.5, [0.5, 1, 2]),
+    (-1.2, 1.2, [0.1, 0.3, 1, 3, 10]),
+    (-3.0, 2.0, [1e-3, 1e-2, 0.1, 1, 10, 100]),
+    (-8.0, 1.0, [1e-8, 1e-6, 1e-4, 1e-2, 1]),
+  ],
+)
+def test_ticks_are_round_and_include_one(low, high, expected):
+  np.testing.assert_allclose(10 ** np.array(plots._decades(low, high)), expected)
+
+
+def test_svg_follows_the_theme_and_refers_to_nothing_outside():
+  drawing = plots.loss_figure(histograms.losses(SAMPLES, "reference"))
+  text = plots.svg(drawing, "one", 'a "plot" <of> losses')
+  root = ElementTree.fromstring(text)
+  assert root.get("aria-label") == 'a "plot" <of> losses'
+  assert root.get("role") == "img"
+  assert "http" not in text
+  assert "<style" not in text
+  for name in ("member", "nonmember", "ink"):
+    assert f"var(--{name})" in text
+  assert not re.search("|".join(plots.LIGHT.values()), text)
+  ids = re.findall(r'\bid="([^"]+)"', text)
+  used = re.findall(r'(?:url\(|href=")#([^")]+)', text)
+  assert ids
+  assert all(name.startswith("one-") for name in ids)
+  assert set(used) <= set(ids)
+
+
+def test_names_are_text_not_markup_or_mathematics():
+  report = report_example.report()
+  name = "<script>$x_1$"
+  report["attacks"] = {name: report["attacks"]["reference"]}
+  samples = SAMPLES._replace(scores={name: SAMPLES.scores["reference"]})
+  text = plots.svg(plots.roc_figure(report, samples, ("log",)), "r", "")
+  assert "<script" not in text
+  assert "&lt;script&gt;$x 1$" in text
+
+
+def test_the_users_matplotlib_settings_are_neither_used_nor_changed():
+  expected = plots.svg(plots.roc_figure(REPORT, SAMPLES, ("log",)), "r", "")
+  with mpl.rc_context({"axes.grid": False, "font.size": 31, "text.usetex": True}):
+    before = dict(mpl.rcParams)
+    text = plots.svg(plots.roc_figure(REPORT, SAMPLES, ("log",)), "r", "")
+    assert dict(mpl.rcParams) == before
+  assert text == expected
+
+
+def test_no_pyplot(tmp_path, monkeypatch):
+  monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
+  drawing = plots.roc_figure(REPORT, SAMPLES, ("log",))
+  plots.svg(drawing, "r", "")
+  plots.write_roc(tmp_path / "roc.png", REPORT, SAMPLES)
+  assert isinstance(drawing, figure.Figure)
+  assert "matplotlib.pyplot" not in sys.modules

@@ -1,0 +1,139 @@
+import math
+
+import pytest
+import report_example
+from scipy import stats
+
+from jmia.report import wording
+
+
+def _report(*attacks, num=2000, tpr=None):
+  """A report of attacks given as (auc, low, high)."""
+  names = ("reference", "population", "shadow")
+  rates = {"0.1": tpr[0]} if tpr else {}
+  intervals = {"0.1": tpr[1]} if tpr else {}
+  return {
+    "target": {"num_members": num, "num_nonmembers": num},
+    "attacks": {
+      name: {
+        "auc": auc,
+        "auc_ci": [low, high],
+        "accuracy": 0.5,
+        "tpr_at_fpr": rates,
+        "tpr_at_fpr_ci": intervals,
+      }
+      for name, (auc, low, high) in zip(names, attacks, strict=False)
+    },
+  }
+
+
+def test_one_attack_that_finds_a_leak():
+  verdict = wording.verdict(_report((0.84, 0.82, 0.86)))
+  assert verdict.kind == "leak"
+  assert verdict.headline == (
+    "An attacker with reference models picks the member out of a member/non-member "
+    "pair 84.0% of the time (95% interval 82.0–86.0%; 50% is guessing)."
+  )
+  assert not any("strongest" in sentence for sentence in verdict.details)
+
+
+def test_the_strongest_of_several_is_called_that():
+  verdict = wording.verdict(_report((0.6, 0.58, 0.62), (0.84, 0.82, 0.86)))
+  assert verdict.kind == "leak"
+  assert verdict.headline.startswith("An attacker with samples of the population")
+  assert "the strongest of 2 attacks" in verdict.details[0]
+  # The Bonferroni quantile for two is 2.2414 against 1.9600: 0.02 grows to 0.02287.
+  assert "81.7–86.3%" in verdict.details[0]
+
+
+def test_a_leak_is_told_with_its_tpr_at_one_percent():
+  verdict = wording.verdict(report_example.report())
+  assert verdict.details[-1] == (
+    "If it may wrongly accuse 1 in 100 non-members, it identifies 8.8% of the members "
+    "(95% interval 6.2–12.0%)."
+  )
+
+
+def test_an_interval_around_a_half_is_no_leak_and_no_proof():
+  verdict = wording.verdict(_report((0.51, 0.49, 0.53)))
+  assert verdict.kind == "none"
+  assert "No leakage was detected at this sample size" in verdict.headline
+  assert "not proof" in verdict.headline
+  assert "51.0% of the time (95% interval 49.0–53.0%" in verdict.details[0]
+
+
+def test_picking_the_best_of_three_is_paid_for():
+  # Alone 0.501 > 0.5; times 2.3940 / 1.9600 the lower half reaches below 0.5.
+  alone = wording.verdict(_report((0.521, 0.501, 0.541)))
+  chosen = wording.verdict(_report((0.521, 0.501, 0.541), *[(0.5, 0.48, 0.52)] * 2))
+  assert alone.kind == "leak"
+  assert chosen.kind == "hint"
+  assert "hint" in chosen.headline
+
+
+def test_a_few_exposed_records_are_not_called_no_leak():
+  # 200 of 2,000 accusations: exact interval up to 0.1140. A TPR surely above is a hint.
+  above = wording.verdict(_report((0.51, 0.49, 0.53), tpr=(0.13, [0.115, 0.146])))
+  within = wording.verdict(_report((0.51, 0.49, 0.53), tpr=(0.12, [0.106, 0.135])))
+  assert above.kind == "hint"
+  assert "identifies 13.0% of the members" in above.details[-1]
+  assert within.kind == "none"
+
+
+def test_worse_than_guessing_points_at_the_input():
+  verdict = wording.verdict(_report((0.3, 0.28, 0.32)))
+  assert verdict.kind == "none"
+  assert "members and non-members exchanged" in verdict.details[-1]
+
+
+def test_no_attack_at_all():
+  verdict = wording.verdict(_report())
+  assert verdict.kind == "none"
+  assert "nothing was measured" in verdict.headline
+  assert wording.strongest(_report()) is None
+
+
+@pytest.mark.parametrize(
+  ("value", "text"),
+  [
+    (0.0, "0.0%"),
+    (0.0004, "<0.1%"),
+    (0.0005, "0.1%"),
+    (0.8423, "84.2%"),
+    (0.9996, ">99.9%"),
+    (1.0, "100.0%"),
+  ],
+)
+def test_percent_never_rounds_to_certainty(value, text):
+  assert wording.percent(value) == text
+
+
+@pytest.mark.parametrize(
+  ("p", "text"),
+  [(1.0, "1.000"), (0.25, "0.250"), (3.2e-5, "3.2e-05"), (1e-12, "< 1e-9")],
+)
+def test_p_value_of_a_score(p, text):
+  assert wording.p_value(-math.log(p)) == text
+
+
+def test_p_value_of_a_score_beyond_float64():
+  assert wording.p_value(5000.0) == "< 1e-9"
+
+
+def test_widened_by_one_is_unchanged_and_stays_in_bounds():
+  assert wording.widened(0.7, [0.6, 0.8], 1) == pytest.approx((0.6, 0.8))
+  assert wording.widened(0.99, [0.9, 1.0], 5)[1] == 1.0
+
+
+@pytest.mark.parametrize(("hits", "num"), [(0, 50), (7, 50), (50, 50), (1, 1000)])
+def test_clopper_pearson_agrees_with_scipy(hits, num):
+  exact = stats.binomtest(hits, num).proportion_ci(method="exact")
+  assert wording._clopper_pearson(hits, num) == pytest.approx((exact.low, exact.high))
+
+
+@pytest.mark.parametrize(
+  ("num_called", "text"),
+  [(104, "up to chance"), (150, "accuses more"), (60, "accuses fewer")],
+)
+def test_calibration_of_the_threshold(num_called, text):
+  assert text in wording.calibration(num_called, 1000)
