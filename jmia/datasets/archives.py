@@ -11,6 +11,7 @@ labels, from a clustering that was not published with them. Each would be one mo
 """
 
 from collections.abc import Iterator
+import gzip
 import hashlib
 import pathlib
 import tarfile
@@ -20,6 +21,7 @@ import zlib
 import numpy as np
 
 _URL = "https://github.com/privacytrustlab/datasets/raw/master"
+_CHUNK = 1 << 20
 
 
 class Archive(NamedTuple):
@@ -123,8 +125,11 @@ def read(archive: Archive, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """
   check(archive, path)
   try:
-    with tarfile.open(path, "r:gz") as tar:
-      return _read_members(archive, tar)
+    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+      table = _read_members(archive, tar)
+      while stream.read(_CHUNK):  # To the end, where gzip keeps its checksum.
+        pass
+      return table
   except (tarfile.TarError, EOFError, zlib.error, OSError, KeyError) as error:
     raise ArchiveError(f"{path}: archive is truncated or altered ({error})") from error
   except ValueError as error:
@@ -187,6 +192,6 @@ def _bits(text: bytes, num_features: int, row: int) -> np.ndarray:
     bits = codes[::2] - ord("0")
   else:
     bits = np.array(text.split(b","), np.float32)
-  if len(bits) != num_features or not np.isin(bits, (0, 1)).all():
+  if len(bits) != num_features or not ((bits == 0) | (bits == 1)).all():
     raise ValueError(f"row {row} is not {num_features} comma-separated bits")
   return bits
