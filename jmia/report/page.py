@@ -143,7 +143,7 @@ def _attack(
     if losses.relative
     else "The model's loss; left of the threshold the attack calls a sample a member."
   )
-  outcome = f"It so calls {caught} of the members and {accused} of the non-members."
+  outcome = f"This calls {caught} of the members and {accused} of the non-members."
   aim = wording.calibration(int(called[~members].sum()), int((~members).sum()))
   return {
     "title": about.title,

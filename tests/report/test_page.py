@@ -145,6 +145,9 @@ def test_exposed_samples_are_listed_in_order(document):
     places.append(words.index(f" {row.sample} {row.label} {row.loss:.3g} "))
   assert places == sorted(places)
   assert len(places) == 20
+  called = sum(sum(row.called) for row in tables.exposed(REPORT, SAMPLES))
+  assert words.count("●") == called
+  assert words.count("○") == 2 * 20 - called > 0
 
 
 def test_loss_captions_give_the_shares_called_members(document):
@@ -195,7 +198,7 @@ def test_page_of_a_file_of_signals():
   assert "Audit of a model known by its outputs alone" in words
   assert "supplied in a file" in words
   assert "strongest of" not in words
-  for absent in ("synthetic", "None", "Seed", "Settings", "Versions", "Generalisation"):
+  for absent in ("synthetic", "None", "Seed", "Settings", "Versions", "eneralisation"):
     assert absent not in words
 
 
