@@ -1,0 +1,1 @@
+"""Attacks: signals in, thresholds and scores out. Import the module of the attack."""

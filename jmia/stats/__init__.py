@@ -1,0 +1,1 @@
+"""Statistics: null distributions, ROC curves, intervals. Import the module you need."""

@@ -1,0 +1,127 @@
+"""What the attacks share: checks of their arrays, and nulls per sample or per class."""
+
+import numpy as np
+
+from jmia import _validate
+from jmia.stats import nulls
+
+# Null losses sorted at a time: bounds the memory beyond inputs and outputs to ~100 MB.
+_BLOCK_SIZE = 2**22
+
+
+def thresholds_per_sample(
+  null_losses: np.ndarray,
+  alpha: np.ndarray,
+  valid: np.ndarray | None,
+  method: str,
+  name: str,
+) -> np.ndarray:
+  """Thresholds `[A, N]` where sample n's null is column n of `null_losses` `[R, N]`."""
+  _check_per_sample(null_losses, valid, method, name)
+  thresholds = np.empty((np.size(alpha), null_losses.shape[1]), np.float32)
+  for columns in _column_blocks(*null_losses.shape):
+    null = _fit_columns(null_losses, valid, columns)
+    thresholds[:, columns] = nulls.quantile(null, alpha, method)
+  return thresholds
+
+
+def score_per_sample(
+  losses: np.ndarray,
+  null_losses: np.ndarray,
+  valid: np.ndarray | None,
+  method: str,
+  name: str,
+) -> np.ndarray:
+  """Scores of losses `[..., N]`; sample n's null is column n of `null_losses`."""
+  _check_per_sample(null_losses, valid, method, name)
+  check_losses("losses", losses, method)
+  _validate.shape("losses", losses, (*losses.shape[:-1], null_losses.shape[1]))
+  scores = np.empty(losses.shape, np.float32)
+  for columns in _column_blocks(*null_losses.shape):
+    null = _fit_columns(null_losses, valid, columns)
+    scores[..., columns] = score(null, losses[..., columns], method)
+  return scores
+
+
+def score(null: nulls.Null, losses: np.ndarray, method: str) -> np.ndarray:
+  """Minus the log of the p-value, with +0 where it is 1."""
+  return 0.0 - np.asarray(nulls.log_p_value(null, losses, method))
+
+
+def fit_classes(
+  losses: np.ndarray,
+  loss_labels: np.ndarray,
+  labels: np.ndarray,
+  num_classes: int,
+  valid: np.ndarray | None,
+  names: tuple[str, str],
+) -> tuple[nulls.Null, np.ndarray]:
+  """A null for each class among `labels` `[N]`, and each label's column in it `[N]`.
+
+  Class y's null pools `losses` `[..., P]` of the valid rows with `loss_labels` `[P]` y.
+  """
+  _validate.shape(names[1], loss_labels, losses.shape[-1:])
+  _validate.shape("labels", labels, (None,))
+  _validate.labels(names[1], loss_labels, num_classes)
+  _validate.labels("labels", labels, num_classes)
+  classes, columns = np.unique(labels, return_inverse=True)
+  # Sorted by label once: picking each class's columns would read all rows C times.
+  order = np.argsort(loss_labels, kind="stable")
+  losses = np.take(losses, order, axis=-1)
+  valid = None if valid is None else np.take(valid, order, axis=-1)
+  bounds = np.searchsorted(loss_labels[order], [classes, classes + 1])
+  pools = []
+  for label, start, stop in zip(classes, *bounds, strict=True):
+    pool = losses[..., start:stop]
+    pools.append(pool.ravel() if valid is None else pool[valid[..., start:stop]])
+    if len(pools[-1]) < 2:
+      raise ValueError(
+        f"{names[0]} holds {len(pools[-1])} losses of class {label}, which is among "
+        "labels; its null needs at least 2"
+      )
+  return nulls.fit_groups(pools), columns
+
+
+def check_losses(name: str, losses: np.ndarray, method: str) -> None:
+  """Raises ValueError unless losses are finite, and not negative where a logit is."""
+  _validate.known("method", method, nulls.METHODS)
+  _validate.finite(name, losses)
+  if "logit" in method and losses.size and losses.min() < 0:
+    raise ValueError(
+      f"{name} holds {losses.min()}; method={method!r} takes losses of at least 0"
+    )
+
+
+def check_valid(valid: np.ndarray | None, shape: tuple[int, ...]) -> None:
+  """Raises ValueError unless `valid` is None or a bool mask of the given shape."""
+  if valid is None:
+    return
+  _validate.shape("valid", valid, shape)
+  if valid.dtype != np.bool_:
+    raise ValueError(f"valid has dtype {valid.dtype}, expected bool")
+
+
+def _check_per_sample(
+  null_losses: np.ndarray, valid: np.ndarray | None, method: str, name: str
+) -> None:
+  _validate.shape(name, null_losses, (None, None))
+  check_losses(name, null_losses, method)
+  check_valid(valid, null_losses.shape)
+  num_rows, num_samples = null_losses.shape
+  counts = np.full(num_samples, num_rows) if valid is None else valid.sum(axis=0)
+  nulls.check_counts(counts, "sample")
+
+
+def _column_blocks(num_rows: int, num_columns: int) -> list[np.ndarray]:
+  """Column indices block by block; the last is filled up to compile only once."""
+  num_blocks = max(1, -(-num_rows * num_columns // _BLOCK_SIZE))
+  width = -(-num_columns // num_blocks)
+  starts = range(0, num_columns, max(width, 1))
+  return [np.minimum(np.arange(s, s + width), num_columns - 1) for s in starts]
+
+
+def _fit_columns(
+  null_losses: np.ndarray, valid: np.ndarray | None, columns: np.ndarray
+) -> nulls.Null:
+  block_valid = None if valid is None else valid[:, columns]
+  return nulls.fit(null_losses[:, columns], block_valid)

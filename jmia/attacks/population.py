@@ -1,0 +1,112 @@
+"""Attack P: is the loss lower than the target's own losses on the population?
+
+The null is the target's loss on rows that it was not trained on: no other model is
+needed. The threshold is `c_alpha(theta)`, one for all samples of a target, or per class
+`c_alpha(theta, y)`.
+
+Source: Ye et al., "Enhanced Membership Inference Attacks against Machine Learning
+Models", section 4.2, eq. 17-22, and Table 1.
+"""
+
+import numpy as np
+
+from jmia import _validate
+from jmia.attacks import _calibration
+from jmia.stats import nulls
+
+
+def thresholds(
+  population_losses: np.ndarray,
+  alpha: np.ndarray,
+  *,
+  method: str = "linear",
+  population_labels: np.ndarray | None = None,
+  labels: np.ndarray | None = None,
+  num_classes: int | None = None,
+) -> np.ndarray:
+  """Returns `c_alpha(theta)`, or `c_alpha(theta, y)` where labels are given.
+
+  Args:
+    population_losses: `[P]` the target's losses on population rows, none of which it
+      was trained on and none of which is under attack.
+    alpha: `[A]` significance levels in [0, 1].
+    method: one of `nulls.METHODS`.
+    population_labels: `[P]` integer labels. It, `labels` and `num_classes` are given
+      together, for thresholds per class, or not at all.
+    labels: `[N]` integer labels of the samples under attack.
+    num_classes: number of classes.
+
+  Returns:
+    Float32, `[A, 1]`, which holds for all samples alike, or per class `[A, N]`. A
+    sample is called a member where `loss <= c_alpha`.
+
+  Raises:
+    ValueError: an array has a wrong shape, a NaN or an infinity, or a negative loss
+      where the method takes a logit; labels are given in part or not in
+      `[0, num_classes)`; `alpha` leaves [0, 1]; `method` is unknown; or there are fewer
+      than 2 population losses, or of a class among `labels` (names the class).
+  """
+  null, columns = _fit(
+    population_losses, population_labels, labels, num_classes, method
+  )
+  return np.asarray(nulls.quantile(null, alpha, method))[:, columns]
+
+
+def score(
+  losses: np.ndarray,
+  population_losses: np.ndarray,
+  *,
+  method: str = "linear",
+  population_labels: np.ndarray | None = None,
+  labels: np.ndarray | None = None,
+  num_classes: int | None = None,
+) -> np.ndarray:
+  """Returns `-log p`, p the p-value of the target's loss among its population losses.
+
+  Args:
+    losses: `[N]` the target's losses. Several targets go one by one: each has its own
+      losses on the population.
+    population_losses: as in `thresholds`, like the others.
+    method: one of `nulls.METHODS`.
+    population_labels: `[P]`.
+    labels: `[N]`.
+    num_classes: number of classes.
+
+  Returns:
+    `[N]` float32, at least 0; higher = member. On why not `1 - p`: `reference.score`.
+
+  Raises:
+    ValueError: as `thresholds`, and for `losses` of another shape or not finite.
+  """
+  null, columns = _fit(
+    population_losses, population_labels, labels, num_classes, method
+  )
+  _calibration.check_losses("losses", losses, method)
+  _validate.shape("losses", losses, (None if labels is None else len(columns),))
+  return _calibration.score(nulls.select(null, columns), losses, method)
+
+
+def _fit(population_losses, population_labels, labels, num_classes, method):
+  """The null, and each sample's column of it; one column for all if not by class."""
+  _validate.shape("population_losses", population_losses, (None,))
+  _calibration.check_losses("population_losses", population_losses, method)
+  given = [x is not None for x in (population_labels, labels, num_classes)]
+  if all(given):
+    return _calibration.fit_classes(
+      population_losses,
+      population_labels,
+      labels,
+      num_classes,
+      None,
+      ("population_losses", "population_labels"),
+    )
+  if any(given):
+    raise ValueError(
+      "population_labels, labels and num_classes go together: given are "
+      f"{', '.join(str(g) for g in given)}"
+    )
+  if len(population_losses) < 2:
+    raise ValueError(
+      f"population_losses holds {len(population_losses)} losses, expected at least 2"
+    )
+  return nulls.fit_groups([population_losses]), np.zeros(1, int)
