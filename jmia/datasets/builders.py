@@ -147,13 +147,17 @@ def _without_tensorflow(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     compat=types.SimpleNamespace(as_text=str),
   )
   module = sys.modules[type(builder).__module__]
+  lent = [
+    (downloader, "MAX_RETRIES", _MAX_RETRIES),
+    (extractor, "tf", tf),
+  ]
+  if not isinstance(builder, _ArchiveBuilder):
+    generate = _with_png(builder._generate_examples)
+    lent += [(builder, "_generate_examples", generate), (module, "tf", tf)]
   with contextlib.ExitStack() as stack:
-    stack.enter_context(mock.patch.object(downloader, "MAX_RETRIES", _MAX_RETRIES))
-    stack.enter_context(mock.patch.object(extractor, "tf", tf))
-    if not isinstance(builder, _ArchiveBuilder):
-      generate = _with_png(builder._generate_examples)
-      stack.enter_context(mock.patch.object(builder, "_generate_examples", generate))
-      stack.enter_context(mock.patch.object(module, "tf", tf))
+    for owner, name, value in lent:
+      # `create`: a later TFDS may do without.
+      stack.enter_context(mock.patch.object(owner, name, value, create=True))
     yield
 
 

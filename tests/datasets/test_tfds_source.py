@@ -164,6 +164,31 @@ def web(tmp_path, monkeypatch):
     server.shutdown()
 
 
+@pytest.mark.parametrize("registered", [None, "right", "wrong"])
+def test_archive_is_downloaded_and_its_checksum_held(
+  small_texas, web, tmp_path, monkeypatch, registered
+):
+  folder, url = web
+  monkeypatch.setattr(archives, "_URL", url)
+  path = small_texas.rename(folder / small_texas.name)
+  sha256 = {"right": archives.digest(path), "wrong": 64 * "0"}.get(registered)
+  if sha256:
+    info = builders.checksums.UrlInfo(path.stat().st_size, sha256, path.name)
+    monkeypatch.setattr(builders.Texas100, "url_infos", {_SMALL.url: info})
+  if registered == "wrong":
+    with pytest.raises(OSError, match=r"texas100 is not in .*checksum"):
+      datasets.load("texas100", data_dir=tmp_path)
+  else:
+    dataset = datasets.load("texas100", data_dir=tmp_path)
+    np.testing.assert_array_equal(dataset.x, _ROWS)
+
+
+def test_known_checksums_are_registered_with_tfds():
+  archive = archives.ARCHIVES["location30"]
+  info = builders.Location30.url_infos[archive.url]
+  assert (info.size, info.checksum) == (archive.size, archive.sha256)
+
+
 def _check_images(dataset, train, test):
   """The splits hold the (image, label) pairs given, each in any order."""
 
