@@ -54,8 +54,8 @@ def results_header() -> tuple[str, ...]:
 def results(report: wording.Report) -> list[ResultRow]:
   """The attacks in the report's order; what was not measured shows as a dash."""
   return [
-    ResultRow(name, wording.attack(name).title, _cells(result))
-    for name, result in report["attacks"].items()
+    ResultRow(name, wording.attack(name).title, _cells(report, name))
+    for name in report["attacks"]
   ]
 
 
@@ -66,8 +66,8 @@ def footnotes(report: wording.Report) -> list[str]:
   for fpr in wording.LEVELS:
     lacking = [
       wording.attack(name).title
-      for name, result in report["attacks"].items()
-      if result["tpr_at_fpr"].get(fpr) is None
+      for name in report["attacks"]
+      if wording.tpr(report, name, fpr) is None
     ]
     if not lacking:
       continue
@@ -169,21 +169,21 @@ def summary(report: wording.Report) -> str:
   return "; ".join(parts)
 
 
-def _cells(result: wording.Report) -> tuple[Cell, ...]:
+def _cells(report: wording.Report, name: str) -> tuple[Cell, ...]:
   """One attack's numbers as shown."""
+  result = report["attacks"][name]
   low, high = result["auc_ci"]
   cells = [
     Cell(f"{result['auc']:.3f}", f"{low:.3f}–{high:.3f}"),
     Cell(wording.percent(result["accuracy"])),
   ]
   for fpr in wording.LEVELS:
-    rate = result["tpr_at_fpr"].get(fpr)
-    bounds = result["tpr_at_fpr_ci"].get(fpr)
-    if rate is None:
+    measured = wording.tpr(report, name, fpr)
+    if measured is None:
       cells.append(Cell(_ABSENT))
     else:
-      interval = wording.percent_interval(bounds) if bounds else ""
-      cells.append(Cell(wording.percent(rate), interval))
+      interval = wording.percent_interval(measured.interval)
+      cells.append(Cell(wording.percent(measured.rate), interval))
   return tuple(cells)
 
 

@@ -1,14 +1,17 @@
 """What the report says in words: the attacks, the metrics and the verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import math
 import statistics
 from typing import Any, NamedTuple
+
+import numpy as np
 
 Report = Mapping[str, Any]
 
 LEVELS = ("0.1", "0.01", "0.001")
 _CONFIDENCE = 0.95
+_ROUNDING = 1e-9  # so that 0.001 * 1000 counts as 1
 
 
 class Attack(NamedTuple):
@@ -59,7 +62,8 @@ METRICS: Mapping[str, str] = {
   ),
   "Accuracy": (
     "The share of right guesses at the one score threshold that suits these samples "
-    "best, found in hindsight and therefore a little flattering."
+    "best, in hindsight and therefore flattering; calling everyone the same gives the "
+    "larger group's share."
   ),
   "TPR at 10% FPR": (
     "Of 100 members, how many the attacker identifies while wrongly accusing 10 in 100 "
@@ -78,6 +82,13 @@ METRICS: Mapping[str, str] = {
     "each number by itself, and covers neither retraining the model nor better attacks."
   ),
 }
+
+
+class Tpr(NamedTuple):
+  """A true positive rate and its 95% interval."""
+
+  rate: float
+  interval: tuple[float, float]
 
 
 class Verdict(NamedTuple):
@@ -109,7 +120,7 @@ def percent(value: float) -> str:
   return f"{100 * value:.1f}%"
 
 
-def percent_interval(bounds: tuple[float, float] | list[float]) -> str:
+def percent_interval(bounds: Sequence[float]) -> str:
   """An interval of shares in percent, such as 82.1–86.3%."""
   return f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}%"
 
@@ -133,22 +144,51 @@ def strongest(report: Report) -> str | None:
   return max(attacks, key=lambda name: attacks[name]["auc"]) if attacks else None
 
 
-def widened(auc: float, interval: list[float], num: int) -> tuple[float, float]:
-  """A 95% interval widened to hold for `num` attacks at once (Bonferroni).
+def tpr(report: Report, name: str, fpr: str) -> Tpr | None:
+  """An attack's TPR at a false positive rate; None where it says nothing.
 
-  Each half is stretched by the ratio of the normal quantiles, as the interval of an AUC
-  is near normal; clipped to [0, 1].
+  That is where it was not measured, or there are fewer than `1 / fpr` non-members: then
+  even a threshold that accuses none of them need not keep to that rate.
+  """
+  result = report["attacks"][name]
+  rate, interval = (result[key].get(fpr) for key in ("tpr_at_fpr", "tpr_at_fpr_ci"))
+  enough = float(fpr) * report["target"]["num_nonmembers"] >= 1 - _ROUNDING
+  if rate is None or interval is None or not enough:
+    return None
+  return Tpr(rate, (interval[0], interval[1]))
+
+
+def widened(auc: float, interval: Sequence[float], num: int) -> tuple[float, float]:
+  """An AUC's 95% interval widened to hold for `num` attacks at once (Bonferroni).
+
+  Each half is stretched by the ratio of the normal quantiles on the logit scale, on
+  which `jmia.stats.intervals.auc` made it. An AUC of 1 has the exact bound `tail^(1/k)`
+  of k pairs all won instead. Any other bound of 0 or 1 stays as it is.
   """
   normal = statistics.NormalDist()
   tail = (1 - _CONFIDENCE) / 2
   ratio = normal.inv_cdf(1 - tail / num) / normal.inv_cdf(1 - tail)
-  low, high = auc + ratio * (interval[0] - auc), auc + ratio * (interval[1] - auc)
-  return max(low, 0.0), min(high, 1.0)
+
+  if auc == 1:
+    return interval[0] ** (math.log(tail / num) / math.log(tail)), 1.0
+
+  def stretch(bound: float) -> float:
+    if not (0 < auc < 1 and 0 < bound < 1):
+      return bound
+    centre = _logit(auc)
+    return 1 / (1 + math.exp(-centre - ratio * (_logit(bound) - centre)))
+
+  return stretch(interval[0]), stretch(interval[1])
+
+
+def _logit(share: float) -> float:
+  """The log odds of a share."""
+  return math.log(share / (1 - share))
 
 
 def calibration(num_called: int, num_nonmembers: int) -> str:
   """Whether the threshold at α = 0.1 accuses as many non-members as it says."""
-  low, high = _clopper_pearson(num_called, num_nonmembers)
+  low, high = _exact_interval(num_called, num_nonmembers)
   aim = "The threshold aims at 10% of the non-members (α = 0.1)"
   if low <= 0.1 <= high:
     return f"{aim}, which is what was measured up to chance."
@@ -206,50 +246,44 @@ def verdict(report: Report) -> Verdict:
 
 
 def _at_low_fpr(report: Report, name: str) -> list[str]:
-  """What the attack achieves at the lowest false positive rate that was measured."""
-  result = report["attacks"][name]
-  rates, intervals = result["tpr_at_fpr"], result["tpr_at_fpr_ci"]
-  known = [fpr for fpr in LEVELS if rates.get(fpr) is not None]
-  if not known:
-    return []
-  fpr = "0.01" if "0.01" in known else known[-1]
-  return [
-    f"If it may wrongly accuse {_one_in(fpr)} non-members, it identifies "
-    f"{percent(rates[fpr])} of the members (95% interval "
-    f"{percent_interval(intervals[fpr])})."
-  ]
-
-
-def _one_in(fpr: str) -> str:
-  """A false positive rate as 1 in so many."""
-  return f"1 in {round(1 / float(fpr)):,}"
-
-
-def _stands_out(report: Report) -> list[str]:
-  """The first TPR whose interval lies clear of that of its FPR, in words."""
-  num = report["target"]["num_nonmembers"]
-  noise = {f: _clopper_pearson(math.floor(float(f) * num + 1e-9), num) for f in LEVELS}
-  for name, result in report["attacks"].items():
-    for fpr in LEVELS:
-      rate, bounds = (result[k].get(fpr) for k in ("tpr_at_fpr", "tpr_at_fpr_ci"))
-      if rate is None or not bounds or bounds[0] <= noise[fpr][1]:
-        continue
+  """What the attack achieves at 1% FPR, or at 10% if that was not measured."""
+  for fpr in ("0.01", "0.1"):
+    measured = tpr(report, name, fpr)
+    if measured is not None:
       return [
-        f"At {level(fpr)} false positives, {attack(name).title} identifies "
-        f"{percent(rate)} of the members (95% interval {percent_interval(bounds)}), "
-        "clearly more than guessing would: some records may be exposed even though "
-        "most are not."
+        f"If it may wrongly accuse 1 in {round(1 / float(fpr))} non-members, it "
+        f"identifies {percent(measured.rate)} of the members (95% interval "
+        f"{percent_interval(measured.interval)})."
       ]
   return []
 
 
-def _clopper_pearson(hits: int, num: int) -> tuple[float, float]:
-  """The exact 95% interval of a share from `hits` among `num`."""
-  from scipy import special
+def _stands_out(report: Report) -> list[str]:
+  """The first TPR whose interval lies clear of that of its FPR, in words.
 
-  tail = (1 - _CONFIDENCE) / 2
-  low = float(special.betaincinv(hits, num - hits + 1, tail)) if hits else 0.0
-  high = (
-    1.0 if hits == num else float(special.betaincinv(hits + 1, num - hits, 1 - tail))
-  )
-  return low, high
+  A TPR's interval takes its threshold for granted. The exact interval of as many false
+  positives as the level allows stands for what the threshold may truly accuse.
+  """
+  num = report["target"]["num_nonmembers"]
+  for name in report["attacks"]:
+    for fpr in LEVELS:
+      measured = tpr(report, name, fpr)
+      if measured is None:
+        continue
+      accused = _exact_interval(math.floor(float(fpr) * num + _ROUNDING), num)
+      if measured.interval[0] > accused[1]:
+        return [
+          f"At {level(fpr)} false positives, {attack(name).title} identifies "
+          f"{percent(measured.rate)} of the members (95% interval "
+          f"{percent_interval(measured.interval)}), clearly more than guessing would: "
+          "some records may be exposed even though most are not."
+        ]
+  return []
+
+
+def _exact_interval(hits: int, num: int) -> tuple[float, float]:
+  """The 95% interval of a share from `hits` among `num`."""
+  from jmia.stats import intervals
+
+  bounds = intervals.clopper_pearson(np.asarray(hits), np.asarray(num))
+  return float(bounds.low), float(bounds.high)

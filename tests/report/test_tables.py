@@ -49,8 +49,18 @@ def test_a_level_that_one_attack_lacks_names_it():
   report = report_example.report()
   report["target"]["num_nonmembers"] = 5000
   report["attacks"]["reference"]["tpr_at_fpr"]["0.001"] = 0.02
+  report["attacks"]["reference"]["tpr_at_fpr_ci"]["0.001"] = [0.01, 0.03]
   (note,) = [n for n in tables.footnotes(report) if "0.1%" in n]
   assert note == "– A false positive rate of 0.1% was not measured (P · population)."
+
+
+def test_a_rate_below_one_nonmember_is_a_dash_even_if_given():
+  report = report_example.report()
+  for num, value in ((999, "–"), (1000, "2.0%")):
+    report["target"]["num_nonmembers"] = num
+    report["attacks"]["reference"]["tpr_at_fpr"]["0.001"] = 0.02
+    report["attacks"]["reference"]["tpr_at_fpr_ci"]["0.001"] = [0.01, 0.03]
+    assert tables.results(report)[1].cells[-1].value == value
 
 
 def test_exposed_rows_are_the_members_with_the_highest_scores():

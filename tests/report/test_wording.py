@@ -2,7 +2,7 @@ import math
 
 import pytest
 import report_example
-from scipy import stats
+from scipy import special, stats
 
 from jmia.report import wording
 
@@ -42,7 +42,7 @@ def test_the_strongest_of_several_is_called_that():
   assert verdict.kind == "leak"
   assert verdict.headline.startswith("An attacker with samples of the population")
   assert "the strongest of 2 attacks" in verdict.details[0]
-  # The Bonferroni quantile for two is 2.2414 against 1.9600: 0.02 grows to 0.02287.
+  # By hand on the logit scale, 1.6582 and its bounds stretched by 2.2414 / 1.9600.
   assert "81.7–86.3%" in verdict.details[0]
 
 
@@ -120,15 +120,29 @@ def test_p_value_of_a_score_beyond_float64():
   assert wording.p_value(5000.0) == "< 1e-9"
 
 
-def test_widened_by_one_is_unchanged_and_stays_in_bounds():
-  assert wording.widened(0.7, [0.6, 0.8], 1) == pytest.approx((0.6, 0.8))
-  assert wording.widened(0.99, [0.9, 1.0], 5)[1] == 1.0
+def test_widened_interval_is_that_of_the_higher_confidence():
+  """Of a Wald interval on the logit scale at 95%, at 99% (Bonferroni for five)."""
+  centre, error = special.logit(0.7), 0.2
+  bounds = [
+    special.expit(centre + stats.norm.ppf([(1 - c) / 2, (1 + c) / 2]) * error)
+    for c in (0.95, 0.99)
+  ]
+  assert wording.widened(0.7, bounds[0], 5) == pytest.approx(bounds[1])
+  assert wording.widened(0.7, bounds[0], 1) == pytest.approx(bounds[0])
 
 
-@pytest.mark.parametrize(("hits", "num"), [(0, 50), (7, 50), (50, 50), (1, 1000)])
-def test_clopper_pearson_agrees_with_scipy(hits, num):
-  exact = stats.binomtest(hits, num).proportion_ci(method="exact")
-  assert wording._clopper_pearson(hits, num) == pytest.approx((exact.low, exact.high))
+def test_widened_interval_of_perfect_separation_is_exact():
+  low, lower = (
+    stats.binomtest(30, 30).proportion_ci(confidence_level=c, method="exact").low
+    for c in (0.95, 0.99)
+  )
+  assert wording.widened(1.0, [low, 1.0], 5) == pytest.approx((lower, 1.0))
+
+
+def test_widening_keeps_to_what_an_auc_can_be():
+  low, high = wording.widened(0.99, [0.9, 0.999], 5)
+  assert 0.5 < low < 0.9
+  assert 0.999 < high < 1
 
 
 @pytest.mark.parametrize(
