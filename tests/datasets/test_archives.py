@@ -39,7 +39,7 @@ def test_labels_in_the_first_column(tmp_path):
 def test_labels_in_a_member_of_their_own(tmp_path):
   archive = _SMALL._replace(labels="labels")
   table = "0,1,1,0\n1,1,1,1\n0.0, 0, 0, 1.0\n"
-  x, y = _read(tmp_path, {"labels": "1\n2\n2.0\n", "table": table}, archive)
+  x, y = _read(tmp_path, {"labels": "1\n2\n2.0\n\n", "table": table}, archive)
   np.testing.assert_array_equal(x, [[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 1]])
   np.testing.assert_array_equal(y, [0, 1, 1])
 
