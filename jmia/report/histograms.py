@@ -11,6 +11,9 @@ _NUM_BINS = 36
 # The axis covers all but this share of the samples at each end; the outermost bars
 # hold the rest, or a few outliers would squeeze everybody else into one bar.
 _TAIL = 0.005
+# Nor need a ratio's axis go further than this from the threshold: one that lies next to
+# zero, as the lowest of a few references' losses may, sends ratios to infinity.
+_MAX_DECADES = 4.0
 
 
 class Histogram(NamedTuple):
@@ -54,9 +57,10 @@ def losses(samples: Samples, attack: str) -> Histogram:
   relative = bool((thresholds != thresholds[0]).any())
   with np.errstate(divide="ignore", invalid="ignore"):
     values = np.log10(np.maximum(samples.loss.astype(np.float64), 0.0))
+    position = float(np.log10(thresholds[0]))
     if relative:
-      values = values - np.log10(thresholds)
-    position = 0.0 if relative else float(np.log10(thresholds[0]))
+      values = np.clip(values - np.log10(thresholds), -_MAX_DECADES, _MAX_DECADES)
+      position = 0.0
   position, edges = _edges(values, position)
   # The decision, not the rounding of a logarithm, puts a sample left or right. fmin and
   # fmax also settle 0 / 0 and inf / inf, which are NaN here.

@@ -149,7 +149,7 @@ def loss_figure(histogram: histograms.Histogram) -> "figure.Figure":
   low, high = histogram.edges[[0, -1]]
   ticks = _decades(low, high)
   unit = "×" if histogram.relative else ""
-  panel.set_xticks(ticks, [f"{10.0**tick:.4g}{unit}" for tick in ticks])
+  panel.set_xticks(ticks, [f"{10.0**tick:.6g}{unit}" for tick in ticks])
   panel.set_xlabel(
     "loss as a multiple of the sample's threshold" if histogram.relative else "loss"
   )

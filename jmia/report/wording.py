@@ -27,7 +27,8 @@ ATTACKS: Mapping[str, Attack] = {
     "P · population",
     "with samples of the population",
     "Asks whether the model's loss on a record is lower than on most records of the "
-    "population it never saw; needs only such records and sets one threshold for all.",
+    "population it never saw; needs only such records, and sets one threshold for all "
+    "or one for each class.",
   ),
   "shadow": Attack(
     "S · shadow",
@@ -75,7 +76,8 @@ METRICS: Mapping[str, str] = {
   ),
   "TPR at 0.1% FPR": (
     "Of 100 members, how many the attacker identifies while wrongly accusing only 1 in "
-    "1,000 non-members; guessing gives 0.1, and more means that some records stand out."
+    "1,000 non-members; guessing gives 0.1, and clearly more means that some records "
+    "stand out."
   ),
   "95% interval": (
     "The range of values that the audited samples are compatible with; it holds for "

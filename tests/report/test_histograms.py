@@ -58,6 +58,13 @@ def test_a_threshold_per_sample_shows_the_ratio_by_hand():
   assert histogram.nonmembers[-1] == 0.5  # the outermost bar holds what lies beyond
 
 
+def test_ratios_next_to_infinity_do_not_stretch_the_axis():
+  thresholds = np.where(np.arange(100) % 5 == 0, 1e-30, 1.0)
+  histogram = histograms.losses(_small(np.linspace(0.1, 10, 100), thresholds), "a")
+  assert histogram.edges[-1] <= 4.5
+  np.testing.assert_allclose(histogram.members[-1], 0.2)
+
+
 @pytest.mark.parametrize(
   ("loss", "thresholds", "members_left", "nonmembers_left"),
   [
