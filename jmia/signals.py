@@ -160,7 +160,8 @@ def compute(
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   if logits.ndim == 0 or logits.shape[-1] < 2:
     raise ValueError(f"logits has shape {logits.shape}, expected [..., C] with C >= 2")
-  _validate.shape("labels", labels, logits.shape[:-1])
+  if labels.shape != logits.shape[:-1]:
+    raise ValueError(f"labels has shape {labels.shape}, expected {logits.shape[:-1]}")
   if not jnp.issubdtype(labels.dtype, jnp.integer):
     raise ValueError(f"labels has dtype {labels.dtype}, expected integer labels")
   flat = logits.reshape(-1, logits.shape[-1])
@@ -200,8 +201,9 @@ def stream(
   num_examples = len(x)
   if num_examples == 0:
     raise ValueError("x holds no examples")
-  _validate.shape("y", y, (num_examples,))
   x, y = jnp.asarray(x), jnp.asarray(y)
+  if y.shape != (num_examples,):
+    raise ValueError(f"y has shape {y.shape}, expected ({num_examples},)")
   batch_size = min(batch_size, num_examples)
   num_batches = -(-num_examples // batch_size)
   rows = jnp.minimum(jnp.arange(num_batches * batch_size), num_examples - 1)

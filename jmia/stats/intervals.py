@@ -163,6 +163,8 @@ def auc(
 
 def _variance(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
   """Unbiased variance along the last axis of the entries in `mask`."""
+  # Counted from the least, equal entries have a variance of exactly 0.
+  x = x - np.min(x, axis=-1, where=mask, initial=np.inf, keepdims=True)
   count = mask.sum(axis=-1)
   mean = np.sum(x, axis=-1, where=mask) / count
   squares = np.square(x - mean[..., None])

@@ -173,10 +173,8 @@ def tpr_at_fpr(
     ValueError: as `rank`, or `fpr` is not `[K]` levels in [0, 1].
   """
   ranked = rank(scores, members, axis=axis)
-  return (
-    _ratio(tp_at_fpr(ranked, fpr), ranked.num_members[..., None])
-    + 0 * _ratio(ranked.num_nonmembers, ranked.num_nonmembers)[..., None]
-  )
+  trials = np.where(ranked.num_nonmembers > 0, ranked.num_members, 0)
+  return _ratio(tp_at_fpr(ranked, fpr), trials[..., None])
 
 
 def tp_at_fpr(ranked: Ranked, fpr: np.ndarray) -> np.ndarray:
