@@ -90,8 +90,13 @@ def _fit(population_losses, population_labels, labels, num_classes, method):
   """The null, and each sample's column of it; one column for all if not by class."""
   _validate.shape("population_losses", population_losses, (None,))
   _calibration.check_losses("population_losses", population_losses, method)
-  given = [x is not None for x in (population_labels, labels, num_classes)]
-  if all(given):
+  by_class = {
+    "population_labels": population_labels,
+    "labels": labels,
+    "num_classes": num_classes,
+  }
+  missing = [name for name, value in by_class.items() if value is None]
+  if not missing:
     return _calibration.fit_classes(
       population_losses,
       population_labels,
@@ -100,10 +105,9 @@ def _fit(population_losses, population_labels, labels, num_classes, method):
       None,
       ("population_losses", "population_labels"),
     )
-  if any(given):
+  if len(missing) < len(by_class):
     raise ValueError(
-      "population_labels, labels and num_classes go together: given are "
-      f"{', '.join(str(g) for g in given)}"
+      f"{', '.join(by_class)} go together; missing are {', '.join(missing)}"
     )
   if len(population_losses) < 2:
     raise ValueError(

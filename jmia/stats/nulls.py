@@ -22,8 +22,8 @@ two, -1 below all.
 - empirical has `p_raw = #{l_r < l} / (n - 1)` and linear `p_raw = max(h, 0) / (n - 1)`:
   their p-values are smoothed. A smoothed p-value is never 0, and if l and the null
   losses are exchangeable then P(p <= t) <= t for every t, with ties too, which does
-  not hold of `p_raw`. So `c_alpha`, which is the paper's, rejects a few more than
-  `p <= alpha` would at small alpha: P(loss <= c_alpha) is up to alpha + 2 / (n + 1);
+  not hold of `p_raw`. `c_alpha`, the paper's, is laxer at small alpha: without ties
+  it rejects up to a share alpha + 2 / (n + 1) of the null;
 - logit_gaussian compares `l + loss_floor`: privacy-meter adds the floor to the null's
   losses and does not take it off the threshold.
 
