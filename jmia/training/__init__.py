@@ -1,0 +1,1 @@
+"""How one model is trained (recipe), and how many are trained at once (parallel)."""

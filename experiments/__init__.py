@@ -1,0 +1,1 @@
+"""Command-line programs: flags, then a configuration, then the library, then files."""

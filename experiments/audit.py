@@ -1,0 +1,154 @@
+"""Audits a classifier for membership inference and writes a report.
+
+    python -m experiments.audit --output_dir=DIR                        # digits
+    python -m experiments.audit --output_dir=DIR --dataset=location30
+    python -m experiments.audit --output_dir=DIR --signals=FILE.npz
+
+The first two train a target and the models it is compared with; the last takes the
+answers of a model from any framework and trains nothing. DIR/report.html is the page to
+read. A run that was interrupted goes on where it was when it is started again.
+"""
+
+import dataclasses
+import shutil
+from typing import Any
+
+from absl import flags
+
+from experiments import common
+from jmia import audit, datasets, evaluation, evidence
+from jmia.report import tables
+from jmia.training import config as config_lib
+
+_DATASET = flags.DEFINE_string(
+  "dataset", "digits", f"{', '.join(datasets.names())}, or npz:PATH with x and y."
+)
+_SIGNALS = flags.DEFINE_string(
+  "signals", None, "An .npz of logits to audit instead of training; see the README."
+)
+_ATTACKS = flags.DEFINE_list(
+  "attacks",
+  None,
+  f"Some of {','.join(evaluation.ATTACKS)}. Default: all but leave_one_out, which"
+  " trains many models; with --signals all that the file allows.",
+)
+_ESTIMATOR = flags.DEFINE_string(
+  "estimator", None, "Threshold estimator of all attacks. Default: each attack's own."
+)
+_NUM_EXAMPLES = flags.DEFINE_integer(
+  "num_examples", None, "Rows to generate of a synthetic dataset. Default: its own."
+)
+_NUM_MEMBERS = flags.DEFINE_integer(
+  "num_members",
+  None,
+  "Rows the target trains on. Default: a quarter of the dataset, at most 2500.",
+  lower_bound=1,
+)
+_NUM_NONMEMBERS = flags.DEFINE_integer(
+  "num_nonmembers",
+  None,
+  "Rows that false positives are evaluated on. Default: as many as members.",
+  lower_bound=1,
+)
+_NUM_POPULATION = flags.DEFINE_integer(
+  "num_population",
+  None,
+  "Rows that calibrate the attacks and train the models compared with. Default: the"
+  " rest, at most four times the members.",
+  lower_bound=1,
+)
+_NUM_REFERENCES = flags.DEFINE_integer(
+  "num_references", 16, "Reference models, which are the shadow models too."
+)
+_NUM_DISTILLED = flags.DEFINE_integer(
+  "num_distilled", 16, "Models distilled from the target."
+)
+_NUM_LEFT_OUT = flags.DEFINE_integer(
+  "num_left_out", 20, "Samples attacked by leave_one_out, half of them members."
+)
+_NUM_RETRAINED = flags.DEFINE_integer(
+  "num_retrained", 8, "Models retrained for each sample that leave_one_out attacks."
+)
+_MODEL = flags.DEFINE_string("model", None, "Model. Default: the dataset's preset.")
+_NUM_EPOCHS = flags.DEFINE_integer(
+  "num_epochs", None, "Epochs of training. Default: the preset's."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", None, "Examples in a minibatch. Default: the preset's."
+)
+_LEARNING_RATE = flags.DEFINE_float(
+  "learning_rate", None, "Learning rate at the start. Default: the preset's."
+)
+_WIDTH = flags.DEFINE_integer(
+  "width", None, "Models trained at once. Default: as many as memory is good for."
+)
+
+
+def main() -> None:
+  """Audits, and writes the report's files."""
+  output_dir = common.writable_dir(common.OUTPUT_DIR.value)
+  if _SIGNALS.value:
+    result = _audit_signals()
+  else:
+    checkpoints = output_dir / "checkpoints"
+    result = _audit_dataset(checkpoints)
+  audit.write(result, output_dir)
+  if not _SIGNALS.value:
+    shutil.rmtree(checkpoints, ignore_errors=True)
+  print(tables.text(result.report))
+  print(f"\nThe report is {output_dir / 'report.html'}")
+
+
+def _audit_signals() -> audit.Result:
+  return audit.from_evidence(
+    evidence.load(str(_SIGNALS.value)),
+    _ATTACKS.value or evaluation.ATTACKS,
+    _ESTIMATOR.value,
+    {"signals": _SIGNALS.value},
+  )
+
+
+def _audit_dataset(checkpoint_dir) -> audit.Result:
+  config = audit.AuditConfig(
+    num_members=_NUM_MEMBERS.value,
+    num_nonmembers=_NUM_NONMEMBERS.value,
+    num_population=_NUM_POPULATION.value,
+    num_references=_NUM_REFERENCES.value,
+    num_distilled=_NUM_DISTILLED.value,
+    num_left_out=_NUM_LEFT_OUT.value,
+    num_retrained=_NUM_RETRAINED.value,
+    estimator=_ESTIMATOR.value,
+    train=_train_config(),
+    seed=common.SEED.value,
+    width=_WIDTH.value,
+    **({"attacks": tuple(_ATTACKS.value)} if _ATTACKS.value is not None else {}),
+  )
+  dataset = datasets.load(
+    _DATASET.value,
+    data_dir=common.DATA_DIR.value,
+    num_examples=_NUM_EXAMPLES.value,
+    seed=common.SEED.value,
+  )
+  with common.progress_bars() as progress:
+    return audit.run(dataset, config, checkpoint_dir=checkpoint_dir, progress=progress)
+
+
+def _train_config() -> config_lib.TrainConfig:
+  """The dataset's preset, with the settings that were given as flags."""
+  preset = config_lib.preset(_DATASET.value)
+  given: dict[str, Any] = {
+    "model": _MODEL.value,
+    "num_epochs": _NUM_EPOCHS.value,
+    "batch_size": _BATCH_SIZE.value,
+  }
+  if _LEARNING_RATE.value is not None:
+    given["optimizer"] = dataclasses.replace(
+      preset.optimizer, learning_rate=_LEARNING_RATE.value
+    )
+  return dataclasses.replace(
+    preset, **{name: value for name, value in given.items() if value is not None}
+  )
+
+
+if __name__ == "__main__":
+  common.run(main)

@@ -1,0 +1,109 @@
+"""What the binaries share: flags, progress on stderr, and how they fail."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import os
+import pathlib
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+
+SEED = flags.DEFINE_integer(
+  "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
+)
+OUTPUT_DIR = flags.DEFINE_string(
+  "output_dir", None, "Folder for the results; made if absent.", required=True
+)
+DATA_DIR = flags.DEFINE_string(
+  "data_dir",
+  None,
+  "TFDS's data folder; original archives are found in its downloads/manual/. Default:"
+  " TFDS's own, ~/tensorflow_datasets.",
+)
+_CACHE = flags.DEFINE_string(
+  "compilation_cache",
+  "~/.cache/jmia/xla",
+  "Folder of compiled programs, so that a second run compiles nothing; '' for none.",
+)
+
+# What a user can cause and mend. Anything else is a defect, and keeps its traceback.
+_USER_ERRORS = (ValueError, OSError, ImportError)
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a binary: exit code 2 and one line on stderr where the input is at fault.
+
+  Args:
+    main: reads the flags and does the work.
+  """
+
+  def guarded(argv: list[str]) -> None:
+    if len(argv) > 1:
+      _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+    logging.set_verbosity(logging.WARNING)
+    try:
+      _use_compilation_cache()
+      main()
+    except KeyboardInterrupt:
+      _fail("interrupted; the same command resumes", code=130)
+    except _USER_ERRORS as error:
+      logging.debug("cause", exc_info=error)
+      _fail(" ".join(str(error).split()))
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def writable_dir(path: str) -> pathlib.Path:
+  """Returns the folder, made if absent; an OSError that names it where it cannot be.
+
+  Checked before the work, since hours may lie between it and the first file.
+  """
+  folder = pathlib.Path(path).expanduser()
+  folder.mkdir(parents=True, exist_ok=True)
+  if not os.access(folder, os.W_OK):
+    raise PermissionError(f"output_dir={path} is not writable")
+  return folder
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+  """Yields `progress(what, done, total)`, which draws a bar for each `what`."""
+  import tqdm
+
+  bars: dict[str, Any] = {}
+
+  def progress(what: str, done: int, total: int) -> None:
+    if what not in bars:
+      for bar in bars.values():
+        bar.close()
+      bars[what] = tqdm.tqdm(total=total, desc=what, unit="model-epoch")
+    bars[what].update(done - bars[what].n)
+
+  try:
+    yield progress
+  finally:
+    for bar in bars.values():
+      bar.close()
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(" ".join(str(error).split()))
+    raise
+
+
+def _use_compilation_cache() -> None:
+  if _CACHE.value:
+    import jax
+
+    folder = os.path.expanduser(_CACHE.value)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _fail(message: str, code: int = 2) -> None:
+  print(f"{pathlib.Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+  sys.exit(code)

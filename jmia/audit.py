@@ -1,0 +1,513 @@
+"""Composes an audit: dataset -> splits -> models -> losses -> attacks -> report.
+
+result = audit.run(datasets.load("digits"))
+audit.write(result, "report")
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jmia
+from jmia import _validate, evaluation, signals, splits, types
+from jmia import evidence as evidence_lib
+from jmia.evidence import Evidence
+from jmia.report import samples as samples_lib
+from jmia.stats import nulls
+from jmia.training import config as config_lib
+from jmia.training import distillation, parallel
+from jmia.training import recipe as recipe_lib
+
+Predict = Callable[[np.ndarray], Any]
+Progress = Callable[[str, int, int], None]  # (what, done, total)
+
+_TARGET_BATCH = 1024  # rows that the target is asked about at once
+_SIGNAL_BATCH = 256  # rows that each of many models predicts at once
+# Streams of the seed: each part of an audit draws from its own.
+_SPLIT, _REFERENCE, _STUDENT, _LEFT_OUT, _TARGET, _MODELS = range(6)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+  """Settings of an audit that trains models; sizes are rows.
+
+  Attributes:
+    attacks: which of `evaluation.ATTACKS`.
+    num_members: the target's training set. Default: a quarter of the dataset, at
+      most 2,500.
+    num_nonmembers: evaluated beside them. Default: as many as members.
+    num_population: rows that calibrate attacks and train the models compared with.
+      Default: the rest, at most four times the members.
+    num_references: reference models, which are also the shadow models.
+    num_distilled: models distilled from the target.
+    num_left_out: samples attacked by leave-one-out, half of them members.
+    num_retrained: models retrained for each of them.
+    estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
+    train: how every model is trained. Default: the dataset's preset.
+    seed: of splits and training.
+    width: models trained at once. Default: chosen from memory (`parallel.run`).
+  """
+
+  attacks: tuple[str, ...] = ("population", "shadow", "reference", "distillation")
+  num_members: int | None = None
+  num_nonmembers: int | None = None
+  num_population: int | None = None
+  num_references: int = 16
+  num_distilled: int = 16
+  num_left_out: int = 20
+  num_retrained: int = 8
+  estimator: str | None = None
+  train: config_lib.TrainConfig | None = None
+  seed: int = 0
+  width: int | None = None
+
+  def __post_init__(self) -> None:
+    _check_attacks(self.attacks)
+    if self.estimator is not None:
+      _validate.known("estimator", self.estimator, nulls.METHODS)
+    for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
+      if getattr(self, name) < 2:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 2")
+    if self.seed < 0:
+      raise ValueError(f"seed={self.seed} must be at least 0")
+
+
+class Result(NamedTuple):
+  """The values of `report.json`, and what was found of each sample."""
+
+  report: dict[str, Any]
+  samples: samples_lib.Samples
+
+
+def run(
+  dataset: types.Dataset,
+  config: AuditConfig | None = None,
+  *,
+  predict: Predict | None = None,
+  split: types.AuditSplit | None = None,
+  checkpoint_dir: str | os.PathLike[str] | None = None,
+  progress: Progress = lambda what, done, total: None,
+) -> Result:
+  """Audits a classifier, training the models that the attacks compare it with.
+
+  Args:
+    dataset: the data.
+    config: settings; their sizes give way to those of `split`.
+    predict: the model under audit as a black box: features `[B, ...]` as stored in
+      `dataset.x` -> logits or probabilities `[B, C]`. Default: a target is trained.
+    split: the rows the target was trained on, others to evaluate it on, and others
+      again to calibrate on. Required with `predict`. Default: drawn from the seed.
+    checkpoint_dir: where training is saved and resumed.
+    progress: told of each stage's model-epochs.
+
+  Raises:
+    ValueError: if sizes do not fit the dataset, parts of the split overlap, features
+      are not finite, the target's answers are misshapen or not finite, the target or
+      too many of the other models diverge, or `checkpoint_dir` holds another
+      configuration's run.
+  """
+  start = time.monotonic()
+  if predict is not None and split is None:
+    raise ValueError("predict needs split: which rows was the model trained on?")
+  stage = _prepare(dataset, config or AuditConfig(), split, checkpoint_dir, progress)
+  config = stage.config
+  model = stage.train.model if predict is None else "black box"
+  predict = predict or _train_target(stage)
+  trained = time.monotonic()
+  logits = _ask(predict, stage.x, dataset.num_classes)
+  asked = time.monotonic()
+  evidence, notes = _train_others(stage, logits)
+  train_seconds = trained - start + time.monotonic() - asked
+
+  settings = {"dataset": dataset.name, "model": model, **dataclasses.asdict(config)}
+  report, samples = from_evidence(evidence, config.attacks, config.estimator, settings)
+  report |= {"seed": config.seed, "notes": notes, "dataset": _describe(dataset)}
+  report["seconds"] |= {
+    "train": train_seconds,
+    "signals": asked - trained,
+    "total": time.monotonic() - start,
+  }
+  return Result(report, samples)
+
+
+def from_evidence(
+  evidence: Evidence,
+  attacks: Sequence[str] = evaluation.ATTACKS,
+  estimator: str | None = None,
+  settings: Mapping[str, Any] | None = None,
+) -> Result:
+  """Audits a model on losses that exist already; trains nothing.
+
+  Args:
+    evidence: of `evidence.load`, for instance.
+    attacks: which of `evaluation.ATTACKS`; those that lack something are named in the
+      report's `missing`.
+    estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
+    settings: recorded as the report's `config`.
+
+  Raises:
+    ValueError: if no attack can run, or one's null is too small.
+  """
+  start = time.monotonic()
+  _check_attacks(attacks)
+  missing = evaluation.lacking(evidence, attacks)
+  outcomes = {
+    name: evaluation.evaluate(evidence, name, estimator)
+    for name in attacks
+    if name not in missing
+  }
+  if not outcomes:
+    reasons = "; ".join(f"{name} {reason}" for name, reason in missing.items())
+    raise ValueError(f"no attack can run: {reasons}")
+  members = evidence.members
+  seconds = time.monotonic() - start
+  report = {
+    "schema": 1,
+    "config": {"attacks": list(attacks), "estimator": estimator, **(settings or {})},
+    "versions": _versions(),
+    "device": jax.devices()[0].device_kind,
+    "seed": 0,
+    "target": {
+      "train_accuracy": float(evidence.correct[members].mean()),
+      "test_accuracy": float(evidence.correct[~members].mean()),
+      "num_members": int(members.sum()),
+      "num_nonmembers": int((~members).sum()),
+    },
+    "attacks": {name: outcome.summary for name, outcome in outcomes.items()},
+    "missing": missing,
+    "notes": [],
+    "seconds": {"train": 0.0, "signals": 0.0, "attacks": seconds, "total": seconds},
+  }
+  samples = samples_lib.Samples(
+    index=evidence.index,
+    members=members,
+    labels=evidence.labels,
+    loss=evidence.losses,
+    scores={name: outcome.scores for name, outcome in outcomes.items()},
+    thresholds={name: outcome.thresholds for name, outcome in outcomes.items()},
+  )
+  return Result(report, samples)
+
+
+def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
+  """Writes `report.json`, `scores.npz`, `roc.png` and `report.html`, all or none.
+
+  Args:
+    result: an audit's.
+    output_dir: made if absent; files of those names in it are replaced.
+
+  Raises:
+    OSError: if the folder cannot be written.
+  """
+  from jmia.report import page, plots  # matplotlib and jinja2 are slow to import
+
+  report, samples = result
+  output_dir = pathlib.Path(output_dir)
+  output_dir.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
+    folder = pathlib.Path(name)
+    content = json.dumps(report, indent=2, allow_nan=False)
+    (folder / "report.json").write_text(content + "\n")
+    arrays: dict[str, Any] = {
+      "index": samples.index,
+      "members": samples.members,
+      "labels": samples.labels,
+      "loss": samples.loss,
+    }
+    arrays |= {f"score_{attack}": score for attack, score in samples.scores.items()}
+    np.savez(folder / "scores.npz", **arrays)
+    plots.write_roc(folder / "roc.png", report, samples)
+    page.write(folder / "report.html", report, samples)
+    for file in list(folder.iterdir()):
+      os.replace(file, output_dir / file.name)
+
+
+class _Stage(NamedTuple):
+  """The rows of an audit, in the order members, non-members, population."""
+
+  dataset: types.Dataset
+  config: AuditConfig
+  train: config_lib.TrainConfig
+  x: np.ndarray
+  y: np.ndarray
+  rows: np.ndarray  # of the dataset
+  num_members: int
+  num_evaluated: int  # members and non-members
+  checkpoint_dir: pathlib.Path | None
+  progress: Progress
+
+  @property
+  def members(self) -> np.ndarray:
+    return np.arange(self.num_members)
+
+  @property
+  def nonmembers(self) -> np.ndarray:
+    return np.arange(self.num_members, self.num_evaluated)
+
+  @property
+  def population(self) -> np.ndarray:
+    return np.arange(self.num_evaluated, len(self.y))
+
+  def key(self, stream: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(self.config.seed), stream)
+
+  def run(self, what: str, *args: Any, **kwargs: Any) -> parallel.Result:
+    """Trains models in a checkpoint folder of their own."""
+    directory = self.checkpoint_dir and self.checkpoint_dir / what
+    return parallel.run(
+      *args,
+      **kwargs,
+      checkpoint_dir=directory,
+      config={"dataset": self.dataset.name, "train": dataclasses.asdict(self.train)},
+      progress=lambda done, total: self.progress(what, done, total),
+    )
+
+
+def _prepare(dataset, config, split, checkpoint_dir, progress) -> _Stage:
+  """Fills in the defaults that depend on the dataset, and gathers the rows."""
+  if split is None:
+    num_members = config.num_members or min(dataset.num_examples // 4, 2500)
+    num_nonmembers = config.num_nonmembers or num_members
+    rest = dataset.num_examples - num_members - num_nonmembers
+    split = splits.audit(
+      dataset.num_examples,
+      num_members=num_members,
+      num_nonmembers=num_nonmembers,
+      num_population=config.num_population or min(rest, 4 * num_members),
+      seed=(config.seed, _SPLIT),
+    )
+  else:
+    splits.check_disjoint(split, dataset.num_examples)
+  rows = np.concatenate(split)
+  x, y = np.ascontiguousarray(dataset.x[rows]), dataset.y[rows].astype(np.int32)
+  _validate.finite("features", x)
+  _validate.labels("labels", y, dataset.num_classes)
+  train = config.train or config_lib.preset(dataset.name)
+  config = dataclasses.replace(
+    config,
+    num_members=len(split.members),
+    num_nonmembers=len(split.nonmembers),
+    num_population=len(split.population),
+    train=train,
+  )
+  return _Stage(
+    dataset=dataset,
+    config=config,
+    train=train,
+    x=x,
+    y=y,
+    rows=rows,
+    num_members=len(split.members),
+    num_evaluated=len(split.members) + len(split.nonmembers),
+    checkpoint_dir=None if checkpoint_dir is None else pathlib.Path(checkpoint_dir),
+    progress=progress,
+  )
+
+
+def _train_target(stage: _Stage) -> Predict:
+  """Trains the model under audit; from here on it is a black box."""
+  trainable = config_lib.build(stage.train, stage.dataset)
+  result = stage.run(
+    "target",
+    trainable.recipe,
+    stage.key(_TARGET),
+    recipe_lib.Job(*splits.ragged([stage.members])),
+    recipe_lib.Data(stage.x, stage.y),
+    collect=lambda state, job, data: recipe_lib.model_variables(state),
+  )
+  if result.diverged_epoch[0] >= 0:
+    raise ValueError(
+      f"the target diverged at epoch {result.diverged_epoch[0]}: lower learning_rate="
+      f"{stage.train.optimizer.learning_rate}"
+    )
+  variables = jax.tree.map(lambda a: a[0], result.collected)
+  predict = jax.jit(trainable.predict)
+  return lambda x: predict(variables, x)
+
+
+def _ask(predict: Predict, x: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns the target's logits `[n, C]` on all rows."""
+  answers = [
+    np.asarray(predict(x[start : start + _TARGET_BATCH]))
+    for start in range(0, len(x), _TARGET_BATCH)
+  ]
+  answer = np.concatenate(answers)
+  _validate.shape("the target's predictions", answer, (len(x), num_classes))
+  _validate.finite("the target's predictions", answer)
+  return evidence_lib.as_logits(answer)
+
+
+def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str]]:
+  """Trains every other model that the attacks ask for, all in one run."""
+  losses, correct = evidence_lib.losses_and_correct(logits, stage.y)
+  n = stage.num_evaluated
+  evidence = Evidence(
+    index=stage.rows[:n],
+    labels=stage.y[:n],
+    members=np.arange(n) < stage.num_members,
+    num_classes=stage.dataset.num_classes,
+    losses=losses[:n],
+    correct=correct[:n],
+    population_losses=losses[n:],
+    population_labels=stage.y[n:],
+  )
+  plan = _plan(stage)
+  if not plan:
+    return evidence, []
+  trainable = config_lib.build(
+    stage.train, stage.dataset, transforms=(distillation.soft_labels,)
+  )
+  assigned = splits.concatenate(*plan.values())
+  kind = np.repeat(list(plan), [len(part.num_members) for part in plan.values()])
+  result = stage.run(
+    "others",
+    trainable.recipe,
+    stage.key(_MODELS),
+    distillation.Job(*assigned, is_student=kind == "distilled"),
+    distillation.Data(stage.x, stage.y, logits),
+    collect=_losses(trainable.predict),
+  )
+  notes = _size_note(stage) + _divergence_notes(stage, kind, result.diverged_epoch)
+  converged = result.diverged_epoch < 0
+  if "reference" in plan:
+    kept = (kind == "reference") & converged
+    losses, held = (
+      result.collected[kept],
+      splits.member_mask(assigned, len(stage.y))[kept],
+    )
+    evidence = evidence._replace(
+      reference_losses=losses[:, :n],
+      reference_held=held[:, :n],
+      reference_population_losses=losses[:, n:],
+      reference_population_held=held[:, n:],
+    )
+  if "distilled" in plan:
+    kept = (kind == "distilled") & converged
+    evidence = evidence._replace(distilled_losses=result.collected[kept][:, :n])
+  if "left_out" in plan:
+    members, nonmembers = _left_out(stage)
+    # [Q / 2, L, n] and [L, n]: each member has models of its own, while for a
+    # non-member leaving it out changes nothing, and all share theirs.
+    each = (len(members), -1)
+    without = result.collected[kind == "left_out"].reshape(*each, len(stage.y))
+    full = result.collected[kind == "retrained"]
+    own = np.take_along_axis(without, members[:, None, None], axis=2)[..., 0]
+    valid = np.hstack(
+      [
+        converged[kind == "left_out"].reshape(each).T,
+        np.repeat(converged[kind == "retrained"][:, None], len(nonmembers), axis=1),
+      ]
+    )
+    evidence = evidence._replace(
+      left_out=np.concatenate([members, nonmembers]),
+      left_out_losses=np.where(valid, np.hstack([own.T, full[:, nonmembers]]), 0),
+      left_out_valid=valid,
+    )
+  return evidence, notes
+
+
+def _plan(stage: _Stage) -> dict[str, types.Splits]:
+  """Returns who trains on what, by kind of model."""
+  config, plan = stage.config, {}
+  # Like the target's in size, where the population has that many rows.
+  size = min(stage.num_members, len(stage.population))
+  draw = lambda num_models, stream: splits.draw(  # noqa: E731
+    stage.population, size, num_models, seed=(config.seed, stream)
+  )
+  if {"shadow", "reference"} & set(config.attacks):
+    plan["reference"] = draw(config.num_references, _REFERENCE)
+  if "distillation" in config.attacks:
+    plan["distilled"] = draw(config.num_distilled, _STUDENT)
+  if "leave_one_out" in config.attacks:
+    members, _ = _left_out(stage)
+    repeated = np.repeat(members, config.num_retrained)
+    plan["left_out"] = splits.without_each(stage.members, repeated)
+    plan["retrained"] = splits.ragged([stage.members] * config.num_retrained)
+  return plan
+
+
+def _left_out(stage: _Stage) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the members `[Q / 2]` and non-members that leave-one-out attacks."""
+  generator = np.random.default_rng((stage.config.seed, _LEFT_OUT))
+  half = stage.config.num_left_out // 2
+  pick = lambda rows: generator.permutation(rows)[:half]  # noqa: E731
+  return pick(stage.members), pick(stage.nonmembers)
+
+
+def _losses(predict: Callable[[Any, jax.Array], jax.Array]) -> parallel.Collect:
+  """Returns the `collect` that keeps a model's loss on every row, `[n]`."""
+
+  def collect(state, job, data):
+    del job
+    answer = functools.partial(predict, recipe_lib.model_variables(state))
+    return signals.stream(
+      answer, data.x, data.y, names=("loss",), batch_size=_SIGNAL_BATCH
+    )["loss"]
+
+  return collect
+
+
+def _size_note(stage: _Stage) -> list[str]:
+  """Says so where the models compared with had to be trained on fewer rows."""
+  available = len(stage.population)
+  if available >= stage.num_members:
+    return []
+  return [
+    f"the population has {available} rows, fewer than the {stage.num_members} members: "
+    "the models trained on it fit less well than the target, which makes every sample "
+    "look more like a member to shadow and reference"
+  ]
+
+
+def _divergence_notes(
+  stage: _Stage, kind: np.ndarray, diverged_epoch: np.ndarray
+) -> list[str]:
+  """Names the models left out; raises ValueError if a kind is left with too few."""
+  notes = []
+  for name in dict.fromkeys(kind.tolist()):
+    epochs = diverged_epoch[kind == name]
+    bad = np.flatnonzero(epochs >= 0)
+    if len(epochs) - len(bad) < 2:
+      raise ValueError(
+        f"{len(bad)} of {len(epochs)} {name} models diverged, the first at epoch "
+        f"{epochs[bad].min()}: lower learning_rate="
+        f"{stage.train.optimizer.learning_rate}"
+      )
+    notes += [f"{name} model {m} diverged at epoch {epochs[m]}: left out" for m in bad]
+  return notes
+
+
+def _describe(dataset: types.Dataset) -> dict[str, Any]:
+  return {
+    "name": dataset.name,
+    "description": dataset.description,
+    "is_synthetic": dataset.is_synthetic,
+    "num_examples": dataset.num_examples,
+    "num_classes": dataset.num_classes,
+  }
+
+
+def _versions() -> dict[str, str]:
+  """Versions of what the numbers depend on."""
+  packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+  return {"jmia": jmia.__version__, "python": platform.python_version()} | {
+    name: importlib.metadata.version(name) for name in packages
+  }
+
+
+def _check_attacks(attacks: Sequence[str]) -> None:
+  if not attacks:
+    raise ValueError(f"attacks is empty, expected some of {evaluation.ATTACKS}")
+  for name in attacks:
+    _validate.known("attack", name, evaluation.ATTACKS)

@@ -1,0 +1,162 @@
+"""Runs attacks on evidence and says how well they tell members from non-members."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jmia import _validate
+from jmia.attacks import distillation, leave_one_out, population, reference, shadow
+from jmia.evidence import Evidence
+from jmia.stats import intervals, nulls, roc
+
+ALPHA = 0.1  # the level at which each sample's threshold is reported
+FPRS = np.array([0.1, 0.01, 0.001])
+
+
+class Outcome(NamedTuple):
+  """What one attack did to `N` samples.
+
+  Attributes:
+    scores: `[N]` float32, higher = member; NaN where a sample was not attacked.
+    thresholds: `[N]` float32, the loss `c_alpha` at `ALPHA`; NaN likewise.
+    summary: the attack's entry in `report.json`.
+  """
+
+  scores: np.ndarray
+  thresholds: np.ndarray
+  summary: dict[str, Any]
+
+
+class _Attack(NamedTuple):
+  """How an attack runs on evidence.
+
+  Attributes:
+    null: the field of `Evidence` that holds its null losses.
+    lacks: what to say where that is absent.
+    estimator: default estimator of its thresholds.
+    run: (evidence, alpha `[1]`, method) -> (scores, thresholds), as in `Outcome`.
+  """
+
+  null: str
+  lacks: str
+  estimator: str
+  run: Callable[[Any, Sequence[float], str], tuple[np.ndarray, np.ndarray]]
+
+
+def _population(e, alpha, method):
+  scores = population.score(e.losses, e.population_losses, method=method)
+  threshold = population.thresholds(e.population_losses, alpha, method=method)
+  return scores, np.broadcast_to(threshold[0], scores.shape)
+
+
+def _shadow(e, alpha, method):
+  null = (e.reference_population_losses, e.population_labels)
+  valid = ~e.reference_population_held
+  scores = shadow.score(e.losses, e.labels, *null, e.num_classes, valid, method=method)
+  thresholds = shadow.thresholds(
+    *null, e.labels, e.num_classes, alpha, valid, method=method
+  )
+  return scores, thresholds[0]
+
+
+def _reference(e, alpha, method):
+  valid = ~e.reference_held
+  scores = reference.score(e.losses, e.reference_losses, valid, method=method)
+  thresholds = reference.thresholds(e.reference_losses, alpha, valid, method=method)
+  return scores, thresholds[0]
+
+
+def _distillation(e, alpha, method):
+  scores = distillation.score(e.losses, e.distilled_losses, method=method)
+  return scores, distillation.thresholds(e.distilled_losses, alpha, method=method)[0]
+
+
+def _leave_one_out(e, alpha, method):
+  null, at = (e.left_out_losses, e.left_out_valid), e.left_out
+  scores, thresholds = np.full((2, len(e.losses)), np.nan, np.float32)
+  scores[at] = leave_one_out.score(e.losses[at], *null, method=method)
+  thresholds[at] = leave_one_out.thresholds(null[0], alpha, null[1], method=method)[0]
+  return scores, thresholds
+
+
+_ATTACKS: Mapping[str, _Attack] = {
+  "population": _Attack(
+    "population_losses",
+    "population_logits and population_labels",
+    "linear",
+    _population,
+  ),
+  "shadow": _Attack(
+    "reference_population_losses",
+    "reference_population_logits and population_labels",
+    "linear",
+    _shadow,
+  ),
+  "reference": _Attack(
+    "reference_losses", "reference_logits", "min_linear_logit", _reference
+  ),
+  "distillation": _Attack(
+    "distilled_losses", "distilled_logits", "min_linear_logit", _distillation
+  ),
+  "leave_one_out": _Attack(
+    "left_out_losses",
+    "models retrained without each sample, which only training gives",
+    "min_linear_logit",
+    _leave_one_out,
+  ),
+}
+ATTACKS = tuple(_ATTACKS)
+
+
+def lacking(evidence: Evidence, attacks: Sequence[str]) -> dict[str, str]:
+  """Returns attack -> what it needs, for those that the evidence does not allow."""
+  return {
+    name: f"needs {_ATTACKS[name].lacks}"
+    for name in attacks
+    if getattr(evidence, _ATTACKS[name].null) is None
+  }
+
+
+def evaluate(evidence: Evidence, attack: str, estimator: str | None = None) -> Outcome:
+  """Runs one attack.
+
+  Args:
+    evidence: what it is given.
+    attack: one of `ATTACKS`, and not `lacking`.
+    estimator: one of `nulls.METHODS`. Default: the attack's own.
+
+  Returns:
+    Scores, thresholds, and a summary with 95 % intervals: AUC (DeLong's), accuracy at
+    the best threshold, and TPR at each of `FPRS` (Clopper and Pearson's).
+
+  Raises:
+    ValueError: if a name is unknown, or the null is too small (the attacks' errors).
+  """
+  _validate.known("attack", attack, ATTACKS)
+  plan = _ATTACKS[attack]
+  method = estimator or plan.estimator
+  _validate.known("estimator", method, nulls.METHODS)
+  scores, thresholds = plan.run(evidence, [ALPHA], method)
+  attacked = ~np.isnan(scores)
+  ranked = (scores[attacked], evidence.members[attacked])
+  auc = intervals.auc(*ranked)
+  tpr = roc.tpr_at_fpr(*ranked, FPRS)
+  tpr_interval = intervals.tpr_at_fpr(*ranked, FPRS)
+  null = getattr(evidence, plan.null)
+  summary = {
+    "auc": float(auc.auc),
+    "auc_ci": [float(auc.low), float(auc.high)],
+    "accuracy": float(roc.best_accuracy(*ranked)),
+    "tpr_at_fpr": _by_level(tpr),
+    "tpr_at_fpr_ci": _by_level(np.stack(tpr_interval, axis=-1)),
+    "estimator": method,
+    "num_samples": int(attacked.sum()),
+    "num_models": len(null) if null.ndim == 2 else 0,
+  }
+  return Outcome(scores, thresholds, summary)
+
+
+def _by_level(values: np.ndarray) -> dict[str, Any]:
+  """JSON object with a value or an interval for each false positive rate."""
+  return {str(f): v for f, v in zip(FPRS, values.tolist(), strict=True)}

@@ -1,0 +1,201 @@
+"""What a run of many models keeps on disk, so that it can be killed and resumed.
+
+    DIR/run.json            the configuration that made everything else here
+    DIR/chunk_00000.npz     results of a finished chunk of models
+    DIR/running_00001/7/    Orbax checkpoint of a chunk in progress, after 7 epochs
+
+Every file appears whole or not at all (a temporary file or folder is renamed), so a
+kill at any moment costs the work since the last checkpoint and nothing else. On
+several hosts DIR must be on a file system that all of them see.
+"""
+
+from collections.abc import Callable, Mapping
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import time
+from typing import Any, BinaryIO
+import zipfile
+
+from absl import logging
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+PyTree = Any
+
+
+def digest(tree: PyTree) -> str:
+  """Returns a hash of a pytree's structure, shapes, dtypes and contents."""
+  leaves, treedef = jax.tree.flatten(tree)
+  hashed = hashlib.blake2b(str(treedef).encode(), digest_size=16)
+  for leaf in leaves:
+    array = np.ascontiguousarray(leaf)
+    hashed.update(f"{array.shape} {array.dtype}".encode())
+    hashed.update(array.data.cast("B") if array.size else b"")
+  return hashed.hexdigest()
+
+
+def read_config(directory: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the configuration of the run in `directory`, None if there is none."""
+  path = directory / "run.json"
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Makes `directory` this configuration's, or refuses it as another's.
+
+  Args:
+    directory: where the run keeps its files; made if absent.
+    config: whatever results depend on, as JSON values.
+
+  Raises:
+    ValueError: if it holds a run whose configuration differs; names each difference.
+  """
+  # A round trip makes tuples lists, as they will be read back.
+  config = json.loads(json.dumps(dict(config)))
+  kept = read_config(directory)
+  if kept is None:
+    if jax.process_index() == 0:
+      directory.mkdir(parents=True, exist_ok=True)
+      content = json.dumps(config, indent=2).encode()
+      _replace(directory / "run.json", lambda file: file.write(content))
+    return
+  names = sorted(kept.keys() | config.keys())
+  differences = [
+    f"{name}={kept.get(name)!r}, not {config.get(name)!r}"
+    for name in names
+    if kept.get(name) != config.get(name)
+  ]
+  if differences:
+    raise ValueError(
+      f"checkpoint {directory} was made with {'; '.join(differences)}: "
+      "use its settings, another folder, or delete it"
+    )
+
+
+class Store:
+  """Saves and finds what a run has done; one without a folder keeps nothing."""
+
+  def __init__(self, directory: pathlib.Path | None, seconds: float):
+    """Makes the store.
+
+    Args:
+      directory: the run's folder, claimed for its configuration; or None.
+      seconds: time between two checkpoints of a chunk in progress.
+    """
+    self._directory = directory
+    self._seconds = seconds
+    self._saved_at = time.monotonic()
+    self._manager: Any = None
+
+  def load_chunk(self, chunk: int, like: PyTree) -> PyTree | None:
+    """Returns a finished chunk's results in the structure of `like`, None if absent."""
+    if self._directory is None or not self._chunk_path(chunk).exists():
+      return None
+    leaves, treedef = jax.tree.flatten(like)
+    path = self._chunk_path(chunk)
+    try:
+      with np.load(path, allow_pickle=False) as arrays:
+        return jax.tree.unflatten(treedef, [arrays[str(i)] for i in range(len(leaves))])
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+      logging.warning("%s is damaged (%s): its models train again", path, error)
+      return None
+
+  def save_chunk(self, chunk: int, results: PyTree) -> None:
+    """Writes a finished chunk's results, host arrays, and drops its running state."""
+    if self._directory is None:
+      return
+    self.close()
+    if jax.process_index() == 0:
+      arrays = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(results))}
+      _replace(self._chunk_path(chunk), lambda file: np.savez(file, **arrays))
+      shutil.rmtree(self._running_path(chunk), ignore_errors=True)
+
+  def load_running(self, chunk: int, initial: PyTree) -> tuple[int, PyTree]:
+    """Returns (epochs done, state): the last checkpoint's, or 0 and `initial`.
+
+    Args:
+      chunk: index of the chunk.
+      initial: the state before the first epoch, arrays in place on their devices.
+    """
+    if self._directory is None or not self._running_path(chunk).exists():
+      return 0, initial
+    manager, ocp = self._open(chunk)
+    epoch = manager.latest_step()
+    if epoch is None:
+      return 0, initial
+    like = ocp.args.StandardRestore(_unwrap_keys(initial))
+    return epoch, _wrap_keys(manager.restore(epoch, args=like), initial)
+
+  def save_running(self, chunk: int, epoch: int, state: PyTree) -> None:
+    """Saves the chunk in progress, if the last time is `seconds` ago."""
+    if self._directory is None or not self._is_due():
+      return
+    manager, ocp = self._open(chunk)
+    manager.save(epoch, args=ocp.args.StandardSave(_unwrap_keys(state)))
+    self._saved_at = time.monotonic()
+
+  def close(self) -> None:
+    """Releases Orbax's threads; the store can go on."""
+    if self._manager is not None:
+      self._manager.close()
+      self._manager = None
+
+  def _is_due(self) -> bool:
+    due = time.monotonic() - self._saved_at >= self._seconds
+    if jax.process_count() == 1:
+      return due
+    # A save is made by all processes together: the first one's clock decides.
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
+
+  def _open(self, chunk: int):
+    # Orbax takes 1.7 s to import, and most runs are too short to need it.
+    import orbax.checkpoint as ocp
+
+    if self._manager is None:
+      options = ocp.CheckpointManagerOptions(
+        max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True
+      )
+      directory = self._running_path(chunk).absolute()
+      self._manager = ocp.CheckpointManager(directory, options=options)
+    return self._manager, ocp
+
+  def _chunk_path(self, chunk: int) -> pathlib.Path:
+    assert self._directory is not None
+    return self._directory / f"chunk_{chunk:05d}.npz"
+
+  def _running_path(self, chunk: int) -> pathlib.Path:
+    assert self._directory is not None
+    return self._directory / f"running_{chunk:05d}"
+
+
+def _is_key(leaf: Any) -> bool:
+  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _unwrap_keys(tree: PyTree) -> PyTree:
+  """Orbax stores plain arrays: typed keys become their words."""
+  return jax.tree.map(lambda a: jax.random.key_data(a) if _is_key(a) else a, tree)
+
+
+def _wrap_keys(tree: PyTree, like: PyTree) -> PyTree:
+  """Inverse of `_unwrap_keys`."""
+  return jax.tree.map(
+    lambda words, key: jax.random.wrap_key_data(words) if _is_key(key) else words,
+    tree,
+    like,
+  )
+
+
+def _replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
+  """Writes a file that appears whole or not at all."""
+  temporary = path.with_suffix(".tmp")
+  with temporary.open("wb") as file:
+    write(file)
+    # The rename must not reach the disk before the content.
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)

@@ -1,0 +1,128 @@
+"""The settings of ordinary training, and the ones chosen for each dataset."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+
+from jmia import _validate, models, types
+from jmia.training import optimizers
+from jmia.training import recipe as recipe_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """How one classifier is trained.
+
+  Attributes:
+    model: a name that `models.make` knows.
+    model_options: options of that model, as (name, value) pairs.
+    optimizer: optimiser and schedule.
+    batch_size: examples in a minibatch.
+    num_epochs: passes over the members.
+    clip_norm: global L2 norm a batch's gradient is clipped to; None for no clipping.
+  """
+
+  model: str = "mlp_256_128"
+  model_options: tuple[tuple[str, Any], ...] = ()
+  optimizer: optimizers.OptimizerConfig = dataclasses.field(
+    default_factory=optimizers.OptimizerConfig
+  )
+  batch_size: int = 64
+  num_epochs: int = 50
+  clip_norm: float | None = None
+
+  def __post_init__(self) -> None:
+    _validate.known("model", self.model, models.names())
+    _validate.positive("batch_size", self.batch_size)
+    _validate.positive("num_epochs", self.num_epochs)
+    if self.clip_norm is not None:
+      _validate.positive("clip_norm", self.clip_norm)
+
+
+class Trainable(NamedTuple):
+  """A recipe, and how its trained models predict.
+
+  Attributes:
+    recipe: of `recipe.supervised`.
+    predict: of `recipe.predictor`: (variables, x as stored) -> logits.
+  """
+
+  recipe: recipe_lib.Recipe
+  predict: Callable[[Any, jax.Array], jax.Array]
+
+
+def build(
+  config: TrainConfig,
+  dataset: types.Dataset,
+  *,
+  transforms: tuple[recipe_lib.Transform, ...] = (),
+) -> Trainable:
+  """Returns the recipe that a configuration means for a dataset.
+
+  Args:
+    config: the settings.
+    dataset: gives the shape, the scale and the number of classes.
+    transforms: data seams, applied in order before features are scaled to float32.
+
+  Raises:
+    ValueError: if an option is unknown to the model.
+  """
+  model = models.make(config.model, dataset.num_classes, **dict(config.model_options))
+  gradient: recipe_lib.Gradient = recipe_lib.value_and_grad
+  if config.clip_norm is not None:
+    gradient = recipe_lib.clip_gradient(config.clip_norm)
+  recipe = recipe_lib.supervised(
+    model,
+    optimizers.transformation(config.optimizer),
+    example_shape=dataset.x.shape[1:],
+    num_classes=dataset.num_classes,
+    batch_size=config.batch_size,
+    num_epochs=config.num_epochs,
+    learning_rate=optimizers.schedule(config.optimizer, config.num_epochs),
+    transform=recipe_lib.chain(
+      *transforms, recipe_lib.normalize(dataset.feature_scale)
+    ),
+    gradient=gradient,
+  )
+  return Trainable(recipe, recipe_lib.predictor(model, dataset.feature_scale))
+
+
+_SGD = optimizers.OptimizerConfig
+_CNN = TrainConfig(
+  model="cnn_32_64",
+  optimizer=_SGD(learning_rate=0.05, schedule="cosine"),
+  batch_size=64,
+  num_epochs=30,
+)
+_PURCHASE = TrainConfig(
+  model="mlp_purchase",
+  optimizer=_SGD(learning_rate=0.1, schedule="cosine"),
+  batch_size=128,
+  num_epochs=30,
+)
+# Hu et al. train Location-30 for 150 epochs; members are learnt by heart long before.
+_LOCATION = TrainConfig(
+  model="mlp_mib",
+  optimizer=_SGD(
+    learning_rate=0.1, weight_decay=5e-4, schedule="piecewise", boundaries=(30, 45)
+  ),
+  batch_size=64,
+  num_epochs=60,
+)
+_DEFAULT = TrainConfig(optimizer=_SGD(learning_rate=0.1, schedule="cosine"))
+_PRESETS: Mapping[str, TrainConfig] = {
+  "location30": _LOCATION,
+  "purchase100": _PURCHASE,
+  "purchase100_synthetic": _PURCHASE,
+  "texas100": _PURCHASE,
+  "mnist": _CNN,
+  "cifar10": _CNN,
+  "cifar100": _CNN,
+}
+
+
+def preset(dataset_name: str) -> TrainConfig:
+  """Returns the settings chosen for a dataset, or a small MLP's if none were."""
+  return _PRESETS.get(dataset_name, _DEFAULT)

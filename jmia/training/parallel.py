@@ -1,0 +1,341 @@
+"""How MANY models are trained at once.
+
+`run` knows nothing about learning. It stacks jobs, vmaps a recipe's `init` and
+`update` over `width` models, shards the model axis over a mesh, and keeps what
+`collect` returns of each model. Model m's random stream depends on the key and on m
+alone. At a fixed width the results are bitwise reproducible on one machine, also
+after an interruption; across widths and meshes they agree up to floating-point
+reassociation.
+"""
+
+from collections.abc import Callable, Mapping
+import math
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from absl import logging
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+
+from jmia.training import checkpoint
+from jmia.training import recipe as recipe_lib
+
+PyTree = Any
+Collect = Callable[[PyTree, PyTree, PyTree], PyTree]
+Spec = jax.sharding.PartitionSpec
+AXIS = "model"
+
+# More models than this at once gained nothing on each device where it was measured.
+_MAX_WIDTH_CPU, _MAX_WIDTH_ACCELERATOR = 16, 256
+# On a CPU, models in training past this size leave the caches and slow each other.
+_CPU_BUDGET = 512 * 2**20
+
+
+class Result(NamedTuple):
+  """What is kept of `M` models.
+
+  Attributes:
+    collected: pytree of host arrays `[M, ...]`: `collect` of each trained model.
+    metrics: pytree of host arrays `[M, E]`: each epoch's metrics.
+    diverged_epoch: `[M]` int32: the first epoch (from 0) after which a model's state
+      or metrics held a NaN or an infinity, -1 for none. Leave such models out.
+    width: models trained at once.
+  """
+
+  collected: PyTree
+  metrics: PyTree
+  diverged_epoch: np.ndarray
+  width: int
+
+
+def run(
+  recipe: recipe_lib.Recipe,
+  key: jax.Array,
+  jobs: PyTree,
+  data: PyTree,
+  *,
+  collect: Collect = lambda state, job, data: (),
+  width: int | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  memory_budget: int | None = None,
+  checkpoint_dir: str | os.PathLike[str] | None = None,
+  checkpoint_seconds: float = 60.0,
+  config: Mapping[str, Any] | None = None,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+  """Trains one model per job and returns what `collect` keeps of each.
+
+  Args:
+    recipe: how one model is trained.
+    key: typed key `[]`; model m starts from `fold_in(key, m)`.
+    jobs: pytree of arrays `[M, ...]`, what differs between models.
+    data: pytree of arrays that all models share; put on every device once.
+    collect: (state, job, data) -> pytree kept of one trained model. Default: the
+      metrics alone.
+    width: models trained at once, a multiple of the number of devices. Default: from
+      the compiled program's memory figures and the device's memory, or as it was in
+      the run that `checkpoint_dir` resumes.
+    mesh: devices, with one axis named `AXIS`. Default: all.
+    memory_budget: bytes on each device for the models in training, the shared data
+      not counted. Default: 80 % of what an accelerator has free, 512 MiB on a CPU.
+    checkpoint_dir: where to save and resume. Default: nothing is saved.
+    checkpoint_seconds: at most this much training is lost to a kill; 0 saves after
+      every epoch.
+    config: what else the results depend on (the recipe's settings), as JSON values;
+      a checkpoint of another configuration is refused. Key, jobs, data and width are
+      always part of it.
+    progress: called as `progress(done, total)` in model-epochs.
+
+  Returns:
+    The results, on the host (on every host, where there are several).
+
+  Raises:
+    ValueError: if the jobs' leading sizes differ or are 0, `width` does not fit the
+      mesh, one model exceeds a given `memory_budget`, or `checkpoint_dir` holds
+      another configuration's run.
+  """
+  num_models = _num_models(jobs)
+  mesh = mesh or jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
+  directory = pathlib.Path(checkpoint_dir) if checkpoint_dir is not None else None
+  if width is None and directory is not None:
+    width = (checkpoint.read_config(directory) or {}).get("width")
+  models = jax.sharding.NamedSharding(mesh, Spec(AXIS))
+  everywhere = jax.sharding.NamedSharding(mesh, Spec())
+  device_key, device_data = jax.device_put(key, everywhere), _put(data, everywhere)
+
+  def lower(width: int) -> _Programs:
+    return _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
+
+  programs, width = _compile(lower, width, num_models, mesh.size, memory_budget)
+  logging.info("training %d models, %d at a time", num_models, width)
+
+  if directory is not None:
+    fingerprint = {
+      **(config or {}),
+      "width": width,
+      "num_epochs": recipe.num_epochs,
+      "key": jax.random.key_data(key).tolist(),
+      "jobs": checkpoint.digest(jobs),
+      "data": checkpoint.digest(data),
+    }
+    checkpoint.claim(directory, fingerprint)
+  store = checkpoint.Store(directory, checkpoint_seconds)
+
+  total = num_models * recipe.num_epochs
+  results = []
+  for start in range(0, num_models, width):
+    # The last chunk is padded with copies of the last model, which are dropped: one
+    # width, hence one program, and results that do not depend on who trains beside.
+    model_id = np.minimum(np.arange(start, start + width), num_models - 1)
+    size = min(width, num_models - start)
+
+    def report(epochs: int, start: int = start, size: int = size) -> None:
+      progress(start * recipe.num_epochs + size * epochs, total)
+
+    chunk = _Chunk(
+      number=start // width,
+      model_id=_put(model_id, models),
+      jobs=_put(_take(jobs, model_id), models),
+      report=report,
+    )
+    result = _train(programs, recipe.num_epochs, device_key, chunk, device_data, store)
+    results.append(_take(result, np.arange(size)))
+  collected, metrics, diverged = jax.tree.map(lambda *a: np.concatenate(a), *results)
+  return Result(collected, metrics, diverged, width)
+
+
+class _Programs(NamedTuple):
+  """A run's programs over one chunk of models: lowered (`Any`), and then compiled."""
+
+  init: Any  # (key, model_id [W], jobs [W]) -> states [W]
+  update: Any  # (states, jobs, data) -> (states, metrics [W], is finite [W])
+  collect: Any  # (states, jobs, data) -> collected [W]
+
+
+class _Chunk(NamedTuple):
+  """Models in training together, and whom to tell of the epochs they have done."""
+
+  number: int
+  model_id: jax.Array
+  jobs: PyTree
+  report: Callable[[int], None]
+
+
+def _train(
+  programs: _Programs,
+  num_epochs: int,
+  key: jax.Array,
+  chunk: _Chunk,
+  data: PyTree,
+  store: checkpoint.Store,
+) -> tuple[PyTree, PyTree, np.ndarray]:
+  """Returns a chunk's collected `[W, ...]`, metrics `[W, E]`, diverged epoch `[W]`."""
+  width = len(chunk.model_id)
+  metrics = jax.tree.map(
+    lambda a: np.zeros((width, num_epochs, *a.shape[1:]), a.dtype),
+    programs.update.out_info[1],
+  )
+  diverged = np.full(width, -1, np.int32)
+  finished = store.load_chunk(
+    chunk.number, (programs.collect.out_info, metrics, diverged)
+  )
+  if finished is not None:
+    chunk.report(num_epochs)
+    return finished
+
+  state = programs.init(key, chunk.model_id, chunk.jobs)
+  done, (state, metrics, diverged) = store.load_running(
+    chunk.number, (state, metrics, diverged)
+  )
+  for epoch in range(done, num_epochs):
+    state, *outcome = programs.update(state, chunk.jobs, data)
+    of_epoch, is_finite = _get(outcome)
+    for all_epochs, value in zip(
+      jax.tree.leaves(metrics), jax.tree.leaves(of_epoch), strict=True
+    ):
+      all_epochs[:, epoch] = value
+    diverged[~is_finite & (diverged < 0)] = epoch
+    chunk.report(epoch + 1)
+    if epoch + 1 < num_epochs:
+      store.save_running(chunk.number, epoch + 1, (state, metrics, diverged))
+  result = (_get(programs.collect(state, chunk.jobs, data)), metrics, diverged)
+  store.save_chunk(chunk.number, result)
+  return result
+
+
+def _lower(recipe, collect, mesh, width, key, jobs, data) -> _Programs:
+  """Traces the programs at a width; every array has its sharding already."""
+  models = jax.sharding.NamedSharding(mesh, Spec(AXIS))
+
+  def batched(f, *in_axes):
+    # shard_map and not jit's partitioner: models share nothing, so each device runs
+    # its own, and no collective can enter the program.
+    specs = tuple(Spec() if axis is None else Spec(AXIS) for axis in in_axes)
+    return jax.shard_map(
+      jax.vmap(f, in_axes), mesh=mesh, in_specs=specs, out_specs=Spec(AXIS),
+      check_vma=False,
+    )  # fmt: skip
+
+  def init(key, model_id, job):
+    return recipe.init(jax.random.fold_in(key, model_id), job)
+
+  def update(state, job, data):
+    state, metrics = recipe.update(state, job, data)
+    floats = [
+      a
+      for a in jax.tree.leaves((state, metrics))
+      if jnp.issubdtype(a.dtype, jnp.inexact)
+    ]
+    is_finite = jnp.stack([jnp.isfinite(a).all() for a in floats]).all()
+    return state, metrics, is_finite
+
+  def stacked(shape, dtype):
+    dtype = jax.dtypes.canonicalize_dtype(dtype, allow_extended_dtype=True)
+    return jax.ShapeDtypeStruct((width, *shape), dtype, sharding=models)
+
+  chunk_jobs = jax.tree.map(lambda a: stacked(a.shape[1:], a.dtype), jobs)
+  model_id = stacked((), jnp.int32)
+  lowered_init = jax.jit(batched(init, None, 0, 0)).lower(key, model_id, chunk_jobs)
+  state = jax.tree.map(lambda a: stacked(a.shape[1:], a.dtype), lowered_init.out_info)
+  return _Programs(
+    lowered_init,
+    jax.jit(batched(update, 0, 0, None), donate_argnums=0).lower(
+      state, chunk_jobs, data
+    ),
+    jax.jit(batched(collect, 0, 0, None)).lower(state, chunk_jobs, data),
+  )
+
+
+def _compile(
+  lower: Callable[[int], _Programs],
+  width: int | None,
+  num_models: int,
+  num_devices: int,
+  memory_budget: int | None,
+) -> tuple[_Programs, int]:
+  """Returns the programs compiled at `width`, or at the widest that fits the budget.
+
+  Raises:
+    ValueError: as `run`.
+  """
+  if width is not None and (width < 1 or width % num_devices):
+    raise ValueError(f"width={width} must be a multiple of the {num_devices} devices")
+  share = math.ceil(num_models / num_devices)
+  cap = _MAX_WIDTH_CPU if jax.default_backend() == "cpu" else _MAX_WIDTH_ACCELERATOR
+  per_device = _even(share, cap)
+  while True:
+    lowered = lower(width or per_device * num_devices)
+    update = lowered.update.compile()
+    needed, budget = _bytes_needed(update), memory_budget or _default_budget()
+    if width is not None or needed <= budget:
+      break
+    if per_device == 1:
+      message = f"training one model takes {needed} bytes, memory_budget={budget}"
+      if memory_budget:
+        raise ValueError(message)
+      logging.warning(message)
+      break
+    per_device = _even(share, max(1, per_device * budget // needed))
+  # Initialisers are many small random draws that run once: optimising them takes four
+  # times as long as compiling them plainly, and more than all of their running.
+  init = lowered.init.compile({"xla_backend_optimization_level": 0})
+  programs = _Programs(init, update, lowered.collect.compile())
+  return programs, width or per_device * num_devices
+
+
+def _even(num_models: int, cap: int) -> int:
+  """Returns the least width of the fewest chunks of at most `cap` models."""
+  return math.ceil(num_models / math.ceil(num_models / min(cap, num_models)))
+
+
+def _bytes_needed(update: Any) -> int:
+  """Returns one device's bytes for an epoch, beyond arguments it shares (the data)."""
+  memory = update.memory_analysis()
+  return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+
+
+def _default_budget() -> int:
+  """Returns the bytes that models in training may take on each device."""
+  if jax.default_backend() == "cpu":
+    return _CPU_BUDGET
+  stats = jax.local_devices()[0].memory_stats()
+  return int(0.8 * (stats["bytes_limit"] - stats["bytes_in_use"]))
+
+
+def _num_models(jobs: PyTree) -> int:
+  """Returns the jobs' leading size; raises ValueError if they disagree or are none."""
+  sizes = {np.shape(a)[:1] for a in jax.tree.leaves(jobs)}
+  if len(sizes) != 1 or not min(sizes) or min(sizes) == (0,):
+    raise ValueError(f"jobs have leading sizes {sorted(sizes)}, expected one, above 0")
+  return min(sizes)[0]
+
+
+def _take(tree: PyTree, index: np.ndarray) -> PyTree:
+  """Returns rows of every leaf, as host arrays of a dtype that JAX keeps."""
+
+  def take(leaf):
+    leaf = np.asarray(leaf)
+    return leaf[index].astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+
+  return jax.tree.map(take, tree)
+
+
+def _put(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+  """Places host arrays on the mesh; every process holds, and cuts from, the whole."""
+
+  def put(leaf):
+    leaf = np.asarray(leaf)
+    leaf = leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+    return jax.make_array_from_callback(leaf.shape, sharding, lambda i: leaf[i])
+
+  return jax.tree.map(put, tree)
+
+
+def _get(tree: PyTree) -> PyTree:
+  """Returns whole arrays on the host of every process."""
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+  return multihost_utils.process_allgather(tree, tiled=True)

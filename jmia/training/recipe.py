@@ -1,0 +1,326 @@
+"""How ONE model is trained.
+
+A `Recipe` is a pair of pure functions. `supervised` builds the one that most of the
+library uses: minibatch training of a Flax module, open at three seams (the fourth,
+logits -> logits, acts on predictions; see `predictor`).
+
+| seam     | type                            | default                       |
+|----------|---------------------------------|-------------------------------|
+| data     | (key, batch, job, data) -> batch | `normalize(1.0)`              |
+| loss     | loss -> loss                    | `cross_entropy(model)` itself |
+| gradient | loss -> gradient                | `value_and_grad`              |
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jmia import _validate
+
+Array = jax.Array
+Stored = jax.Array | np.ndarray  # on the host before a run, on devices in it
+PyTree = Any
+
+
+class Recipe(NamedTuple):
+  """How one model is trained.
+
+  Attributes:
+    init: `(key, job) -> state`.
+    update: `(state, job, data) -> (state, metrics)`, one epoch.
+    num_epochs: how many times `update` is called.
+  """
+
+  init: Callable[[Array, PyTree], PyTree]
+  update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+  num_epochs: int
+
+
+class Data(NamedTuple):
+  """What all models share: `x [N, ...]` as stored, and labels `y [N]` int32."""
+
+  x: Stored
+  y: Stored
+
+
+class Job(NamedTuple):
+  """What differs between models; a recipe's own job type may hold more.
+
+  Attributes:
+    member_idx: `[K]` int32 rows of the data; those past `num_members` are padding.
+    num_members: `[]` int32.
+  """
+
+  member_idx: Stored
+  num_members: Stored
+
+
+class MemberJob(Protocol):
+  """What `supervised` asks of a job."""
+
+  @property
+  def member_idx(self) -> Stored: ...  # noqa: D102
+
+  @property
+  def num_members(self) -> Stored: ...  # noqa: D102
+
+
+class Batch(NamedTuple):
+  """One minibatch.
+
+  Attributes:
+    x: `[B, ...]` features; as stored until the data seam makes them float32.
+    targets: `[B, C]` float32 class probabilities, one-hot unless a seam softens them.
+    rows: `[B]` int32 rows of the data.
+    valid: `[B]` bool, false on the padding of a last, partial batch.
+  """
+
+  x: Array
+  targets: Array
+  rows: Array
+  valid: Array
+
+
+class TrainState(NamedTuple):
+  """State of one model in training.
+
+  Attributes:
+    params: trainable parameters.
+    variables: the module's other collections, such as `batch_stats`.
+    opt_state: the optimiser's state.
+    key: the model's own key; constant, and folded with a stream and the step.
+    epoch: `[]` int32, epochs done.
+    step: `[]` int32, steps done.
+  """
+
+  params: PyTree
+  variables: PyTree
+  opt_state: PyTree
+  key: Array
+  epoch: Array
+  step: Array
+
+
+class Key(NamedTuple):
+  """One step's keys, one for each purpose, so that none is used twice."""
+
+  dropout: Array
+  noise: Array
+
+
+# loss(params, variables, batch, key, job) -> (scalar, (variables, correct [B] float32))
+Loss = Callable[..., tuple[Array, tuple[PyTree, Array]]]
+# gradient(loss)(params, ...) -> ((scalar, aux), gradients)
+Gradient = Callable[[Loss], Callable[..., tuple[tuple[Array, Any], PyTree]]]
+Transform = Callable[[Array, Batch, Any, Any], Batch]
+# The streams of a model's key. Numbers are part of the results: add, never change.
+_INIT, _ORDER, _DATA, _DROPOUT, _NOISE = range(5)
+_MAX_STREAMS = 8
+
+
+def _stream(state: "TrainState", stream: int) -> Array:
+  """Returns the key of one purpose at one step; one fold, as each takes compiling."""
+  return jax.random.fold_in(state.key, state.step * _MAX_STREAMS + stream)
+
+
+def normalize(feature_scale: float) -> Transform:
+  """Data seam: features to float32, multiplied by `feature_scale`."""
+
+  def transform(key: Array, batch: Batch, job: Any, data: Any) -> Batch:
+    del key, job, data
+    return batch._replace(x=as_float(batch.x, feature_scale))
+
+  return transform
+
+
+def as_float(x: Array, feature_scale: float) -> Array:
+  """Returns stored features as the float32 values that a model sees."""
+  x = x.astype(jnp.float32)
+  return x if feature_scale == 1 else x * feature_scale
+
+
+def chain(*transforms: Transform) -> Transform:
+  """Data seam: applies the transforms in order, each with a key of its own."""
+
+  def transform(key: Array, batch: Batch, job: Any, data: Any) -> Batch:
+    for i, one in enumerate(transforms):
+      batch = one(jax.random.fold_in(key, i), batch, job, data)
+    return batch
+
+  return transform
+
+
+def cross_entropy(model: nn.Module) -> Loss:
+  """Returns the mean cross-entropy of `model` over the valid rows of a batch."""
+
+  def loss(params, variables, batch: Batch, key: Key, job):
+    del job
+    logits, variables = model.apply(
+      {"params": params, **variables},
+      batch.x,
+      train=True,
+      mask=batch.valid,
+      rngs={"dropout": key.dropout},
+      mutable=list(variables),
+    )
+    logits = logits.astype(jnp.float32)
+    losses = optax.softmax_cross_entropy(logits, batch.targets)
+    weight = batch.valid / jnp.maximum(batch.valid.sum(), 1)
+    correct = logits.argmax(-1) == batch.targets.argmax(-1)
+    return jnp.vdot(weight, losses), (variables, correct & batch.valid)
+
+  return loss
+
+
+def value_and_grad(loss: Loss):
+  """Gradient seam: the plain gradient with respect to the parameters."""
+  return jax.value_and_grad(loss, has_aux=True)
+
+
+def clip_gradient(max_norm: float, gradient: Gradient = value_and_grad) -> Gradient:
+  """Gradient seam: scales a batch's gradient down to global L2 norm `max_norm`.
+
+  Raises:
+    ValueError: if `max_norm` is not a finite number above 0.
+  """
+  _validate.positive("clip_norm", max_norm)
+  clip = optax.clip_by_global_norm(max_norm)
+
+  def clipped(loss: Loss):
+    inner = gradient(loss)
+
+    def value_and_clipped(*args):
+      value, grads = inner(*args)
+      return value, clip.update(grads, clip.init(grads))[0]
+
+    return value_and_clipped
+
+  return clipped
+
+
+def epoch_order(key: Array, num_slots: int, num_members: Stored) -> Array:
+  """Returns `[num_slots]` int32: the members' slots in random order, then padding."""
+  # 31 random bits for members, a value above all of them for padding: a sort by one
+  # word shuffles the former and keeps the latter behind (ENGINE: half the cost of
+  # jax.random.permutation).
+  bits = jax.random.bits(key, (num_slots,)) >> 1
+  padding = jnp.arange(num_slots) >= num_members
+  return jnp.argsort(jnp.where(padding, jnp.uint32(0xFFFFFFFF), bits))
+
+
+def supervised(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  *,
+  example_shape: tuple[int, ...],
+  num_classes: int,
+  batch_size: int,
+  num_epochs: int,
+  learning_rate: Callable[[Array], Array],
+  transform: Transform | None = None,
+  loss: Loss | None = None,
+  gradient: Gradient = value_and_grad,
+) -> Recipe:
+  """Returns the recipe of ordinary supervised training in minibatches.
+
+  Every epoch visits every member once, in an order drawn from the model's key. The
+  last, partial batch is padded; padding has no part in the loss, the batch
+  statistics or the step count, so the result is that of an unpadded loop.
+
+  Args:
+    model: a Flax module called as `model(x, train=bool, mask=[B] bool)`.
+    optimizer: an optax transformation without a learning rate.
+    example_shape: shape of one example.
+    num_classes: number of classes `C`.
+    batch_size: examples in a minibatch.
+    num_epochs: passes over the members.
+    learning_rate: epoch -> rate.
+    transform: data seam; it must leave `x` float32. Default: `normalize(1.0)`.
+    loss: loss seam, already applied. Default: `cross_entropy(model)`.
+    gradient: gradient seam.
+
+  Returns:
+    A recipe with `TrainState`, jobs as `MemberJob` and data as `Data`; its metrics
+    are `{"loss": [], "accuracy": []}`, means over the members in the epoch.
+
+  Raises:
+    ValueError: if `batch_size` or `num_epochs` is below 1.
+  """
+  _validate.positive("batch_size", batch_size)
+  _validate.positive("num_epochs", num_epochs)
+  transform = transform or normalize(1.0)
+  loss_and_gradient = gradient(loss or cross_entropy(model))
+
+  def init(key: Array, job: MemberJob) -> TrainState:
+    del job
+    example = jnp.zeros((1, *example_shape), jnp.float32)
+    variables = dict(model.init(jax.random.fold_in(key, _INIT), example))
+    params = variables.pop("params")
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, variables, optimizer.init(params), key, zero, zero)
+
+  def step(state: TrainState, rows: Array, valid: Array, rate, job, data):
+    targets = jax.nn.one_hot(data.y[rows], num_classes)
+    batch = Batch(data.x[rows], targets, rows, valid)
+    batch = transform(_stream(state, _DATA), batch, job, data)
+    keys = Key(_stream(state, _DROPOUT), _stream(state, _NOISE))
+    (value, (variables, correct)), grads = loss_and_gradient(
+      state.params, state.variables, batch, keys, job
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    new = TrainState(
+      params, variables, opt_state, state.key, state.epoch, state.step + 1
+    )
+    # A step of padding alone (a smaller model beside larger ones) must not move
+    # momentum, weight decay or batch statistics.
+    new = jax.tree.map(lambda n, o: jnp.where(valid.any(), n, o), new, state)
+    return new, (value * valid.sum(), correct.sum())
+
+  def update(state: TrainState, job: MemberJob, data: Data):
+    num_slots = job.member_idx.shape[0]
+    num_steps = -(-num_slots // batch_size)
+    order = epoch_order(_stream(state, _ORDER), num_slots, job.num_members)
+    slots = jnp.pad(order, (0, num_steps * batch_size - num_slots))
+    rows = job.member_idx[slots].reshape(num_steps, batch_size)
+    valid = (jnp.arange(slots.shape[0]) < job.num_members).reshape(rows.shape)
+    rate = learning_rate(state.epoch)
+    state, (losses, correct) = jax.lax.scan(
+      lambda s, batch: step(s, *batch, rate, job, data), state, (rows, valid)
+    )
+    state = state._replace(epoch=state.epoch + 1)
+    share = 1 / job.num_members
+    metrics = {"loss": losses.sum() * share, "accuracy": correct.sum() * share}
+    return state, metrics
+
+  return Recipe(init, update, num_epochs)
+
+
+def model_variables(state: TrainState) -> PyTree:
+  """Returns what a trained module is applied with: parameters and statistics."""
+  return {"params": state.params, **state.variables}
+
+
+def predictor(
+  model: nn.Module,
+  feature_scale: float,
+  output: Callable[[Array], Array] = lambda logits: logits,
+) -> Callable[[PyTree, Array], Array]:
+  """Returns `(variables, x [B, ...] as stored) -> logits [B, C]`, not in training.
+
+  Args:
+    model: the module that was trained; its variables are `model_variables(state)`.
+    feature_scale: the dataset's.
+    output: output seam, logits -> logits, `[B, C]` both.
+  """
+
+  def predict(variables: PyTree, x: Array) -> Array:
+    logits: Any = model.apply(variables, as_float(x, feature_scale), train=False)
+    return output(logits.astype(jnp.float32))
+
+  return predict
