@@ -63,17 +63,28 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
       content = json.dumps(config, indent=2).encode()
       _replace(directory / "run.json", lambda file: file.write(content))
     return
-  names = sorted(kept.keys() | config.keys())
+  before, now = _flatten(kept), _flatten(config)
   differences = [
-    f"{name}={kept.get(name)!r}, not {config.get(name)!r}"
-    for name in names
-    if kept.get(name) != config.get(name)
+    f"{name}={before.get(name)!r}, not {now.get(name)!r}"
+    for name in sorted(before.keys() | now.keys())
+    if before.get(name) != now.get(name)
   ]
   if differences:
     raise ValueError(
       f"checkpoint {directory} was made with {'; '.join(differences)}: "
       "use its settings, another folder, or delete it"
     )
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns settings by their dotted name: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= _flatten(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
 
 
 class Store:
