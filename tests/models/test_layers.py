@@ -255,6 +255,40 @@ def test_max_pool_refuses_what_it_would_empty(shape):
     layers.max_pool_2x2(np.zeros(shape))
 
 
+def test_masked_batch_norm_is_that_of_the_rows_alone():
+  class Norm(nn.Module):
+    @nn.compact
+    def __call__(self, x, mask):
+      return layers.batch_norm(x, train=True, mask=mask, dtype=jnp.float32)
+
+  x, _ = _arrays(image=(5, 2, 2, 3))
+  padded = np.concatenate([x[:2], np.full((3, 2, 2, 3), 9, np.float32), x[2:]])
+  mask = np.array([True, True, False, False, False, True, True, True])
+  zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
+  variables = {
+    "params": {"BatchNorm_0": {"scale": ones, "bias": zeros}},
+    "batch_stats": {"BatchNorm_0": {"mean": zeros, "var": ones}},
+  }
+
+  @jax.jit
+  @functools.partial(jax.grad, has_aux=True)
+  def gradient(x, mask, weights):
+    out, state = Norm().apply(variables, x, mask, mutable=["batch_stats"])
+    return (weights * out**3).sum(), state
+
+  weights = np.cos(np.arange(x.size)).reshape(x.shape).astype(np.float32)
+  scattered = np.zeros_like(padded)
+  scattered[mask] = weights
+  expected, statistics = gradient(x, None, weights)
+  actual, masked_statistics = gradient(padded, mask, scattered)
+  _assert_close(masked_statistics, statistics)
+  _assert_close(actual[mask], expected)
+  np.testing.assert_array_equal(actual[~mask], 0)
+  _assert_close(
+    statistics["batch_stats"]["BatchNorm_0"]["mean"], x.mean((0, 1, 2)) / 10
+  )
+
+
 def test_global_avg_pool_and_flatten():
   x = jnp.arange(12.0).reshape(1, 2, 3, 2)
   np.testing.assert_array_equal(layers.global_avg_pool(x), [[5, 6]])
