@@ -5,7 +5,8 @@ import numpy as np
 from jmia import _validate
 from jmia.stats import nulls
 
-# Null losses sorted at a time: bounds the memory beyond inputs and outputs to ~100 MB.
+# Null losses or thresholds held at a time: bounds the memory beyond inputs and outputs
+# to some 200 MB.
 _BLOCK_SIZE = 2**22
 
 
@@ -19,7 +20,8 @@ def thresholds_per_sample(
   """Thresholds `[A, N]` where sample n's null is column n of `null_losses` `[R, N]`."""
   _check_per_sample(null_losses, valid, method, name)
   thresholds = np.empty((np.size(alpha), null_losses.shape[1]), np.float32)
-  for columns in _column_blocks(*null_losses.shape):
+  num_rows, num_samples = null_losses.shape
+  for columns in _column_blocks(max(num_rows, np.size(alpha)), num_samples):
     null = _fit_columns(null_losses, valid, columns)
     thresholds[:, columns] = nulls.quantile(null, alpha, method)
   return thresholds
@@ -37,7 +39,8 @@ def score_per_sample(
   check_losses("losses", losses, method)
   _validate.shape("losses", losses, (*losses.shape[:-1], null_losses.shape[1]))
   scores = np.empty(losses.shape, np.float32)
-  for columns in _column_blocks(*null_losses.shape):
+  num_rows, num_samples = null_losses.shape
+  for columns in _column_blocks(max(num_rows, losses[..., 0].size), num_samples):
     null = _fit_columns(null_losses, valid, columns)
     scores[..., columns] = score(null, losses[..., columns], method)
   return scores

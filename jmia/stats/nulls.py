@@ -25,7 +25,7 @@ two, -1 below all.
   not hold of `p_raw`. `c_alpha`, the paper's, is laxer at small alpha: without ties
   it rejects up to a share alpha + 2 / (n + 1) of the null;
 - logit_gaussian compares `l + loss_floor`: privacy-meter adds the floor to the null's
-  losses and does not take it off the threshold.
+  losses and does not take it off the threshold. So does that part of min_linear_logit.
 
 The Gaussian tails are never 0, so gaussian, logit_gaussian and min_linear_logit need no
 smoothing: scores below all null losses still differ. Their level is as good as the fit.
