@@ -22,7 +22,7 @@ def thresholds_per_sample(
   thresholds = np.empty((np.size(alpha), null_losses.shape[1]), np.float32)
   num_rows, num_samples = null_losses.shape
   for columns in _column_blocks(max(num_rows, np.size(alpha)), num_samples):
-    null = _fit_columns(null_losses, valid, columns)
+    null = _fit_columns(null_losses, valid, columns, method)
     thresholds[:, columns] = nulls.quantile(null, alpha, method)
   return thresholds
 
@@ -41,7 +41,7 @@ def score_per_sample(
   scores = np.empty(losses.shape, np.float32)
   num_rows, num_samples = null_losses.shape
   for columns in _column_blocks(max(num_rows, losses[..., 0].size), num_samples):
-    null = _fit_columns(null_losses, valid, columns)
+    null = _fit_columns(null_losses, valid, columns, method)
     scores[..., columns] = score(null, losses[..., columns], method)
   return scores
 
@@ -57,6 +57,7 @@ def fit_classes(
   labels: np.ndarray,
   num_classes: int,
   valid: np.ndarray | None,
+  method: str,
   names: tuple[str, str],
 ) -> tuple[nulls.Null, np.ndarray]:
   """A null for each class among `labels` `[N]`, and each label's column in it `[N]`.
@@ -82,7 +83,7 @@ def fit_classes(
         f"{names[0]} holds {len(pools[-1])} losses of class {label}, which is among "
         "labels; its null needs at least 2"
       )
-  return nulls.fit_groups(pools), columns
+  return nulls.fit_groups(pools, method=method), columns
 
 
 def check_losses(name: str, losses: np.ndarray, method: str) -> None:
@@ -115,16 +116,17 @@ def _check_per_sample(
   nulls.check_counts(counts, "sample")
 
 
-def _column_blocks(num_rows: int, num_columns: int) -> list[np.ndarray]:
-  """Column indices block by block; the last is filled up to compile only once."""
+def _column_blocks(num_rows: int, num_columns: int) -> list[slice]:
+  """Columns block by block; the last overlaps, so that all compile as one shape."""
   num_blocks = max(1, -(-num_rows * num_columns // _BLOCK_SIZE))
   width = -(-num_columns // num_blocks)
-  starts = range(0, num_columns, max(width, 1))
-  return [np.minimum(np.arange(s, s + width), num_columns - 1) for s in starts]
+  last = num_columns - width
+  starts = (min(start, last) for start in range(0, num_columns, max(width, 1)))
+  return [slice(start, start + width) for start in starts]
 
 
 def _fit_columns(
-  null_losses: np.ndarray, valid: np.ndarray | None, columns: np.ndarray
+  null_losses: np.ndarray, valid: np.ndarray | None, columns: slice, method: str
 ) -> nulls.Null:
   block_valid = None if valid is None else valid[:, columns]
-  return nulls.fit(null_losses[:, columns], block_valid)
+  return nulls.fit(null_losses[:, columns], block_valid, method=method)

@@ -103,6 +103,7 @@ def _fit(population_losses, population_labels, labels, num_classes, method):
       labels,
       num_classes,
       None,
+      method,
       ("population_losses", "population_labels"),
     )
   if len(missing) < len(by_class):
@@ -113,4 +114,4 @@ def _fit(population_losses, population_labels, labels, num_classes, method):
     raise ValueError(
       f"population_losses holds {len(population_losses)} losses, expected at least 2"
     )
-  return nulls.fit_groups([population_losses]), np.zeros(1, int)
+  return nulls.fit_groups([population_losses], method=method), np.zeros(1, int)

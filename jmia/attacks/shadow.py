@@ -93,5 +93,6 @@ def _fit(shadow_losses, shadow_labels, labels, num_classes, valid, method):
     labels,
     num_classes,
     valid,
+    method,
     ("shadow_losses", "shadow_labels"),
   )

@@ -39,9 +39,9 @@ smoothing: scores below all null losses still differ. Their level is as good as 
 - its logit threshold at alpha = 0 is NaN; ours is the limit, 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +51,18 @@ from scipy import special
 from jmia import _validate
 
 _Array = jax.Array | np.ndarray
+_Part = Any  # an array, or None where the method does not read it
 
 METHODS = ("empirical", "linear", "gaussian", "logit_gaussian", "min_linear_logit")
 
+# What a method reads of a null: order statistics, moments, or moments of the logits.
+_FIELDS = {
+  "empirical": ("values",),
+  "linear": ("values",),
+  "gaussian": ("mean",),
+  "logit_gaussian": ("logit_mean",),
+  "min_linear_logit": ("values", "logit_mean"),
+}
 _EDGE = 1e-4  # how far linear's thresholds at alpha = 0 and 1 lie beyond the losses
 
 
@@ -61,33 +70,35 @@ class Null(NamedTuple):
   """Null losses of N columns (samples, classes or one model), and their moments.
 
   Column n's are the `num_losses[n]` entries of `values` from `start[n]` on, ascending;
-  columns may differ in length and several may share their values.
+  columns may differ in length and several may share their values. What the method it
+  was fitted for does not read is None.
 
   Attributes:
+    num_losses: `[N]` int32, at least 2.
+    loss_floor: `[]` float32.
     values: `[K]` float32 losses.
     start: `[N]` int32.
-    num_losses: `[N]` int32, at least 2.
     mean: `[N]` float32 mean of the losses.
     std: `[N]` float32 standard deviation, of maximum likelihood (divided by n).
     logit_mean: `[N]` float32 mean of `-log(expm1(loss + loss_floor))`.
     logit_std: `[N]` float32 standard deviation of it.
-    loss_floor: `[]` float32.
   """
 
-  values: _Array
-  start: _Array
   num_losses: _Array
-  mean: _Array
-  std: _Array
-  logit_mean: _Array
-  logit_std: _Array
   loss_floor: _Array
+  values: _Part = None
+  start: _Part = None
+  mean: _Part = None
+  std: _Part = None
+  logit_mean: _Part = None
+  logit_std: _Part = None
 
 
 def fit(
   losses: np.ndarray,
   valid: np.ndarray | None = None,
   *,
+  method: str | None = None,
   loss_floor: float = 1e-6,
   std_floor: float = 1e-6,
 ) -> Null:
@@ -97,6 +108,7 @@ def fit(
     losses: `[R, N]` finite losses.
     valid: `[R, N]` bool, the losses that belong to the null; None for all. A masked
       loss has no influence, as if it were absent.
+    method: the one of `METHODS` it is for, to compute no more; None for any.
     loss_floor: added to a loss before its logit, which is infinite at loss 0.
     std_floor: least standard deviation, for losses that are all equal.
 
@@ -104,57 +116,70 @@ def fit(
     A `Null` of N columns.
 
   Raises:
-    ValueError: a shape disagrees, a floor is not positive, or a column has fewer than
-      2 valid losses.
+    ValueError: a shape disagrees, `method` is unknown, a floor is not positive, or a
+      column has fewer than 2 valid losses.
   """
   _validate.shape("losses", losses, (None, None))
-  _validate.positive("loss_floor", loss_floor)
-  _validate.positive("std_floor", std_floor)
+  _check_fit(method, loss_floor, std_floor)
   num_rows, num_columns = losses.shape
   count = np.full(num_columns, num_rows)
   if valid is not None:
     _validate.shape("valid", valid, losses.shape)
     count = np.asarray(valid).sum(axis=0)
   check_counts(count)
-  rows = _ascending_rows(losses, valid)
-  return Null(
-    values=rows.reshape(-1),
-    start=jnp.arange(num_columns, dtype=jnp.int32) * num_rows,
-    num_losses=jnp.asarray(count, jnp.int32),
-    loss_floor=jnp.float32(loss_floor),
-    **_row_moments(rows, jnp.asarray(count), loss_floor, std_floor),
-  )
+  null = Null(count.astype(np.int32), np.asarray(loss_floor, np.float32))
+  if _reads(method, "values"):
+    rows = _ascending_rows(losses, valid)
+    start = np.arange(num_columns, dtype=np.int32) * np.int32(num_rows)
+    null = null._replace(values=rows.reshape(-1), start=start)
+  if _reads(method, "mean"):
+    mean, std = _moments(losses, valid, null.num_losses, std_floor)
+    null = null._replace(mean=mean, std=std)
+  if _reads(method, "logit_mean"):
+    logits = _jitted_logit(losses, null.loss_floor)
+    mean, std = _moments(logits, valid, null.num_losses, std_floor)
+    null = null._replace(logit_mean=mean, logit_std=std)
+  return null
 
 
 def fit_groups(
-  groups: Sequence[np.ndarray], *, loss_floor: float = 1e-6, std_floor: float = 1e-6
+  groups: Sequence[np.ndarray],
+  *,
+  method: str | None = None,
+  loss_floor: float = 1e-6,
+  std_floor: float = 1e-6,
 ) -> Null:
   """Returns the null of every group of losses, of any sizes; runs on the host.
 
   As `fit`, with column n from `groups[n]`, one-dimensional. Moments are summed in
   float64: a group may pool millions of losses.
   """
-  _validate.positive("loss_floor", loss_floor)
-  _validate.positive("std_floor", std_floor)
+  _check_fit(method, loss_floor, std_floor)
   for group in groups:
     _validate.shape("groups", group, (None,))
   count = np.array([len(group) for group in groups])
   check_counts(count)
-  moments = [_group_moments(g, loss_floor, std_floor) for g in groups]
-  # NumPy's arrays: jit moves them at once, where eight conversions take a millisecond.
-  return Null(
-    values=_ascending_groups(groups, count),
-    start=(np.cumsum(count) - count).astype(np.int32),
-    num_losses=count.astype(np.int32),
-    loss_floor=np.asarray(loss_floor, np.float32),
-    **{k: np.array([m[k] for m in moments], np.float32) for k in moments[0]},
-  )
+  null = Null(count.astype(np.int32), np.asarray(loss_floor, np.float32))
+  if _reads(method, "values"):
+    start = (np.cumsum(count) - count).astype(np.int32)
+    null = null._replace(values=_ascending_groups(groups, count), start=start)
+  if _reads(method, "mean"):
+    mean, std = _group_moments(groups, std_floor)
+    null = null._replace(mean=mean, std=std)
+  if _reads(method, "logit_mean"):
+    logits = (_host_logit(group, null.loss_floor) for group in groups)
+    mean, std = _group_moments(logits, std_floor)
+    null = null._replace(logit_mean=mean, logit_std=std)
+  return null
 
 
 def select(null: Null, columns: np.ndarray) -> Null:
   """Returns the null whose column n is `null`'s column `columns[n]`; values shared."""
-  shared = ("values", "loss_floor")
-  own = {k: v[columns] for k, v in null._asdict().items() if k not in shared}
+  own = {
+    name: array[columns]
+    for name, array in null._asdict().items()
+    if array is not None and name not in ("values", "loss_floor")
+  }
   return null._replace(**own)
 
 
@@ -183,9 +208,10 @@ def quantile(null: Null, alpha: np.ndarray, method: str) -> jax.Array:
     `[A, N]` float32; a loss at most this is called a member's.
 
   Raises:
-    ValueError: `method` is unknown, or `alpha` is not `[A]` levels in [0, 1].
+    ValueError: `method` is unknown or not the one the null was fitted for, or `alpha`
+      is not `[A]` levels in [0, 1].
   """
-  _validate.known("method", method, METHODS)
+  _check_fitted(null, method)
   alpha = np.asarray(alpha, np.float64)
   _validate.shape("alpha", alpha, (None,))
   if not ((alpha >= 0) & (alpha <= 1)).all():
@@ -213,9 +239,9 @@ def log_p_value(null: Null, loss: jax.Array, method: str) -> jax.Array:
     `[..., N]` float32, at most 0; near 1 a p-value is known to about 1e-7.
 
   Raises:
-    ValueError: `method` is unknown.
+    ValueError: `method` is unknown or not the one the null was fitted for.
   """
-  _validate.known("method", method, METHODS)
+  _check_fitted(null, method)
   return _LOG_P_VALUES[method](null, jnp.asarray(loss, jnp.float32))
 
 
@@ -333,47 +359,58 @@ def _loss_to_logit(loss: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _row_moments(
-  rows: jax.Array, count: jax.Array, loss_floor: float, std_floor: float
-) -> dict[str, jax.Array]:
-  """Moments of the first `count[n]` entries of row n; each `[N]`."""
+def _jitted_logit(losses: jax.Array, loss_floor: jax.Array) -> jax.Array:
+  return _loss_to_logit(jnp.asarray(losses, jnp.float32) + loss_floor)
 
-  def mean_and_std(x: jax.Array, is_valid: jax.Array, n: jax.Array):
-    rough = jnp.sum(x, where=is_valid) / n
-    # Summing deviations again leaves no rounding of a long sum in the mean.
-    mean = rough + jnp.sum(x - rough, where=is_valid) / n
-    variance = jnp.sum(jnp.square(x - mean), where=is_valid) / n
-    return mean, jnp.maximum(jnp.sqrt(variance), std_floor)
 
-  def one_row(row: jax.Array, n: jax.Array):
-    is_valid = jnp.arange(row.size) < n
-    logit = _loss_to_logit(row + loss_floor)
-    mean, std = mean_and_std(row, is_valid, n)
-    logit_mean, logit_std = mean_and_std(logit, is_valid, n)
-    return {
-      "mean": mean,
-      "std": std,
-      "logit_mean": logit_mean,
-      "logit_std": logit_std,
-    }
+@jax.jit
+def _moments(
+  x: jax.Array, valid: jax.Array | None, count: jax.Array, std_floor: float
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and standard deviation of the valid entries of each column; each `[N]`."""
+  x = jnp.asarray(x, jnp.float32)
+  rough = jnp.sum(x, axis=0, where=valid) / count
+  # Deviations from a mean that is right but for rounding: they sum to that rounding,
+  # and their squares cancel nothing.
+  error = jnp.sum(x - rough, axis=0, where=valid) / count
+  square = jnp.sum(jnp.square(x - rough), axis=0, where=valid) / count
+  variance = jnp.maximum(square - jnp.square(error), 0)
+  return rough + error, jnp.maximum(jnp.sqrt(variance), std_floor)
 
-  return jax.vmap(one_row)(rows, count)
+
+def _host_logit(group: np.ndarray, loss_floor: np.ndarray) -> np.ndarray:
+  """As `_loss_to_logit`, in NumPy: groups differ in size, and each would compile."""
+  loss = np.asarray(group, np.float32) + loss_floor
+  with np.errstate(invalid="ignore", divide="ignore"):  # negative: NaN, as there
+    return -loss - np.log(-np.expm1(-loss))
 
 
 def _group_moments(
-  group: np.ndarray, loss_floor: float, std_floor: float
-) -> dict[str, float]:
-  """Moments of one group, summed in float64."""
-  group = np.asarray(group, np.float32)
-  shifted = group + np.float32(loss_floor)
-  with np.errstate(invalid="ignore", divide="ignore"):  # negative: NaN, as in fit
-    logit = -shifted - np.log(-np.expm1(-shifted))
-  return {
-    "mean": group.mean(dtype=np.float64),
-    "std": max(group.std(dtype=np.float64), std_floor),
-    "logit_mean": logit.mean(dtype=np.float64),
-    "logit_std": max(logit.std(dtype=np.float64), std_floor),
-  }
+  groups: Iterable[np.ndarray], std_floor: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and standard deviation of each group, summed in float64."""
+  mean, std = [], []
+  for group in groups:
+    mean.append(np.mean(group, dtype=np.float64))
+    std.append(np.std(np.asarray(group, np.float32), dtype=np.float64))
+  return np.array(mean, np.float32), np.maximum(std, std_floor).astype(np.float32)
+
+
+def _reads(method: str | None, field: str) -> bool:
+  return method is None or field in _FIELDS[method]
+
+
+def _check_fit(method: str | None, loss_floor: float, std_floor: float) -> None:
+  if method is not None:
+    _validate.known("method", method, METHODS)
+  _validate.positive("loss_floor", loss_floor)
+  _validate.positive("std_floor", std_floor)
+
+
+def _check_fitted(null: Null, method: str) -> None:
+  _validate.known("method", method, METHODS)
+  if any(getattr(null, field) is None for field in _FIELDS[method]):
+    raise ValueError(f"null was fitted for another method than {method!r}")
 
 
 def _on_host() -> bool:

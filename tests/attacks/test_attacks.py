@@ -59,7 +59,9 @@ def test_blocks_change_nothing(method, monkeypatch):
     reference.thresholds(null_losses, ALPHA, valid, method=method),
     reference.score(losses, null_losses, valid, method=method),
   )
-  monkeypatch.setattr(_calibration, "_BLOCK_SIZE", 60)  # 4 blocks of 6, the last filled
+  monkeypatch.setattr(
+    _calibration, "_BLOCK_SIZE", 60
+  )  # 4 blocks of 6, the last overlapping
   assert len(_calibration._column_blocks(10, 23)) == 4
   blocked = (
     reference.thresholds(null_losses, ALPHA, valid, method=method),

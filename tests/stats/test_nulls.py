@@ -261,6 +261,30 @@ def test_jit_and_leading_axes_change_nothing(method):
   )
 
 
+@pytest.mark.parametrize("method", nulls.METHODS)
+def test_a_null_fitted_for_a_method_serves_it_and_refuses_what_it_lacks(method):
+  losses = np.random.default_rng(13).gamma(1.0, 1.0, (12, 5)).astype(np.float32)
+  loss, alpha = losses[3] / 2, np.array([0.1, 0.7])
+  fitted = [nulls.fit(losses, method=method), nulls.fit_groups(losses.T, method=method)]
+  whole = nulls.fit(losses)
+  for null in fitted:
+    np.testing.assert_allclose(
+      nulls.quantile(null, alpha, method),
+      nulls.quantile(whole, alpha, method),
+      rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+      nulls.log_p_value(null, loss, method),
+      nulls.log_p_value(whole, loss, method),
+      rtol=1e-5,
+    )
+    other = "linear" if "gaussian" in method else "gaussian"
+    with pytest.raises(ValueError, match=f"fitted for another method than '{other}'"):
+      nulls.quantile(null, alpha, other)
+    with pytest.raises(ValueError, match=f"fitted for another method than '{other}'"):
+      nulls.log_p_value(null, loss, other)
+
+
 def test_device_sort_equals_host_sort(monkeypatch):
   rng = np.random.default_rng(12)
   losses = rng.gamma(1.0, 1.0, (9, 4)).astype(np.float32)
@@ -284,6 +308,8 @@ def test_errors():
     fit(valid[:2])
   with pytest.raises(ValueError, match="loss_floor=0 must be"):
     fit(loss_floor=0)
+  with pytest.raises(ValueError, match="unknown method 'normal'"):
+    fit(method="normal")
   with pytest.raises(ValueError, match="std_floor=-1 must be"):
     fit(std_floor=-1)
   with pytest.raises(ValueError, match=r"losses has shape \(3,\)"):
