@@ -1,4 +1,15 @@
-"""Runs attacks on evidence and says how well they tell members from non-members."""
+"""Runs attacks on evidence and says how well they tell members from non-members.
+
+Each attack asks how low the target's loss on a sample is among losses under the null
+hypothesis "not a member", and differs from the others in whose losses those are:
+
+  attack         null losses, of models that did not train on the row
+  population     the target's on the population: one null for all samples
+  shadow         the references' on the population: one null for each class
+  reference      the references' on the sample: one null for each sample
+  distillation   the distilled models' on the sample: likewise
+  leave_one_out  on the sample, of models trained like the target without it: likewise
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +31,9 @@ class Outcome(NamedTuple):
   Attributes:
     scores: `[N]` float32, higher = member; NaN where a sample was not attacked.
     thresholds: `[N]` float32, the loss `c_alpha` at `ALPHA`; NaN likewise.
-    summary: the attack's entry in `report.json`.
+    summary: the attack's entry in `report.json`. Its `num_samples`, of which
+      `num_nonmembers`, are those attacked; its `num_models` are the models whose
+      losses make a sample's null, 0 where that is the target itself.
   """
 
   scores: np.ndarray
@@ -152,6 +165,7 @@ def evaluate(evidence: Evidence, attack: str, estimator: str | None = None) -> O
     "tpr_at_fpr_ci": _by_level(np.stack(tpr_interval, axis=-1)),
     "estimator": method,
     "num_samples": int(attacked.sum()),
+    "num_nonmembers": int((attacked & ~evidence.members).sum()),
     "num_models": len(null) if null.ndim == 2 else 0,
   }
   return Outcome(scores, thresholds, summary)

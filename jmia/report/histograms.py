@@ -46,12 +46,13 @@ def losses(samples: Samples, attack: str) -> Histogram:
   that matters would sit in one bar at zero.)
 
   Args:
-    samples: the evaluated samples.
+    samples: the evaluated samples; those that were not attacked are left out.
     attack: whose thresholds to use.
 
   Returns:
     The histogram; `relative` says which axis was chosen.
   """
+  samples = samples.only(attack)
   # Thresholds at or below zero call nobody with a positive loss: log10 -> -inf.
   thresholds = np.maximum(samples.thresholds[attack].astype(np.float64), 0.0)
   relative = bool((thresholds != thresholds[0]).any())
@@ -76,18 +77,19 @@ def scores(samples: Samples, attack: str) -> Histogram:
   """Bins the attack's scores as decades of the p-value, `-log10(p)`, from p = 1 on.
 
   Args:
-    samples: the evaluated samples.
+    samples: the evaluated samples; those that were not attacked are left out.
     attack: whose scores to use.
 
   Returns:
     The histogram; its `threshold` is p = 0.1, at 1 on the axis.
   """
-  values = samples.scores[attack].astype(np.float64) / math.log(10)
+  at = samples.attacked(attack)
+  values = samples.scores[attack][at].astype(np.float64) / math.log(10)
   top = max(2.0, float(np.quantile(values, 1 - _TAIL)))
   # A bar width that divides 1, so that p = 0.1 lies between two bars.
   per_decade = next((n for n in (16, 10, 8, 5, 4, 2) if n * top <= _NUM_BINS), 1)
   edges = np.arange(math.ceil(top * per_decade) + 1) / per_decade
-  return _count(values, samples.members, edges, -math.log10(ALPHA))
+  return _count(values, samples.members[at], edges, -math.log10(ALPHA))
 
 
 def _edges(values: np.ndarray, position: float) -> tuple[float, np.ndarray]:

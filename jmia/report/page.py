@@ -51,6 +51,7 @@ def render(report: wording.Report, samples: samples_lib.Samples) -> str:
 def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[str, Any]:
   """What the template shows, by the names it uses."""
   strongest = wording.strongest(report)
+  audited = samples.only(strongest) if strongest else samples
   return {
     "title": tables.subject(report),
     "dataset": report.get("dataset") or {},
@@ -64,11 +65,11 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
     "metrics": wording.METRICS,
     "rocs": _rocs(report, samples) if strongest else (),
     "attacks": [
-      _attack(number, name, report["attacks"][name], samples)
+      _attack(number, name, report, samples.only(name))
       for number, name in enumerate(report["attacks"])
     ],
     "exposed": tables.exposed(report, samples),
-    "num_nonmembers": int((~samples.members).sum()),
+    "num_nonmembers": int((~audited.members).sum()),
     "config": _strings(report.get("config", {})),
     "versions": _strings(report.get("versions", {})),
     "light": plots.LIGHT,
@@ -128,15 +129,15 @@ def _rocs(
 
 
 def _attack(
-  number: int, name: str, result: wording.Report, samples: samples_lib.Samples
+  number: int, name: str, report: wording.Report, samples: samples_lib.Samples
 ) -> Mapping[str, Any]:
-  """One attack's section: what it asks, how it was set, its two histograms."""
+  """One attack's section: what it asks, how it was set, histograms of its samples."""
   about = wording.attack(name)
   losses = histograms.losses(samples, name)
   called, members = samples.called(name), samples.members
   caught = wording.percent(float(called[members].mean()))
   accused = wording.percent(float(called[~members].mean()))
-  settings = {k: v for k, v in result.items() if k not in _MEASURED}
+  settings = {k: v for k, v in report["attacks"][name].items() if k not in _MEASURED}
   where = (
     "Loss divided by the threshold of the sample, which differs between samples; left "
     "of 1× the attack calls it a member."
@@ -144,6 +145,9 @@ def _attack(
     else "The model's loss; left of the threshold the attack calls a sample a member."
   )
   outcome = f"This calls {caught} of the members and {accused} of the non-members."
+  coverage = wording.coverage(report, name)
+  if coverage:
+    outcome = f"The attack was run on {coverage}. {outcome}"
   aim = wording.calibration(int(called[~members].sum()), int((~members).sum()))
   return {
     "title": about.title,

@@ -100,9 +100,9 @@ def roc_figure(
 ) -> "figure.Figure":
   """The attacks' ROC curves, one panel per scale.
 
-  On the log scale both axes start at 0.001, the curves are the steps an attacker can
-  truly reach, and the false positive rates below 1 / num_nonmembers, which no attack
-  can be tested at, are hatched.
+  On the log scale both axes start at 0.001 and the curves are the steps an attacker can
+  truly reach. Each starts at 1 / num_nonmembers, of those that its attack was run on:
+  below it cannot be tested. What lies below that of all non-members is hatched.
 
   Args:
     report: as `report.json`; gives the attacks and their AUC for the legend.
@@ -123,7 +123,11 @@ def roc_figure(
   for panel, scale in zip(panels, scales, strict=True):
     _roc_axes(panel, scale)
     for number, name in enumerate(report["attacks"]):
-      fpr, tpr = roc.roc(samples.scores[name], samples.members)[:2]
+      at = samples.attacked(name)
+      members = samples.members[at]
+      fpr, tpr = roc.roc(samples.scores[name][at], members)[:2]
+      if scale == "log":
+        fpr = np.maximum(fpr, 1 / (~members).sum())
       panel.plot(
         fpr,
         tpr,

@@ -23,6 +23,8 @@ class Samples(NamedTuple):
     thresholds: attack name -> `[N]` float32, the loss `c_α` at α = 0.1 at or under
       which the attack calls the sample a member. One number repeated where the attack
       has one threshold for everyone; infinities mean "always" and "never".
+
+  An attack may leave samples out: there its score and its threshold both are NaN.
   """
 
   index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, on purpose
@@ -36,6 +38,22 @@ class Samples(NamedTuple):
     """`[N]` bool, the samples that `attack` calls members at α = 0.1."""
     return self.loss <= self.thresholds[attack]
 
+  def attacked(self, attack: str) -> np.ndarray:
+    """`[N]` bool, the samples that `attack` was run on."""
+    return ~np.isnan(self.scores[attack])
+
+  def only(self, attack: str) -> "Samples":
+    """The samples that `attack` was run on, with its scores and thresholds alone."""
+    at = self.attacked(attack)
+    return Samples(
+      self.index[at],
+      self.members[at],
+      self.labels[at],
+      self.loss[at],
+      scores={attack: self.scores[attack][at]},
+      thresholds={attack: self.thresholds[attack][at]},
+    )
+
 
 def check(samples: Samples, attacks: Iterable[str]) -> None:
   """Refuses arrays that do not fit together.
@@ -45,9 +63,9 @@ def check(samples: Samples, attacks: Iterable[str]) -> None:
     attacks: names that must have scores and thresholds.
 
   Raises:
-    ValueError: if a shape differs from `[N]`, `members` is not boolean or holds only
-      one kind, a loss or a score is not finite, a threshold is NaN, or an attack has
-      no scores or no thresholds.
+    ValueError: if a shape differs from `[N]`, `members` is not boolean, a loss is not
+      finite, a score is infinite, an attack has no scores or no thresholds, only one of
+      a sample's two is NaN, or all members or all non-members are left out.
   """
   num = len(samples.loss)
   for name in ("index", "members", "labels", "loss"):
@@ -56,11 +74,7 @@ def check(samples: Samples, attacks: Iterable[str]) -> None:
     raise ValueError(
       f"samples.members has dtype {samples.members.dtype}, expected bool"
     )
-  if samples.members.all() or not samples.members.any():
-    raise ValueError(
-      f"samples.members marks {samples.members.sum()} of {num} samples, "
-      "expected members and non-members"
-    )
+  _check_both_kinds("samples.members marks", samples.members)
   _validate.finite("samples.loss", samples.loss)
   for attack in attacks:
     for name in ("scores", "thresholds"):
@@ -70,6 +84,22 @@ def check(samples: Samples, attacks: Iterable[str]) -> None:
           f"samples.{name} lacks the attack {attack!r} (has: {', '.join(arrays)})"
         )
       _validate.shape(f"samples.{name}[{attack!r}]", arrays[attack], (num,))
-    _validate.finite(f"samples.scores[{attack!r}]", samples.scores[attack])
-    if np.isnan(samples.thresholds[attack]).any():
-      raise ValueError(f"samples.thresholds[{attack!r}] holds NaN, expected losses")
+    half = samples.attacked(attack) == np.isnan(samples.thresholds[attack])
+    if half.any():
+      raise ValueError(
+        f"samples.scores[{attack!r}] and thresholds[{attack!r}] hold NaN in different "
+        f"places, first at {np.flatnonzero(half)[0]}; a sample that was not attacked "
+        "has NaN in both"
+      )
+    part = samples.only(attack)
+    _validate.finite(f"samples.scores[{attack!r}]", part.scores[attack])
+    _check_both_kinds(f"{attack!r} attacked", part.members)
+
+
+def _check_both_kinds(what: str, members: np.ndarray) -> None:
+  """Raises ValueError unless there are members and non-members."""
+  if members.all() or not members.any():
+    raise ValueError(
+      f"{what} {members.sum()} members among {members.size} samples, "
+      "expected members and non-members"
+    )

@@ -32,8 +32,8 @@ class ExposedRow(NamedTuple):
     sample: its row in the dataset or file.
     label: its class.
     loss: the target's loss.
-    p_values: one per attack, in the report's order.
-    called: whether each attack calls it a member at α = 0.1.
+    p_values: one per attack, in the report's order; a dash where it was not attacked.
+    called: whether each attack calls it a member at α = 0.1; None likewise.
     num_as_high: how many non-members the strongest attack scores at least as high.
   """
 
@@ -41,7 +41,7 @@ class ExposedRow(NamedTuple):
   label: int
   loss: float
   p_values: tuple[str, ...]
-  called: tuple[bool, ...]
+  called: tuple[bool | None, ...]
   num_as_high: int
 
 
@@ -60,30 +60,35 @@ def results(report: wording.Report) -> list[ResultRow]:
 
 
 def footnotes(report: wording.Report) -> list[str]:
-  """Why a table has dashes, which attacks are missing, and the audit's own notes."""
-  num = report["target"]["num_nonmembers"]
-  notes = []
-  for fpr in wording.LEVELS:
-    lacking = [
-      wording.attack(name).title
-      for name in report["attacks"]
-      if wording.tpr(report, name, fpr) is None
-    ]
-    if not lacking:
-      continue
-    need = round(1 / float(fpr))
-    who = "" if len(lacking) == len(report["attacks"]) else f" ({', '.join(lacking)})"
-    reason = (
-      f"takes at least {need:,} non-members to measure; there are {num:,}"
-      if num < need
-      else "was not measured"
-    )
-    notes.append(
-      f"{_ABSENT} A false positive rate of {wording.level(fpr)} {reason}{who}."
-    )
+  """Why a table has dashes, what was not attacked, and the audit's own notes."""
+  notes = [note for fpr in wording.LEVELS for note in _dashes(report, fpr)]
+  for name in report["attacks"]:
+    coverage = wording.coverage(report, name)
+    if coverage:
+      notes.append(f"{wording.attack(name).title} attacked {coverage}.")
   for name, reason in report.get("missing", {}).items():
     notes.append(f"Not run: {wording.attack(name).title}. {_sentence(reason)}")
   return [*notes, *(_sentence(note) for note in report.get("notes", ()))]
+
+
+def _dashes(report: wording.Report, fpr: str) -> list[str]:
+  """Why attacks have no TPR at a false positive rate: one sentence for each reason."""
+  need, who = round(1 / float(fpr)), dict[str, list[str]]()
+  for name in report["attacks"]:
+    if wording.tpr(report, name, fpr) is None:
+      num = wording.num_nonmembers(report, name)
+      reason = (
+        f"takes at least {need:,} non-members to measure; there are {num:,}"
+        if num < need
+        else "was not measured"
+      )
+      who.setdefault(reason, []).append(wording.attack(name).title)
+  rate, everyone = wording.level(fpr), len(report["attacks"])
+  return [
+    f"{_ABSENT} A false positive rate of {rate} {reason}"
+    + ("." if len(titles) == everyone else f" ({', '.join(titles)}).")
+    for reason, titles in who.items()
+  ]
 
 
 def exposed(
@@ -97,30 +102,44 @@ def exposed(
     limit: the most rows to give.
 
   Returns:
-    At most `limit` rows; of equal scores the earlier sample comes first. Empty if no
-    attack was run.
+    At most `limit` rows; of equal scores the earlier sample comes first. Members that
+    this attack was not run on are not among them. Empty if no attack was run.
   """
   strongest = wording.strongest(report)
   if strongest is None:
     return []
-  attacks = tuple(report["attacks"])
-  score = samples.scores[strongest]
-  members = np.flatnonzero(samples.members)
-  order = members[np.argsort(-score[members], kind="stable")][:limit]
-  others = np.sort(score[~samples.members])
-  as_high = len(others) - np.searchsorted(others, score[order], side="left")
-  called = {name: samples.called(name) for name in attacks}
+  part = samples.only(strongest)
+  score = part.scores[strongest]
+  order = np.argsort(-score[part.members], kind="stable")[:limit]
+  others = np.sort(score[~part.members])
+  as_high = len(others) - np.searchsorted(
+    others, score[part.members][order], side="left"
+  )
+  rows = np.flatnonzero(samples.attacked(strongest) & samples.members)[order]
   return [
-    ExposedRow(
-      sample=int(samples.index[n]),
-      label=int(samples.labels[n]),
-      loss=float(samples.loss[n]),
-      p_values=tuple(wording.p_value(float(samples.scores[a][n])) for a in attacks),
-      called=tuple(bool(called[a][n]) for a in attacks),
-      num_as_high=int(num),
-    )
-    for n, num in zip(order, as_high, strict=True)
+    _exposed_row(tuple(report["attacks"]), samples, n, int(num))
+    for n, num in zip(rows, as_high, strict=True)
   ]
+
+
+def _exposed_row(
+  attacks: tuple[str, ...], samples: Samples, n: int, num_as_high: int
+) -> ExposedRow:
+  """What each attack says of sample n."""
+  p_values, called = [], []
+  for name in attacks:
+    attacked = bool(samples.attacked(name)[n])
+    score, threshold = samples.scores[name][n], samples.thresholds[name][n]
+    p_values.append(wording.p_value(float(score)) if attacked else _ABSENT)
+    called.append(bool(samples.loss[n] <= threshold) if attacked else None)
+  return ExposedRow(
+    sample=int(samples.index[n]),
+    label=int(samples.labels[n]),
+    loss=float(samples.loss[n]),
+    p_values=tuple(p_values),
+    called=tuple(called),
+    num_as_high=num_as_high,
+  )
 
 
 def text(report: wording.Report) -> str:

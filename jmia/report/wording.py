@@ -141,20 +141,43 @@ def p_value(score: float) -> str:
 
 
 def strongest(report: Report) -> str | None:
-  """The attack with the largest AUC, the first of equals; None if none was run."""
+  """The attack whose AUC is surely the largest; None if none was run.
+
+  That is the largest lower end of an interval, and of equals the larger AUC, or the
+  first. By the AUC itself, an attack on few samples would win by luck: 0.75 from 20
+  samples may well be 0.5, and says less than 0.70 from 2,000.
+  """
   attacks = report["attacks"]
-  return max(attacks, key=lambda name: attacks[name]["auc"]) if attacks else None
+  if not attacks:
+    return None
+  return max(
+    attacks, key=lambda name: (attacks[name]["auc_ci"][0], attacks[name]["auc"])
+  )
+
+
+def num_nonmembers(report: Report, name: str) -> int:
+  """The non-members that an attack was run on."""
+  target = report["target"]["num_nonmembers"]
+  return report["attacks"][name].get("num_nonmembers", target)
+
+
+def coverage(report: Report, name: str) -> str:
+  """What an attack was run on, such as "20 of the 800 samples"; "" if that is all."""
+  total = report["target"]["num_members"] + report["target"]["num_nonmembers"]
+  num = report["attacks"][name].get("num_samples", total)
+  return f"{num:,} of the {total:,} samples" if num < total else ""
 
 
 def tpr(report: Report, name: str, fpr: str) -> Tpr | None:
   """An attack's TPR at a false positive rate; None where it says nothing.
 
-  That is where it was not measured, or there are fewer than `1 / fpr` non-members: then
-  even a threshold that accuses none of them need not keep to that rate.
+  That is where it was not measured, or the attack was run on fewer than `1 / fpr`
+  non-members: then even a threshold that accuses none of them need not keep to that
+  rate.
   """
   result = report["attacks"][name]
   rate, interval = (result[key].get(fpr) for key in ("tpr_at_fpr", "tpr_at_fpr_ci"))
-  enough = float(fpr) * report["target"]["num_nonmembers"] >= 1 - _ROUNDING
+  enough = float(fpr) * num_nonmembers(report, name) >= 1 - _ROUNDING
   if rate is None or interval is None or not enough:
     return None
   return Tpr(rate, (interval[0], interval[1]))
@@ -201,9 +224,9 @@ def calibration(num_called: int, num_nonmembers: int) -> str:
 def verdict(report: Report) -> Verdict:
   """The headline, no stronger than its interval.
 
-  The strongest of several attacks was picked after seeing the results, so leakage is
-  called detected only if its AUC exceeds 0.5 with an interval that is widened to hold
-  for all attacks at once.
+  The strongest of several attacks (see `strongest`) was picked after seeing the
+  results, so leakage is called detected only if its AUC exceeds 0.5 with an interval
+  that is widened to hold for all attacks at once.
 
   Args:
     report: as `report.json`.
@@ -228,6 +251,9 @@ def verdict(report: Report) -> Verdict:
       f"This is the strongest of {num} attacks; widened to hold for all of them at "
       f"once, its interval is {percent_interval(wide)}."
     )
+  if coverage(report, name):
+    choice.append(f"It was run on {coverage(report, name)}.")
+  choice += _less_sure(report, name)
   if wide[0] > 0.5:
     return Verdict("leak", standing, (*choice, *_at_low_fpr(report, name)))
   few = _stands_out(report)
@@ -245,6 +271,17 @@ def verdict(report: Report) -> Verdict:
       "in the input, such as members and non-members exchanged."
     )
   return Verdict("none", headline, (standing, *choice))
+
+
+def _less_sure(report: Report, name: str) -> list[str]:
+  """Names the attacks that have a larger AUC than the strongest, but less surely."""
+  attacks = report["attacks"]
+  return [
+    f"{attack(other).title} is right {percent(result['auc'])} of the time, but its "
+    f"interval, {percent_interval(result['auc_ci'])}, reaches lower."
+    for other, result in attacks.items()
+    if result["auc"] > attacks[name]["auc"]
+  ]
 
 
 def _at_low_fpr(report: Report, name: str) -> list[str]:
@@ -266,8 +303,8 @@ def _stands_out(report: Report) -> list[str]:
   A TPR's interval takes its threshold for granted. The exact interval of as many false
   positives as the level allows stands for what the threshold may truly accuse.
   """
-  num = report["target"]["num_nonmembers"]
   for name in report["attacks"]:
+    num = num_nonmembers(report, name)
     for fpr in LEVELS:
       measured = tpr(report, name, fpr)
       if measured is None:

@@ -77,3 +77,23 @@ def report(**changes: Any) -> dict[str, Any]:
     "seconds": {"train": 100.0, "signals": 2.0, "attacks": 1.0, "total": 200.4},
   }
   return base | changes
+
+
+def with_leave_one_out() -> tuple[dict[str, Any], report_lib.Samples]:
+  """A report and its samples with a third attack, on rows 0 to 19 of 800."""
+  base, audited = samples(), report()
+  left_out = np.arange(800) >= 20
+  scores, thresholds = (
+    {**arrays, "leave_one_out": np.where(left_out, np.nan, arrays["reference"])}
+    for arrays in (base.scores, base.thresholds)
+  )
+  audited["attacks"]["leave_one_out"] = {
+    "auc": 0.86,
+    "auc_ci": [0.61, 0.96],
+    "accuracy": 0.8,
+    "tpr_at_fpr": {"0.1": 0.4, "0.01": 0.3, "0.001": 0.3},
+    "tpr_at_fpr_ci": {"0.1": [0.12, 0.74], "0.01": [0.06, 0.66], "0.001": [0.06, 0.66]},
+    "num_samples": 20,
+    "num_nonmembers": 10,
+  }
+  return audited, base._replace(scores=scores, thresholds=thresholds)

@@ -104,3 +104,20 @@ def test_extreme_scores_land_in_the_last_bar():
   histogram = histograms.scores(extreme, "a")
   assert histogram.edges[-1] < 10
   np.testing.assert_allclose(histogram.members.sum(), 1.0)
+
+
+@pytest.mark.parametrize("histogram", [histograms.losses, histograms.scores])
+def test_samples_that_were_not_attacked_are_left_out(histogram):
+  _, some = report_example.with_leave_one_out()
+  part = SAMPLES.only("reference")
+  first = part._replace(
+    **{
+      name: getattr(part, name)[:20] for name in ("index", "members", "labels", "loss")
+    },
+    scores={"leave_one_out": part.scores["reference"][:20]},
+    thresholds={"leave_one_out": part.thresholds["reference"][:20]},
+  )
+  for actual, expected in zip(
+    histogram(some, "leave_one_out"), histogram(first, "leave_one_out"), strict=True
+  ):
+    np.testing.assert_array_equal(actual, expected)

@@ -188,6 +188,26 @@ def test_no_leak_is_worded_as_such():
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_an_attack_on_few_samples_is_told_as_such():
+  report, samples = report_example.with_leave_one_out()
+  words = Page(page.render(report, samples)).words
+  assert "L · leave-one-out attacked 20 of the 800 samples." in words
+  called = samples.called("leave_one_out")[:20]
+  inside = called[samples.members[:20]].mean()
+  outside = called[~samples.members[:20]].mean()
+  assert (
+    f"The attack was run on 20 of the 800 samples. This calls {100 * inside:.1f}% of "
+    f"the members and {100 * outside:.1f}% of the non-members."
+  ) in words
+  assert words.count("The attack was run on") == 1
+  assert "nan" not in words.lower().split()
+  rows = tables.exposed(report, samples)
+  marks = sum(called is not None for row in rows for called in row.called)
+  table = words[words.index("Non-members as high") :]
+  assert table.count("●") + table.count("○") == marks < 3 * 20
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_page_of_a_file_of_signals():
   """No dataset, no configuration, no times, one attack: nothing is made up."""
   report = {

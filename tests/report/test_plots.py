@@ -29,17 +29,32 @@ def test_roc_png_opens_and_holds_two_panels(tmp_path):
 
 def test_roc_figure_draws_the_curves():
   linear, log = plots.roc_figure(REPORT, SAMPLES).axes
-  for panel in (linear, log):
-    _, _, reference = panel.get_lines()  # guessing comes first
-    fpr, tpr = reference.get_data()
-    area = np.trapezoid(tpr, fpr)
-    score = SAMPLES.scores["reference"]
-    wins = score[SAMPLES.members][:, None] > score[~SAMPLES.members]
-    np.testing.assert_allclose(area, wins.mean(), rtol=1e-6)
-    assert reference.get_label() == "R · reference (0.842)"
+  _, _, reference = linear.get_lines()  # guessing comes first
+  fpr, tpr = reference.get_data()
+  score = SAMPLES.scores["reference"]
+  wins = score[SAMPLES.members][:, None] > score[~SAMPLES.members]
+  np.testing.assert_allclose(np.trapezoid(tpr, fpr), wins.mean(), rtol=1e-6)
+  assert reference.get_label() == log.get_lines()[2].get_label()
+  assert reference.get_label() == "R · reference (0.842)"
+  # The same curve but for rates below one non-member.
+  x, y = log.get_lines()[2].get_data()
+  np.testing.assert_array_equal(x, np.maximum(fpr, 1 / 400))
+  np.testing.assert_array_equal(y, tpr)
   assert log.get_xlim() == (1e-3, 1.0)
   assert log.get_xscale() == log.get_yscale() == "log"
   assert log.get_lines()[2].get_drawstyle() == "steps-post"
+
+
+def test_an_attack_on_few_samples_starts_where_it_can_be_tested():
+  report, samples = report_example.with_leave_one_out()
+  linear, log = plots.roc_figure(report, samples).axes
+  at = samples.attacked("leave_one_out")
+  score, members = samples.scores["leave_one_out"][at], samples.members[at]
+  fpr, tpr = linear.get_lines()[3].get_data()
+  wins = (score[members][:, None] > score[~members]).mean()
+  np.testing.assert_allclose(np.trapezoid(tpr, fpr), wins, rtol=1e-6)
+  assert log.get_lines()[3].get_xdata().min() == 0.1  # 1 in 10 non-members
+  assert log.get_lines()[1].get_xdata().min() == 1 / 400
 
 
 def _hatched(num):

@@ -94,3 +94,41 @@ def test_exposed_has_at_most_the_members_there_are():
   samples = report_example.samples(num=6)
   assert len(tables.exposed(report_example.report(), samples)) == 3
   assert tables.exposed(report_example.report(attacks={}), samples) == []
+
+
+def test_an_attack_on_few_samples_has_dashes_for_the_others():
+  report, samples = report_example.with_leave_one_out()
+  row = tables.results(report)[2]
+  assert [cell.value for cell in row.cells] == ["0.860", "80.0%", "40.0%", "–", "–"]
+  assert tables.footnotes(report)[:4] == [
+    "– A false positive rate of 1% takes at least 100 non-members to measure; there "
+    "are 10 (L · leave-one-out).",
+    "– A false positive rate of 0.1% takes at least 1,000 non-members to measure; "
+    "there are 400 (P · population, R · reference).",
+    "– A false positive rate of 0.1% takes at least 1,000 non-members to measure; "
+    "there are 10 (L · leave-one-out).",
+    "L · leave-one-out attacked 20 of the 800 samples.",
+  ]
+  rows = tables.exposed(report, samples, limit=400)
+  assert len(rows) == 400  # by the strongest attack, which was run on all
+  few = [row for row in rows if row.sample in samples.index[:20]]
+  assert len(few) == 10
+  for row in rows:
+    p_value, called = row.p_values[2], row.called[2]
+    attacked = row in few
+    assert p_value == (row.p_values[1] if attacked else "–")
+    assert called is (row.called[1] if attacked else None)
+
+
+def test_exposed_by_an_attack_on_few_samples_are_among_those():
+  report, samples = report_example.with_leave_one_out()
+  report["attacks"]["leave_one_out"]["auc_ci"] = [0.9, 0.99]
+  rows = tables.exposed(report, samples)
+  score = samples.scores["leave_one_out"][:20]
+  order = np.flatnonzero(samples.members[:20])
+  order = order[np.argsort(-score[order])]
+  assert [row.sample for row in rows] == samples.index[order].tolist()
+  others = score[~samples.members[:20]]
+  assert [row.num_as_high for row in rows] == [
+    (others >= score[n]).sum() for n in order
+  ]

@@ -93,6 +93,42 @@ def test_no_attack_at_all():
   assert wording.strongest(_report()) is None
 
 
+def test_the_strongest_is_the_one_that_is_surely_strong():
+  # 0.75 from 20 samples has an interval down to a half; 0.70 from 2,000 does not.
+  report = _report((0.75, 0.5, 0.9), (0.7, 0.68, 0.72))
+  assert wording.strongest(report) == "population"
+  verdict = wording.verdict(report)
+  assert verdict.kind == "leak"
+  assert "picks the member out of a member/non-member pair 70.0%" in verdict.headline
+  assert (
+    "R · reference is right 75.0% of the time, but its interval, 50.0–90.0%, reaches "
+    "lower."
+  ) in verdict.details
+
+
+def test_of_equally_sure_attacks_the_larger_auc_is_the_strongest():
+  report = _report((0.7, 0.6, 0.8), (0.75, 0.6, 0.9), (0.75, 0.6, 0.85))
+  assert wording.strongest(report) == "population"
+
+
+def test_a_verdict_from_few_samples_says_so():
+  report = _report((0.9, 0.8, 0.96))
+  assert not any("It was run on" in text for text in wording.verdict(report).details)
+  report["attacks"]["reference"] |= {"num_samples": 60, "num_nonmembers": 30}
+  assert "It was run on 60 of the 4,000 samples." in wording.verdict(report).details
+
+
+def test_rates_are_judged_by_the_nonmembers_that_were_attacked():
+  # Of 20 non-members 2 may be accused: up to 0.3170. Of all 2,000 200: up to 0.1140.
+  report = _report((0.51, 0.4, 0.6), tpr=(0.25, [0.2, 0.3]))
+  assert wording.verdict(report).kind == "hint"
+  report["attacks"]["reference"] |= {"num_samples": 40, "num_nonmembers": 20}
+  assert wording.verdict(report).kind == "none"
+  assert wording.tpr(report, "reference", "0.1") is not None
+  report["attacks"]["reference"] |= {"num_nonmembers": 9}
+  assert wording.tpr(report, "reference", "0.1") is None
+
+
 @pytest.mark.parametrize(
   ("value", "text"),
   [
