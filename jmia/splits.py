@@ -133,6 +133,8 @@ def audit(
   evaluated = num_members + num_nonmembers
   if num_population is None:
     num_population = num_examples - evaluated
+  else:
+    _validate.positive("num_population", num_population)
   if num_population < 1 or evaluated + num_population > num_examples:
     raise ValueError(
       f"num_members={num_members} + num_nonmembers={num_nonmembers} + "
@@ -181,7 +183,9 @@ def concatenate(*parts: types.Splits) -> types.Splits:
 
 def _generator(seed: Seed, *stream: int) -> np.random.Generator:
   """Returns a generator of its own for each seed and stream."""
-  return np.random.default_rng((*np.atleast_1d(seed).tolist(), *stream))
+  # As a spawn key, since entropy is padded with zeros: (5,) and (5, 0) are one seed.
+  entropy = np.atleast_1d(seed).tolist()
+  return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=stream))
 
 
 def _rows(name: str, rows: np.ndarray) -> np.ndarray:
