@@ -278,8 +278,10 @@ def supervised(
       params, variables, opt_state, state.key, state.epoch, state.step + 1
     )
     # A step of padding alone (a smaller model beside larger ones) must not move
-    # momentum, weight decay or batch statistics.
+    # momentum, weight decay or batch statistics; its loss is NaN where a batch is
+    # normalised by the statistics of no rows.
     new = jax.tree.map(lambda n, o: jnp.where(valid.any(), n, o), new, state)
+    value = jnp.where(valid.any(), value, 0.0)
     return new, (value * valid.sum(), correct.sum())
 
   def update(state: TrainState, job: MemberJob, data: Data):
