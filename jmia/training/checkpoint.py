@@ -32,16 +32,23 @@ def digest(tree: PyTree) -> str:
   leaves, treedef = jax.tree.flatten(tree)
   hashed = hashlib.blake2b(str(treedef).encode(), digest_size=16)
   for leaf in leaves:
-    array = np.ascontiguousarray(leaf)
+    array = np.asarray(leaf, order="C")
     hashed.update(f"{array.shape} {array.dtype}".encode())
-    hashed.update(array.data.cast("B") if array.size else b"")
+    hashed.update(array.reshape(-1).view(np.uint8))
   return hashed.hexdigest()
 
 
 def read_config(directory: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the configuration of the run in `directory`, None if there is none."""
+  """Returns the configuration of the run in `directory`, None if there is none.
+
+  Raises:
+    ValueError: if its file is damaged.
+  """
   path = directory / "run.json"
-  return json.loads(path.read_text()) if path.exists() else None
+  try:
+    return json.loads(path.read_text()) if path.exists() else None
+  except ValueError as error:
+    raise ValueError(f"{path} is damaged ({error}): delete the folder") from error
 
 
 def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -55,7 +62,7 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
     ValueError: if it holds a run whose configuration differs; names each difference.
   """
   # A round trip makes tuples lists, as they will be read back.
-  config = json.loads(json.dumps(dict(config)))
+  config = json.loads(json.dumps(_flatten(config)))
   kept = read_config(directory)
   if kept is None:
     if jax.process_index() == 0:
@@ -78,6 +85,17 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Returns settings by their dotted name: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= _flatten(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns nested settings under dotted names, so that each can be named alone."""
   flat = {}
   for name, value in config.items():
     if isinstance(value, Mapping):
@@ -110,7 +128,9 @@ class Store:
     path = self._chunk_path(chunk)
     try:
       with np.load(path, allow_pickle=False) as arrays:
-        return jax.tree.unflatten(treedef, [arrays[str(i)] for i in range(len(leaves))])
+        # A view, since NumPy's files know no bfloat16.
+        kept = [arrays[str(i)].view(leaf.dtype) for i, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(treedef, kept)
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
       logging.warning("%s is damaged (%s): its models train again", path, error)
       return None
@@ -139,7 +159,16 @@ class Store:
     if epoch is None:
       return 0, initial
     like = ocp.args.StandardRestore(_unwrap_keys(initial))
-    return epoch, _wrap_keys(manager.restore(epoch, args=like), initial)
+    try:
+      state = manager.restore(epoch, args=like)
+    except (ValueError, OSError, KeyError) as error:
+      path = self._running_path(chunk)
+      logging.warning("%s is damaged (%s): its models train again", path, error)
+      self.close()
+      if jax.process_index() == 0:
+        shutil.rmtree(path)
+      return 0, initial
+    return epoch, _wrap_keys(state, initial)
 
   def save_running(self, chunk: int, epoch: int, state: PyTree) -> None:
     """Saves the chunk in progress, if the last time is `seconds` ago."""
@@ -194,19 +223,25 @@ def _unwrap_keys(tree: PyTree) -> PyTree:
 
 def _wrap_keys(tree: PyTree, like: PyTree) -> PyTree:
   """Inverse of `_unwrap_keys`."""
-  return jax.tree.map(
-    lambda words, key: jax.random.wrap_key_data(words) if _is_key(key) else words,
-    tree,
-    like,
-  )
+
+  def wrap(words, like):
+    if not _is_key(like):
+      return words
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(like))
+
+  return jax.tree.map(wrap, tree, like)
 
 
 def _replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
   """Writes a file that appears whole or not at all."""
-  temporary = path.with_suffix(".tmp")
-  with temporary.open("wb") as file:
-    write(file)
-    # The rename must not reach the disk before the content.
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  # Of this process alone: the same command may have been started twice.
+  temporary = path.with_suffix(f".{os.getpid()}.tmp")
+  try:
+    with temporary.open("wb") as file:
+      write(file)
+      # The rename must not reach the disk before the content.
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
