@@ -66,6 +66,7 @@ _OPTIONAL = {
   "reference_population_members": "RP",
   "distilled_logits": "DNC",
 }
+ARRAYS = (*_REQUIRED, *_OPTIONAL)  # what a file of signals may hold
 
 
 def load(path: str | os.PathLike[str]) -> Evidence:

@@ -94,7 +94,7 @@ _CNN = TrainConfig(
   model="cnn_32_64",
   optimizer=_SGD(learning_rate=0.05, schedule="cosine"),
   batch_size=64,
-  num_epochs=30,
+  num_epochs=20,
 )
 _PURCHASE = TrainConfig(
   model="mlp_purchase",
