@@ -167,7 +167,7 @@ def fit_groups(
     mean, std = _group_moments(groups, std_floor)
     null = null._replace(mean=mean, std=std)
   if _reads(method, "logit_mean"):
-    logits = (_host_logit(group, null.loss_floor) for group in groups)
+    logits = (_host_logit(group, loss_floor) for group in groups)
     mean, std = _group_moments(logits, std_floor)
     null = null._replace(logit_mean=mean, logit_std=std)
   return null
@@ -378,9 +378,9 @@ def _moments(
   return rough + error, jnp.maximum(jnp.sqrt(variance), std_floor)
 
 
-def _host_logit(group: np.ndarray, loss_floor: np.ndarray) -> np.ndarray:
+def _host_logit(group: np.ndarray, loss_floor: float) -> np.ndarray:
   """As `_loss_to_logit`, in NumPy: groups differ in size, and each would compile."""
-  loss = np.asarray(group, np.float32) + loss_floor
+  loss = np.asarray(group, np.float32) + np.float32(loss_floor)
   with np.errstate(invalid="ignore", divide="ignore"):  # negative: NaN, as there
     return -loss - np.log(-np.expm1(-loss))
 

@@ -160,7 +160,7 @@ def test_scores_are_positive_zero_at_least():
 
 def test_reference_attack_keeps_its_level_and_finds_members():
   rng = np.random.default_rng(19)
-  num_references, num_samples = 64, 20_000
+  num_references, num_samples = 64, 8_000
   difficulty = rng.normal(0, 2, num_samples)
 
   def draw(rows):  # loss = softplus(-phi), phi Gaussian: the logit null holds
@@ -181,7 +181,7 @@ def test_reference_attack_keeps_its_level_and_finds_members():
   scores = reference.score(np.stack([draw(1)[0], others]), null_losses)
   members = np.arange(2 * num_samples) < num_samples
   # Two unit Gaussians 1.5 apart: AUC = Phi(1.5 / sqrt(2)) = 0.8556.
-  assert roc.auc(scores.ravel(), members) == pytest.approx(0.8556, abs=0.012)
+  assert roc.auc(scores.ravel(), members) == pytest.approx(0.8556, abs=0.015)
 
 
 def test_scoring_compiles_once_for_all_blocks_and_targets(monkeypatch):

@@ -3,7 +3,6 @@ import pathlib
 import runpy
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -86,7 +85,9 @@ def test_p_values_by_hand():
   null = nulls.fit(np.array([[4.0], [1.0], [2.0]]))
 
   def p_value(loss, method):
-    return float(np.exp(nulls.log_p_value(null, jnp.array([loss]), method)[0]))
+    return float(
+      np.exp(np.asarray(nulls.log_p_value(null, np.array([loss]), method)))[0]
+    )
 
   assert p_value(3.0, "empirical") == pytest.approx(3 / 4)
   assert p_value(3.0, "linear") == pytest.approx((2 + 1.5) / 4)
@@ -141,8 +142,8 @@ def test_p_values_of_min_linear_logit_are_the_larger_of_both():
   losses = rng.gamma(1.0, 1.0, (30, 500)).astype(np.float32)
   null = nulls.fit(losses)
   loss = rng.gamma(0.3, 1.0, 500).astype(np.float32)
-  both = nulls.log_p_value(null, loss, "min_linear_logit")
-  logit = nulls.log_p_value(null, loss, "logit_gaussian")
+  both = np.asarray(nulls.log_p_value(null, loss, "min_linear_logit"))
+  logit = np.asarray(nulls.log_p_value(null, loss, "logit_gaussian"))
   below_all = loss < losses.min(axis=0)
   # Below all null losses the interpolation says 0, and the Gaussian tail ranks.
   assert below_all.sum() > 50
@@ -172,7 +173,7 @@ def test_groups_of_any_size_equal_columns():
   groups = [rng.gamma(1.0, 1.0, size).astype(np.float32) for size in (2, 9, 300)]
   null = nulls.select(nulls.fit_groups(groups), np.array([2, 0, 1, 2]))
   loss = np.array([0.4, 1.0, 2.0, 0.1], np.float32)
-  actual = nulls.log_p_value(null, loss, "empirical")
+  actual = np.asarray(nulls.log_p_value(null, loss, "empirical"))
   for n, group in enumerate([2, 0, 1, 2]):
     expected = (1 + np.sum(groups[group] <= loss[n])) / (1 + len(groups[group]))
     np.testing.assert_allclose(actual[n], np.log(expected), rtol=1e-6)
@@ -186,7 +187,7 @@ def test_smoothed_p_values_are_super_uniform_under_exchangeability(method, digit
   draws = rng.gamma(1.0, 1.0, (num_references + 1, num_trials))
   draws = draws if digits is None else draws.round(digits)  # heavy ties
   null = nulls.fit(draws[1:].astype(np.float32))
-  p = np.exp(nulls.log_p_value(null, draws[0].astype(np.float32), method))
+  p = np.exp(np.asarray(nulls.log_p_value(null, draws[0], method)))
   levels = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 0.95])
   rates = np.array([(p <= level + 1e-6).mean() for level in levels])
   slack = 4 * np.sqrt(levels * (1 - levels) / num_trials)
@@ -199,7 +200,7 @@ def test_smoothed_p_values_are_super_uniform_under_exchangeability(method, digit
 
 def test_gaussian_thresholds_keep_their_level_where_the_null_is_gaussian():
   rng = np.random.default_rng(8)
-  num_references, num_trials = 400, 20_000
+  num_references, num_trials = 200, 10_000
   draws = rng.normal(5.0, 1.0, (num_references + 1, num_trials)).astype(np.float32)
   alpha = np.array([0.01, 0.05, 0.3])
   for method in ("gaussian", "linear"):
@@ -213,7 +214,7 @@ def test_gaussian_thresholds_keep_their_level_where_the_null_is_gaussian():
 def test_far_tails_keep_their_order_and_match_scipy():
   null = nulls.fit(np.random.default_rng(9).normal(10.0, 1.0, (50, 1)))
   loss = np.array([[8.0], [5.0], [0.0], [-30.0], [12.0]], np.float32)
-  actual = nulls.log_p_value(null, loss, "gaussian")[:, 0]
+  actual = np.asarray(nulls.log_p_value(null, loss, "gaussian"))[:, 0]
   z = (loss[:, 0].astype(float) - float(null.mean[0])) / float(null.std[0])
   np.testing.assert_allclose(actual, special.log_ndtr(z), rtol=1e-5)
   assert actual[3] < actual[2] < -40
@@ -245,9 +246,9 @@ def test_jit_and_leading_axes_change_nothing(method):
   rng = np.random.default_rng(11)
   null = nulls.fit(rng.gamma(1.0, 1.0, (12, 5)).astype(np.float32))
   loss = rng.gamma(1.0, 1.0, (2, 3, 5)).astype(np.float32)
-  batched = nulls.log_p_value(null, loss, method)
+  batched = np.asarray(nulls.log_p_value(null, loss, method))
   assert batched.shape == (2, 3, 5)
-  assert batched.dtype == jnp.float32
+  assert batched.dtype == np.float32
   for i in range(2):
     for j in range(3):
       one = nulls.log_p_value(null, loss[i, j], method)
