@@ -86,15 +86,14 @@ _WIDTH = flags.DEFINE_integer(
 
 def main() -> None:
   """Audits, and writes the report's files."""
-  output_dir = common.writable_dir(common.OUTPUT_DIR.value)
-  if _SIGNALS.value:
-    result = _audit_signals()
-  else:
-    checkpoints = output_dir / "checkpoints"
-    result = _audit_dataset(checkpoints)
-  audit.write(result, output_dir)
-  if not _SIGNALS.value:
-    shutil.rmtree(checkpoints, ignore_errors=True)
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    if _SIGNALS.value is not None:
+      result = _audit_signals()
+    else:
+      result = _audit_dataset(output_dir / "checkpoints")
+    audit.write(result, output_dir)
+    if _SIGNALS.value is None:
+      shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(tables.text(result.report))
   print(f"\nThe report is {output_dir / 'report.html'}")
 
@@ -102,9 +101,9 @@ def main() -> None:
 def _audit_signals() -> audit.Result:
   return audit.from_evidence(
     evidence.load(str(_SIGNALS.value)),
-    _ATTACKS.value or evaluation.ATTACKS,
+    evaluation.ATTACKS if _ATTACKS.value is None else _ATTACKS.value,
     _ESTIMATOR.value,
-    {"signals": _SIGNALS.value},
+    {"signals": _SIGNALS.value, "seed": common.SEED.value},
   )
 
 

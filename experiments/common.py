@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import sys
+import traceback
 from typing import Any
 
 from absl import app, flags, logging
@@ -41,29 +42,43 @@ def run(main: Callable[[], None]) -> None:
   def guarded(argv: list[str]) -> None:
     if len(argv) > 1:
       _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-    logging.set_verbosity(logging.WARNING)
+    if not flags.FLAGS["verbosity"].present:
+      logging.set_verbosity(logging.WARNING)
     try:
       _use_compilation_cache()
       main()
     except KeyboardInterrupt:
       _fail("interrupted; the same command resumes", code=130)
     except _USER_ERRORS as error:
-      logging.debug("cause", exc_info=error)
-      _fail(" ".join(str(error).split()))
+      logging.debug("The error came about as follows.", exc_info=error)
+      hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
+      _fail((" ".join(str(error).split()) or type(error).__name__) + hint)
 
   app.run(guarded, flags_parser=_parse)
 
 
-def writable_dir(path: str) -> pathlib.Path:
-  """Returns the folder, made if absent; an OSError that names it where it cannot be.
+@contextlib.contextmanager
+def results_dir(path: str) -> Iterator[pathlib.Path]:
+  """Yields the folder for results, made if absent; an OSError where it cannot be.
 
-  Checked before the work, since hours may lie between it and the first file.
+  Made before the work, since hours may lie between it and the first file. Folders made
+  here go again if the work fails and has left nothing in them.
   """
   folder = pathlib.Path(path).expanduser()
-  folder.mkdir(parents=True, exist_ok=True)
-  if not os.access(folder, os.W_OK):
-    raise PermissionError(f"output_dir={path} is not writable")
-  return folder
+  made = [p for p in (folder, *folder.parents) if not p.exists()]
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+      raise PermissionError("it is not writable")
+  except OSError as error:
+    raise OSError(f"output_dir={path} cannot be used: {error}") from error
+  try:
+    yield folder
+  except BaseException:
+    with contextlib.suppress(OSError):  # not empty
+      for new in made:
+        new.rmdir()
+    raise
 
 
 @contextlib.contextmanager
@@ -93,6 +108,13 @@ def _parse(argv: list[str]) -> list[str]:
   except flags.Error as error:
     _fail(" ".join(str(error).split()))
     raise
+
+
+def _is_expected(error: BaseException) -> bool:
+  """Whether it was raised on purpose: by this code, or by the operating system."""
+  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+  source = frames[-1].f_globals["__name__"].split(".")[0]
+  return not isinstance(error, ValueError) or source in ("jmia", "experiments")
 
 
 def _use_compilation_cache() -> None:

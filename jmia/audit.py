@@ -5,16 +5,19 @@ audit.write(result, "report")
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
+import shutil
 import tempfile
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -33,6 +36,7 @@ Predict = Callable[[np.ndarray], Any]
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 
 _TARGET_BATCH = 1024  # rows that the target is asked about at once
+_FROM_POPULATION = {"shadow", "reference", "distillation"}  # train models on it
 _SIGNAL_BATCH = 256  # rows that each of many models predicts at once
 # Streams of the seed: each part of an audit draws from its own.
 _SPLIT, _REFERENCE, _STUDENT, _LEFT_OUT, _TARGET, _MODELS = range(6)
@@ -113,9 +117,10 @@ def run(
 
   Raises:
     ValueError: if sizes do not fit the dataset, parts of the split overlap, features
-      are not finite, the target's answers are misshapen or not finite, the target or
-      too many of the other models diverge, or `checkpoint_dir` holds another
-      configuration's run.
+      are not finite, labels are out of range, the target's answers are misshapen or not
+      finite, the target or too many of the other models diverge (what they left in
+      `checkpoint_dir` is removed), or `checkpoint_dir` holds another configuration's
+      run.
   """
   start = time.monotonic()
   if predict is not None and split is None:
@@ -132,7 +137,7 @@ def run(
 
   settings = {"dataset": dataset.name, "model": model, **dataclasses.asdict(config)}
   report, samples = from_evidence(evidence, config.attacks, config.estimator, settings)
-  report |= {"seed": config.seed, "notes": notes, "dataset": _describe(dataset)}
+  report |= {"notes": notes, "dataset": _describe(dataset)}
   report["seconds"] |= {
     "train": train_seconds,
     "signals": asked - trained,
@@ -154,7 +159,7 @@ def from_evidence(
     attacks: which of `evaluation.ATTACKS`; those that lack something are named in the
       report's `missing`.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
-    settings: recorded as the report's `config`.
+    settings: recorded as the report's `config`; what JSON has no value for, as text.
 
   Raises:
     ValueError: if no attack can run, or one's null is too small.
@@ -172,12 +177,14 @@ def from_evidence(
     raise ValueError(f"no attack can run: {reasons}")
   members = evidence.members
   seconds = time.monotonic() - start
+  config = {"attacks": attacks, "estimator": estimator, **(settings or {})}
+  config = json.loads(json.dumps(config, default=str))
   report = {
     "schema": 1,
-    "config": {"attacks": list(attacks), "estimator": estimator, **(settings or {})},
+    "config": config,
     "versions": _versions(),
     "device": jax.devices()[0].device_kind,
-    "seed": 0,
+    "seed": config.get("seed", 0),
     "target": {
       "train_accuracy": float(evidence.correct[members].mean()),
       "test_accuracy": float(evidence.correct[~members].mean()),
@@ -202,6 +209,8 @@ def from_evidence(
 
 def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
   """Writes `report.json`, `scores.npz`, `roc.png` and `report.html`, all or none.
+
+  They are made in a folder beside and moved into place, `report.json` last.
 
   Args:
     result: an audit's.
@@ -229,8 +238,8 @@ def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
     np.savez(folder / "scores.npz", **arrays)
     plots.write_roc(folder / "roc.png", report, samples)
     page.write(folder / "report.html", report, samples)
-    for file in list(folder.iterdir()):
-      os.replace(file, output_dir / file.name)
+    for file in ("scores.npz", "roc.png", "report.html", "report.json"):
+      os.replace(folder / file, output_dir / file)
 
 
 class _Stage(NamedTuple):
@@ -273,6 +282,16 @@ class _Stage(NamedTuple):
       progress=lambda done, total: self.progress(what, done, total),
     )
 
+  def fail_diverged(self, message: str) -> NoReturn:
+    """Raises ValueError; what was trained is of no use, and would be in the way."""
+    if self.checkpoint_dir is not None:
+      for what in ("target", "others"):
+        shutil.rmtree(self.checkpoint_dir / what, ignore_errors=True)
+      with contextlib.suppress(OSError):  # it is absent, or holds other files
+        self.checkpoint_dir.rmdir()
+    rate = self.train.optimizer.learning_rate
+    raise ValueError(f"{message}: lower learning_rate={rate}")
+
 
 def _prepare(dataset, config, split, checkpoint_dir, progress) -> _Stage:
   """Fills in the defaults that depend on the dataset, and gathers the rows."""
@@ -284,15 +303,22 @@ def _prepare(dataset, config, split, checkpoint_dir, progress) -> _Stage:
       dataset.num_examples,
       num_members=num_members,
       num_nonmembers=num_nonmembers,
-      num_population=config.num_population or min(rest, 4 * num_members),
+      num_population=config.num_population or max(1, min(rest, 4 * num_members)),
       seed=(config.seed, _SPLIT),
     )
+    if len(split.population) < num_members and _FROM_POPULATION & {*config.attacks}:
+      raise ValueError(
+        f"num_members={num_members} is above the population's "
+        f"{len(split.population)} rows, on which the models compared with are trained: "
+        "lower num_members or num_nonmembers, or raise num_population"
+      )
   else:
     splits.check_disjoint(split, dataset.num_examples)
   rows = np.concatenate(split)
-  x, y = np.ascontiguousarray(dataset.x[rows]), dataset.y[rows].astype(np.int32)
+  x, y = np.ascontiguousarray(dataset.x[rows]), dataset.y[rows]
   _validate.finite("features", x)
   _validate.labels("labels", y, dataset.num_classes)
+  y = y.astype(np.int32)
   train = config.train or config_lib.preset(dataset.name)
   config = dataclasses.replace(
     config,
@@ -327,10 +353,7 @@ def _train_target(stage: _Stage) -> Predict:
     collect=lambda state, job, data: recipe_lib.model_variables(state),
   )
   if result.diverged_epoch[0] >= 0:
-    raise ValueError(
-      f"the target diverged at epoch {result.diverged_epoch[0]}: lower learning_rate="
-      f"{stage.train.optimizer.learning_rate}"
-    )
+    stage.fail_diverged(f"the target diverged at epoch {result.diverged_epoch[0]}")
   variables = jax.tree.map(lambda a: a[0], result.collected)
   predict = jax.jit(trainable.predict)
   return lambda x: predict(variables, x)
@@ -338,13 +361,13 @@ def _train_target(stage: _Stage) -> Predict:
 
 def _ask(predict: Predict, x: np.ndarray, num_classes: int) -> np.ndarray:
   """Returns the target's logits `[n, C]` on all rows."""
-  answers = [
-    np.asarray(predict(x[start : start + _TARGET_BATCH]))
-    for start in range(0, len(x), _TARGET_BATCH)
-  ]
-  answer = np.concatenate(answers)
-  _validate.shape("the target's predictions", answer, (len(x), num_classes))
-  _validate.finite("the target's predictions", answer)
+  answers = []
+  for start in range(0, len(x), _TARGET_BATCH):
+    batch = x[start : start + _TARGET_BATCH]
+    answers.append(np.asarray(predict(batch)))
+    _validate.shape("predict(x)", answers[-1], (len(batch), num_classes))
+  answer = np.concatenate(answers).astype(np.float32)
+  _validate.finite("predict(x)", answer)
   return evidence_lib.as_logits(answer)
 
 
@@ -365,6 +388,7 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
   plan = _plan(stage)
   if not plan:
     return evidence, []
+  _check_population(stage, plan)
   trainable = config_lib.build(
     stage.train, stage.dataset, transforms=(distillation.soft_labels,)
   )
@@ -382,10 +406,8 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
   converged = result.diverged_epoch < 0
   if "reference" in plan:
     kept = (kind == "reference") & converged
-    losses, held = (
-      result.collected[kept],
-      splits.member_mask(assigned, len(stage.y))[kept],
-    )
+    losses = result.collected[kept]
+    held = splits.member_mask(assigned, len(stage.y))[kept]
     evidence = evidence._replace(
       reference_losses=losses[:, :n],
       reference_held=held[:, :n],
@@ -409,10 +431,12 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
         np.repeat(converged[kind == "retrained"][:, None], len(nonmembers), axis=1),
       ]
     )
+    losses = np.where(valid, np.hstack([own.T, full[:, nonmembers]]), 0)
+    enough = valid.sum(axis=0) >= 2  # else too many of a sample's models diverged
     evidence = evidence._replace(
-      left_out=np.concatenate([members, nonmembers]),
-      left_out_losses=np.where(valid, np.hstack([own.T, full[:, nonmembers]]), 0),
-      left_out_valid=valid,
+      left_out=np.concatenate([members, nonmembers])[enough],
+      left_out_losses=losses[:, enough],
+      left_out_valid=valid[:, enough],
     )
   return evidence, notes
 
@@ -420,10 +444,8 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
 def _plan(stage: _Stage) -> dict[str, types.Splits]:
   """Returns who trains on what, by kind of model."""
   config, plan = stage.config, {}
-  # Like the target's in size, where the population has that many rows.
-  size = min(stage.num_members, len(stage.population))
   draw = lambda num_models, stream: splits.draw(  # noqa: E731
-    stage.population, size, num_models, seed=(config.seed, stream)
+    stage.population, _train_size(stage), num_models, seed=(config.seed, stream)
   )
   if {"shadow", "reference"} & set(config.attacks):
     plan["reference"] = draw(config.num_references, _REFERENCE)
@@ -458,16 +480,39 @@ def _losses(predict: Callable[[Any, jax.Array], jax.Array]) -> parallel.Collect:
   return collect
 
 
+def _train_size(stage: _Stage) -> int:
+  """Returns on how many rows models train: the target's, if the population has them."""
+  available = len(stage.population)
+  if "shadow" in stage.config.attacks:  # its null is of rows that are held out
+    available -= math.ceil(available / 5)
+  return min(stage.num_members, available)
+
+
 def _size_note(stage: _Stage) -> list[str]:
   """Says so where the models compared with had to be trained on fewer rows."""
-  available = len(stage.population)
-  if available >= stage.num_members:
+  size = _train_size(stage)
+  if size == stage.num_members or not {*stage.config.attacks} & _FROM_POPULATION:
     return []
   return [
-    f"the population has {available} rows, fewer than the {stage.num_members} members: "
-    "the models trained on it fit less well than the target, which makes every sample "
-    "look more like a member to shadow and reference"
+    f"the population has {len(stage.population)} rows, so the models compared with "
+    f"are trained on {size} where the target has {stage.num_members}: they fit less "
+    "well, which makes every sample look more like a member"
   ]
+
+
+def _check_population(stage: _Stage, plan: Mapping[str, types.Splits]) -> None:
+  """Refuses, before training, a population that leaves a class without its null."""
+  if "shadow" not in stage.config.attacks:
+    return
+  held = splits.member_mask(plan["reference"], len(stage.y))[:, stage.num_evaluated :]
+  labels = stage.y[stage.num_evaluated :]
+  for label in np.unique(stage.y[: stage.num_evaluated]):
+    num = (~held[:, labels == label]).sum()
+    if num < 2:
+      raise ValueError(
+        f"num_population={len(labels)}: shadow finds {num} rows of class {label} that "
+        "a reference model does not train on, and needs 2"
+      )
 
 
 def _divergence_notes(
@@ -479,10 +524,10 @@ def _divergence_notes(
     epochs = diverged_epoch[kind == name]
     bad = np.flatnonzero(epochs >= 0)
     if len(epochs) - len(bad) < 2:
-      raise ValueError(
-        f"{len(bad)} of {len(epochs)} {name} models diverged, the first at epoch "
-        f"{epochs[bad].min()}: lower learning_rate="
-        f"{stage.train.optimizer.learning_rate}"
+      which = ", ".join(f"{m} at epoch {epochs[m]}" for m in bad[:8])
+      which += ", ..." if len(bad) > 8 else ""
+      stage.fail_diverged(
+        f"{len(bad)} of {len(epochs)} {name} models diverged ({which})"
       )
     notes += [f"{name} model {m} diverged at epoch {epochs[m]}: left out" for m in bad]
   return notes

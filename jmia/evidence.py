@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import os
 from typing import NamedTuple
 import zipfile
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,9 +88,9 @@ def load(path: str | os.PathLike[str]) -> Evidence:
   if not os.path.isfile(path):
     raise FileNotFoundError(f"{path}: no such file")
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(path, allow_pickle=False) as file:  # TypeError: a bare .npy
       arrays = {name: file[name] for name in file.files}
-  except (ValueError, EOFError, zipfile.BadZipFile) as error:
+  except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f"{path} is not a readable .npz file: {error}") from error
   try:
     return from_arrays(arrays)
@@ -104,11 +105,14 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
   population_labels = arrays.get("population_labels")
   num_classes = arrays["target_logits"].shape[1]
   target = losses_and_correct(arrays["target_logits"], labels)
+  _validate.finite("the loss of target_logits", target[0])
 
   def losses_of(name, labels):
     if name not in arrays:
       return None
-    return losses_and_correct(arrays[name], labels)[0]
+    losses, _ = losses_and_correct(arrays[name], labels)
+    _validate.finite(f"the loss of {name}", losses)  # logits beyond float32
+    return losses
 
   def held(name, losses):
     if losses is None:
@@ -142,10 +146,13 @@ def losses_and_correct(
   """Returns the cross-entropy, float32, and whether the label is predicted, bool.
 
   Args:
-    logits: `[..., N, C]` finite logits, or probabilities (see `as_logits`).
+    logits: `[N, C]` finite logits, or probabilities (see `as_logits`); or `[R, N, C]`
+      of several models, taken one by one to bound memory.
     labels: `[N]`.
   """
-  labels = np.broadcast_to(labels, logits.shape[:-1])
+  if logits.ndim > 2:
+    each = [losses_and_correct(of_model, labels) for of_model in logits]
+    return np.stack([e[0] for e in each]), np.stack([e[1] for e in each])
   values = signals.compute(
     jnp.asarray(as_logits(logits)), jnp.asarray(labels), ("loss", "correctness")
   )
@@ -161,7 +168,8 @@ def as_logits(predictions: np.ndarray) -> np.ndarray:
   Args:
     predictions: `[..., C]` finite logits or probabilities.
   """
-  predictions = np.asarray(predictions, np.float32)
+  with np.errstate(over="ignore"):
+    predictions = np.asarray(predictions, np.float32)
   sums = predictions.sum(axis=-1, dtype=np.float64)
   if predictions.min() >= 0 and np.allclose(sums, 1, atol=1e-3):
     return np.log(np.maximum(predictions, np.finfo(np.float32).tiny))
@@ -194,9 +202,14 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
       expected = tuple(sizes.get(letter) for letter in letters)
       _validate.shape(name, arrays[name], expected)
       sizes.update(zip(letters, arrays[name].shape, strict=True))
+  for name, array in arrays.items():
+    if not array.size:
+      raise ValueError(f"{name} has shape {array.shape}: it is empty")
   check_members(arrays["members"])
   for name, array in arrays.items():
     if name.endswith("logits"):
+      if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} has dtype {array.dtype}, expected real numbers")
       _validate.finite(name, array)
     elif name.endswith("labels"):
       _validate.labels(name, array, num_classes)
