@@ -68,11 +68,12 @@ def fit_classes(
   _validate.shape("labels", labels, (None,))
   _validate.labels(names[1], loss_labels, num_classes)
   _validate.labels("labels", labels, num_classes)
-  classes, columns = np.unique(labels, return_inverse=True)
+  losses, loss_labels = np.asarray(losses), np.asarray(loss_labels)
+  classes, columns = np.unique(np.asarray(labels), return_inverse=True)
   # Sorted by label once: picking each class's columns would read all rows C times.
   order = np.argsort(loss_labels, kind="stable")
   losses = np.take(losses, order, axis=-1)
-  valid = None if valid is None else np.take(valid, order, axis=-1)
+  valid = None if valid is None else np.take(np.asarray(valid), order, axis=-1)
   bounds = np.searchsorted(loss_labels[order], [classes, classes + 1])
   pools = []
   for label, start, stop in zip(classes, *bounds, strict=True):

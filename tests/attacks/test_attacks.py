@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -142,6 +143,29 @@ def test_population_has_one_threshold_or_one_per_class():
     population.score(losses, population_losses, **by_class),
     shadow.score(losses, by_class["labels"], *as_shadow, 2),
   )
+
+
+def test_arrays_on_the_device_give_what_arrays_on_the_host_give():
+  null_losses, losses = _losses(24, (9, 12)), _losses(25, (12,))
+  labels, valid = np.arange(12) % 3, np.arange(108).reshape(9, 12) % 4 > 0
+  by_class = {"population_labels": labels, "labels": labels, "num_classes": 3}
+  calls = (
+    (reference.thresholds, (null_losses, ALPHA, valid), {}),
+    (reference.score, (losses, null_losses, valid), {}),
+    (shadow.thresholds, (null_losses, labels, labels, 3, ALPHA, valid), {}),
+    (shadow.score, (losses, labels, null_losses, labels, 3, valid), {}),
+    (population.thresholds, (losses, ALPHA), {}),
+    (population.score, (losses, null_losses[0]), by_class),
+  )
+
+  def to_device(x):
+    return jnp.asarray(x) if isinstance(x, np.ndarray) and x is not ALPHA else x
+
+  for function, args, kwargs in calls:
+    on_device = function(
+      *(to_device(x) for x in args), **{k: to_device(v) for k, v in kwargs.items()}
+    )
+    np.testing.assert_allclose(on_device, function(*args, **kwargs), rtol=1e-6)
 
 
 def test_two_references_by_hand():
