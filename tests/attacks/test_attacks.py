@@ -147,7 +147,7 @@ def test_population_has_one_threshold_or_one_per_class():
 
 def test_arrays_on_the_device_give_what_arrays_on_the_host_give():
   null_losses, losses = _losses(24, (9, 12)), _losses(25, (12,))
-  labels, valid = np.arange(12) % 3, np.arange(108).reshape(9, 12) % 4 > 0
+  labels, valid = np.arange(12) % 3, np.arange(108).reshape(9, 12) % 5 > 0
   by_class = {"population_labels": labels, "labels": labels, "num_classes": 3}
   calls = (
     (reference.thresholds, (null_losses, ALPHA, valid), {}),
