@@ -22,6 +22,7 @@ class TrainConfig:
     batch_size: examples in a minibatch.
     num_epochs: passes over the members.
     clip_norm: global L2 norm a batch's gradient is clipped to; None for no clipping.
+    compute_dtype: of activations and products; parameters stay float32.
   """
 
   model: str = "mlp_256_128"
@@ -32,11 +33,13 @@ class TrainConfig:
   batch_size: int = 64
   num_epochs: int = 50
   clip_norm: float | None = None
+  compute_dtype: str = "float32"
 
   def __post_init__(self) -> None:
     _validate.known("model", self.model, models.names())
     _validate.positive("batch_size", self.batch_size)
     _validate.positive("num_epochs", self.num_epochs)
+    _validate.known("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
     if self.clip_norm is not None:
       _validate.positive("clip_norm", self.clip_norm)
 
@@ -69,7 +72,8 @@ def build(
   Raises:
     ValueError: if an option is unknown to the model.
   """
-  model = models.make(config.model, dataset.num_classes, **dict(config.model_options))
+  options = {"dtype": config.compute_dtype, **dict(config.model_options)}
+  model = models.make(config.model, dataset.num_classes, **options)
   gradient: recipe_lib.Gradient = recipe_lib.value_and_grad
   if config.clip_norm is not None:
     gradient = recipe_lib.clip_gradient(config.clip_norm)
@@ -98,9 +102,9 @@ _CNN = TrainConfig(
 )
 _PURCHASE = TrainConfig(
   model="mlp_purchase",
-  optimizer=_SGD(learning_rate=0.1, schedule="cosine"),
+  optimizer=_SGD(learning_rate=0.1),
   batch_size=128,
-  num_epochs=30,
+  num_epochs=20,
 )
 # Hu et al. train Location-30 for 150 epochs; members are learnt by heart long before.
 _LOCATION = TrainConfig(

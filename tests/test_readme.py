@@ -1,0 +1,45 @@
+"""README's Python runs as it stands, and its facts are those of the code."""
+
+import pathlib
+import re
+
+import pytest
+
+from jmia import datasets, evidence
+
+_README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+
+
+def _python_block(containing: str) -> str:
+  blocks = re.findall(r"```python\n(.*?)```", _README, flags=re.DOTALL)
+  (block,) = [b for b in blocks if containing in b]
+  return block
+
+
+def test_engine_example(capsys):
+  exec(compile(_python_block("parallel.run"), "README.md", "exec"), {})
+  assert capsys.readouterr().out == "(8, 10, 10)\n"
+
+
+def test_pytorch_example(tmp_path, monkeypatch):
+  pytest.importorskip("torch")
+  monkeypatch.chdir(tmp_path)
+  found = {}
+  exec(compile(_python_block("import torch"), "README.md", "exec"), found)
+  attacks = found["result"].report["attacks"]
+  assert list(attacks) == ["population", "shadow", "reference", "distillation"]
+  assert attacks["distillation"]["auc_ci"][1] > 0.5
+  files = {"report.json", "scores.npz", "roc.png", "report.html"}
+  assert {file.name for file in (tmp_path / "pytorch_report").iterdir()} == files
+
+
+def test_names_every_dataset_and_every_array():
+  for name in (*datasets.names(), *evidence.ARRAYS):
+    assert f"`{name}`" in _README
+
+
+def test_has_the_two_commands_that_ci_runs():
+  commands = re.findall(r"^python3 -m venv .*$", _README, flags=re.MULTILINE)
+  assert len(commands) == 2
+  assert commands[0].endswith("-m experiments.audit --output_dir=audit_report")
+  assert commands[1].endswith("-m pytest")
