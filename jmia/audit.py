@@ -366,7 +366,8 @@ def _ask(predict: Predict, x: np.ndarray, num_classes: int) -> np.ndarray:
     batch = x[start : start + _TARGET_BATCH]
     answers.append(np.asarray(predict(batch)))
     _validate.shape("predict(x)", answers[-1], (len(batch), num_classes))
-  answer = np.concatenate(answers).astype(np.float32)
+  with np.errstate(over="ignore"):  # what float64 holds may overflow float32
+    answer = np.concatenate(answers).astype(np.float32)
   _validate.finite("predict(x)", answer)
   return evidence_lib.as_logits(answer)
 

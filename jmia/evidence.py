@@ -105,14 +105,11 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
   population_labels = arrays.get("population_labels")
   num_classes = arrays["target_logits"].shape[1]
   target = losses_and_correct(arrays["target_logits"], labels)
-  _validate.finite("the loss of target_logits", target[0])
 
   def losses_of(name, labels):
     if name not in arrays:
       return None
-    losses, _ = losses_and_correct(arrays[name], labels)
-    _validate.finite(f"the loss of {name}", losses)  # logits beyond float32
-    return losses
+    return losses_and_correct(arrays[name], labels)[0]
 
   def held(name, losses):
     if losses is None:
@@ -168,8 +165,7 @@ def as_logits(predictions: np.ndarray) -> np.ndarray:
   Args:
     predictions: `[..., C]` finite logits or probabilities.
   """
-  with np.errstate(over="ignore"):
-    predictions = np.asarray(predictions, np.float32)
+  predictions = np.asarray(predictions, np.float32)
   sums = predictions.sum(axis=-1, dtype=np.float64)
   if predictions.min() >= 0 and np.allclose(sums, 1, atol=1e-3):
     return np.log(np.maximum(predictions, np.finfo(np.float32).tiny))
@@ -210,7 +206,8 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
     if name.endswith("logits"):
       if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} has dtype {array.dtype}, expected real numbers")
-      _validate.finite(name, array)
+      with np.errstate(over="ignore"):  # what float64 holds may overflow float32
+        _validate.finite(name, np.asarray(array, np.float32))
     elif name.endswith("labels"):
       _validate.labels(name, array, num_classes)
     elif array.dtype != bool:

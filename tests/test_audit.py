@@ -1,0 +1,503 @@
+import dataclasses
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jmia import audit, datasets, evaluation, evidence, splits, types
+from jmia.report import page
+from jmia.training import config as config_lib
+from jmia.training import distillation, optimizers
+
+K, P, R, D, Q = 60, 140, 4, 4, 8
+TRAIN = config_lib.TrainConfig(
+  model="mlp",
+  model_options=(("features", (32,)),),
+  optimizer=optimizers.OptimizerConfig(learning_rate=0.2),
+  batch_size=32,
+  num_epochs=40,
+)
+ONE_EPOCH = dataclasses.replace(TRAIN, num_epochs=1)
+CONFIG = audit.AuditConfig(
+  attacks=evaluation.ATTACKS,
+  num_members=K,
+  num_nonmembers=K + 20,
+  num_population=P,
+  num_references=R,
+  num_distilled=D,
+  num_left_out=Q,
+  num_retrained=3,
+  train=TRAIN,
+  seed=3,
+)
+WITHOUT_TRAINING = dataclasses.replace(CONFIG, attacks=("population",))
+DIGITS = datasets.load("digits")
+# Half of the labels are noise: what a model learns of them it has learnt by heart.
+_NOISE = np.random.default_rng(0).integers(0, 20, len(DIGITS.y))
+DATASET = DIGITS._replace(y=np.where(_NOISE < 10, _NOISE, DIGITS.y).astype(np.int32))
+SPLIT = splits.audit(
+  DATASET.num_examples, num_members=K, num_nonmembers=K, num_population=P, seed=0
+)
+WEIGHTS = np.random.default_rng(1).normal(0, 0.05, (64, 10)).astype(np.float32)
+
+
+def _linear(x):
+  """A black box in NumPy."""
+  return x.reshape(len(x), -1) @ WEIGHTS
+
+
+def _run_watched(config, **kwargs):
+  """As `audit.run`; also gives the evidence that the attacks were given."""
+  kept = []
+  with pytest.MonkeyPatch.context() as patch:
+    attack = audit.from_evidence
+
+    def watch(evidence, *args):
+      kept.append(evidence)
+      return attack(evidence, *args)
+
+    patch.setattr(audit, "from_evidence", watch)
+    result = audit.run(DATASET, config, **kwargs)
+  return result, kept[0]
+
+
+@pytest.fixture(scope="module")
+def trained():
+  return _run_watched(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def result(trained):
+  return trained[0]
+
+
+@pytest.fixture(scope="module")
+def found(trained):
+  return trained[1]
+
+
+def test_report_has_the_contracts_keys_and_is_json(result):
+  report = result.report
+  assert json.loads(json.dumps(report, allow_nan=False)) == report
+  assert set(report) == {
+    *("schema", "config", "versions", "device", "seed", "target", "attacks"),
+    *("missing", "notes", "seconds", "dataset"),
+  }
+  assert (report["schema"], report["seed"]) == (1, 3)
+  assert report["device"] == jax.devices()[0].device_kind
+  assert list(report["attacks"]) == list(evaluation.ATTACKS)
+  assert (report["missing"], report["notes"]) == ({}, [])
+  assert report["config"]["train"]["num_epochs"] == 40
+  assert report["config"]["num_members"] == K
+  assert report["target"]["num_members"] == K
+  assert report["target"]["num_nonmembers"] == K + 20
+  assert report["dataset"]["num_examples"] == 1797
+  seconds = report["seconds"]
+  parts = seconds["train"] + seconds["signals"] + seconds["attacks"]
+  assert 0 < parts <= seconds["total"] < parts + 5
+
+
+def test_an_overfit_model_leaks(result):
+  assert result.report["target"]["train_accuracy"] > 0.95
+  assert result.report["target"]["test_accuracy"] < 0.7
+  members = result.samples.members
+  for attack in ("population", "shadow", "reference", "distillation"):
+    assert result.report["attacks"][attack]["auc_ci"][0] > 0.6
+    scores = result.samples.scores[attack]
+    assert np.median(scores[members]) > np.median(scores[~members])
+  assert result.report["attacks"]["leave_one_out"]["auc"] > 0.5
+
+
+def test_samples_are_rows_of_the_dataset(result):
+  samples = result.samples
+  assert len(np.unique(samples.index)) == len(samples.index) == 2 * K + 20
+  np.testing.assert_array_equal(samples.labels, DATASET.y[samples.index])
+  assert samples.members.sum() == K
+
+
+def test_leave_one_out_attacks_as_many_samples_as_it_was_told(result):
+  attacked = result.samples.attacked("leave_one_out")
+  assert attacked.sum() == Q
+  assert (attacked & result.samples.members).sum() == Q // 2
+  summary = result.report["attacks"]["leave_one_out"]
+  assert (summary["num_samples"], summary["num_nonmembers"]) == (Q, Q // 2)
+  assert summary["num_models"] == 3
+
+
+def test_no_row_that_calibrates_is_evaluated(monkeypatch):
+  """Nor does a model that an attack compares with train on an evaluated row."""
+  stages, runs = [], []
+  train_others, run = audit._train_others, audit.parallel.run
+
+  class EnoughError(Exception):
+    pass
+
+  def watch_stage(stage, logits):
+    stages.append(stage)
+    return train_others(stage, logits)
+
+  def watch_run(recipe, key, jobs, data, **kwargs):
+    runs.append(jobs)
+    if len(runs) == 2:
+      raise EnoughError
+    return run(recipe, key, jobs, data, **kwargs)
+
+  monkeypatch.setattr(audit, "_train_others", watch_stage)
+  monkeypatch.setattr(audit.parallel, "run", watch_run)
+  with pytest.raises(EnoughError):
+    audit.run(DATASET, dataclasses.replace(CONFIG, train=ONE_EPOCH))
+  (stage,) = stages
+  target, others = runs
+  n = 2 * K + 20
+  evaluated, calibrating = stage.rows[:n], stage.rows[n:]
+  assert not set(evaluated) & set(calibrating)
+  assert len(set(calibrating)) == P
+  np.testing.assert_array_equal(np.sort(target.member_idx[0]), np.arange(K))
+  mask = splits.member_mask(
+    types.Splits(others.member_idx, others.num_members), len(stage.rows)
+  )
+  assert not mask[: R + D, :n].any()
+  np.testing.assert_array_equal(mask[: R + D].sum(axis=1), K)
+  np.testing.assert_array_equal(others.is_student, np.arange(len(mask)) // R == 1)
+  # Leave-one-out: 4 members times 3 models, then 3 with all members.
+  left_out = mask[R + D :]
+  assert not left_out[:, K:].any()
+  np.testing.assert_array_equal(left_out.sum(axis=1), [K - 1] * 12 + [K] * 3)
+  assert len(np.unique(left_out[:12].argmin(axis=1))) == 4
+
+
+def test_held_rows_are_those_that_the_references_trained_on(found):
+  assert not found.reference_held.any()
+  np.testing.assert_array_equal(found.reference_population_held.sum(axis=1), K)
+  loss, held = found.reference_population_losses, found.reference_population_held
+  assert np.median(loss[held]) < np.median(loss[~held])
+
+
+def _logits(losses, labels):
+  """Logits with these losses: `log p` of the label, the rest shared by the others."""
+  log_p = -losses.astype(np.float64)
+  rest = np.log(np.maximum(-np.expm1(log_p), 1e-300) / 9)
+  logits = np.repeat(rest[..., None], 10, axis=-1)
+  label = np.broadcast_to(labels, losses.shape)[..., None]
+  np.put_along_axis(logits, label, log_p[..., None], axis=-1)
+  return logits.astype(np.float32)
+
+
+def test_a_file_of_signals_gives_the_same_scores(result, found, tmp_path):
+  y, population_y = found.labels, found.population_labels
+  np.savez(
+    tmp_path / "signals.npz",
+    target_logits=_logits(found.losses, y),
+    labels=y,
+    members=found.members,
+    population_logits=_logits(found.population_losses, population_y),
+    population_labels=population_y,
+    reference_logits=_logits(found.reference_losses, y),
+    reference_members=found.reference_held,
+    reference_population_logits=_logits(
+      found.reference_population_losses, population_y
+    ),
+    reference_population_members=found.reference_population_held,
+    distilled_logits=_logits(found.distilled_losses, y),
+  )
+  other = audit.from_evidence(evidence.load(tmp_path / "signals.npz"))
+  assert list(other.report["missing"]) == ["leave_one_out"]
+  for attack, scores in other.samples.scores.items():
+    np.testing.assert_allclose(
+      scores, result.samples.scores[attack], rtol=0.01, atol=0.01
+    )
+    assert other.report["attacks"][attack]["auc"] == pytest.approx(
+      result.report["attacks"][attack]["auc"], abs=0.01
+    )
+
+
+def test_signals_that_lack_an_array_name_the_attack(found):
+  for field, attack in (
+    ("population_losses", "population"),
+    ("reference_population_losses", "shadow"),
+    ("reference_losses", "reference"),
+    ("distilled_losses", "distillation"),
+  ):
+    report = audit.from_evidence(found._replace(**{field: None})).report
+    assert list(report["missing"]) == [attack]
+    assert attack not in report["attacks"]
+    assert len(report["attacks"]) == 4
+
+
+def test_no_attack_at_all_is_refused(found):
+  bare = found._replace(population_losses=None)
+  with pytest.raises(ValueError, match="no attack can run: population needs popul"):
+    audit.from_evidence(bare, ["population"])
+  with pytest.raises(ValueError, match="attacks is empty"):
+    audit.from_evidence(found, [])
+
+
+def test_settings_are_recorded_as_json(found, tmp_path):
+  settings = {"signals": tmp_path, "seed": 5, "pairs": (("a", 1),)}
+  report = audit.from_evidence(found, ["population"], "gaussian", settings).report
+  assert report["seed"] == 5
+  assert report["config"] == {
+    "attacks": ["population"],
+    "estimator": "gaussian",
+    "signals": str(tmp_path),
+    "seed": 5,
+    "pairs": [["a", 1]],
+  }
+
+
+def _black_box(predict, **changes):
+  config = dataclasses.replace(WITHOUT_TRAINING, **changes)
+  return audit.run(DATASET, config, predict=predict, split=SPLIT)
+
+
+def test_a_black_box_in_numpy_is_asked_for_its_losses():
+  asked = []
+
+  def predict(x):
+    asked.append(x)
+    return _linear(x)
+
+  result = _black_box(predict)
+  rows = np.concatenate(SPLIT)
+  np.testing.assert_array_equal(np.concatenate(asked), DATASET.x[rows])
+  assert asked[0].dtype == DATASET.x.dtype
+  assert result.report["config"]["model"] == "black box"
+  evaluated = rows[: 2 * K]
+  np.testing.assert_array_equal(result.samples.index, evaluated)
+  logits = _linear(DATASET.x[evaluated]).astype(np.float64)
+  label = DATASET.y[evaluated]
+  loss = np.log(np.exp(logits).sum(1)) - logits[np.arange(2 * K), label]
+  np.testing.assert_allclose(result.samples.loss, loss, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "answer",
+  [
+    lambda logits: np.asarray(jax.nn.softmax(logits)),
+    lambda logits: jnp.asarray(logits),
+    lambda logits: logits.astype(np.float64) + 3.0,
+    lambda logits: jnp.asarray(logits, jnp.bfloat16),
+  ],
+  ids=["probabilities", "jax", "float64", "bfloat16"],
+)
+def test_answers_of_other_kinds_give_the_same_losses(answer):
+  expected = _black_box(_linear).samples.loss
+  loss = _black_box(lambda x: answer(_linear(x))).samples.loss
+  assert loss.dtype == np.float32
+  coarse = 0.2 if answer(np.ones((1, 10))).dtype == jnp.bfloat16 else 1e-3
+  np.testing.assert_allclose(loss, expected, atol=coarse)
+
+
+def test_a_black_box_in_pytorch():
+  torch = pytest.importorskip("torch")
+  layer = torch.nn.Linear(64, 10, bias=False)
+  layer.weight.data = torch.tensor(WEIGHTS.T.copy())
+
+  def predict(x):
+    with torch.no_grad():
+      return layer(torch.tensor(x).float().flatten(1)).softmax(-1)
+
+  np.testing.assert_allclose(
+    _black_box(predict).samples.loss, _black_box(_linear).samples.loss, atol=1e-3
+  )
+
+
+@pytest.mark.parametrize(
+  ("answer", "message"),
+  [
+    (lambda logits: logits[:, :9], r"predict\(x\) has shape \(260, 9\), expected"),
+    (lambda logits: logits[:-1], r"predict\(x\) has shape \(259, 10\), .*\(260, 10\)"),
+    (lambda logits: logits.argmax(1), r"predict\(x\) has shape \(260,\)"),
+    (lambda logits: logits.T, r"predict\(x\) has shape \(10, 260\)"),
+    (lambda logits: logits * np.nan, r"predict\(x\) holds 2600 NaN or inf"),
+    (lambda logits: logits.astype(float) * 1e39, r"predict\(x\) holds \d+ NaN or inf"),
+  ],
+)
+def test_answers_that_are_no_predictions_are_refused(answer, message):
+  with pytest.raises(ValueError, match=message):
+    _black_box(lambda x: answer(_linear(x)))
+
+
+def _rows(**changes):
+  return SPLIT._replace(**changes)
+
+
+@pytest.mark.parametrize(
+  ("split", "message"),
+  [
+    (_rows(population=SPLIT.members), "population overlaps .* in 60 rows"),
+    (_rows(nonmembers=SPLIT.members[:3]), "nonmembers overlaps .* in 3 rows"),
+    (_rows(members=SPLIT.members[:0]), r"members has shape \(0,\)"),
+    (_rows(nonmembers=SPLIT.nonmembers[:0]), r"nonmembers has shape \(0,\)"),
+    (_rows(population=np.array([1797])), "population holds rows 1797 to 1797"),
+  ],
+)
+def test_splits_that_would_mislead_are_refused(split, message):
+  with pytest.raises(ValueError, match=message):
+    audit.run(DATASET, CONFIG, predict=_linear, split=split)
+
+
+def test_a_black_box_without_its_split_is_refused():
+  with pytest.raises(ValueError, match="predict needs split"):
+    audit.run(DATASET, CONFIG, predict=_linear)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"x": np.full((1797, 4), np.nan, np.float32)}, "features holds .* NaN"),
+    ({"y": DATASET.y + 1}, "labels holds labels from 1 to 10, expected 0 to 9"),
+    ({"y": DATASET.y + 0.5}, "labels has dtype float64, expected integer"),
+  ],
+)
+def test_datasets_that_are_none_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    audit.run(DATASET._replace(**changes), CONFIG)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"num_members": 2000}, r"num_members=2000 .* exceed the 1797 examples"),
+    ({"num_population": 1700}, r"num_population=1700 exceed the 1797 examples"),
+    ({"num_population": K - 1}, "num_members=60 is above the population's 59 rows"),
+    ({"num_members": -1}, "num_members=-1 must be a finite number above 0"),
+  ],
+)
+def test_sizes_that_do_not_fit_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    audit.run(DATASET, dataclasses.replace(CONFIG, **changes))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"attacks": ()}, "attacks is empty"),
+    ({"attacks": ("shadows",)}, "unknown attack 'shadows'; did you mean 'shadow'"),
+    ({"estimator": "linea"}, "unknown estimator 'linea'; did you mean 'linear'"),
+    ({"num_references": 1}, "num_references=1 must be at least 2"),
+    ({"num_distilled": 0}, "num_distilled=0 must be at least 2"),
+    ({"num_left_out": 1}, "num_left_out=1 must be at least 2"),
+    ({"num_retrained": 1}, "num_retrained=1 must be at least 2"),
+    ({"seed": -1}, "seed=-1 must be at least 0"),
+  ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    audit.AuditConfig(**changes)
+
+
+def test_a_class_without_a_null_is_refused_before_training():
+  is_nine = DATASET.y[SPLIT.population] == 9
+  split = _rows(population=SPLIT.population[~is_nine])
+  with pytest.raises(ValueError, match="shadow finds 0 rows of class 9"):
+    audit.run(DATASET, CONFIG, predict=_linear, split=split)
+
+
+def test_a_population_smaller_than_the_members_is_noted():
+  """With a split it is a fact, not a choice; shadow keeps rows that none trains on."""
+  split = _rows(population=SPLIT.population[:50])
+  stage = audit._prepare(DATASET, CONFIG, split, None, None)
+  (note,) = audit._size_note(stage)
+  assert "trained on 40 where the target has 60" in note
+  plan = audit._plan(stage)
+  np.testing.assert_array_equal(plan["reference"].num_members, 40)
+  without = dataclasses.replace(CONFIG, attacks=("reference",))
+  stage = audit._prepare(DATASET, without, split, None, None)
+  np.testing.assert_array_equal(audit._plan(stage)["reference"].num_members, 50)
+  stage = audit._prepare(DATASET, WITHOUT_TRAINING, split, None, None)
+  assert audit._size_note(stage) == []
+
+
+@pytest.fixture
+def poison(monkeypatch):
+  """Makes models with this first member train on NaN."""
+
+  def poisoned(rows):
+    plain, rows = distillation.soft_labels, jnp.asarray(rows)
+
+    def transform(key, batch, job, data):
+      batch = plain(key, batch, job, data)
+      bad = (job.member_idx[0] == rows).any()
+      return batch._replace(targets=jnp.where(bad, jnp.nan, batch.targets))
+
+    monkeypatch.setattr(distillation, "soft_labels", transform)
+
+  return poisoned
+
+
+def _plan():
+  return audit._plan(audit._prepare(DATASET, CONFIG, None, None, None))
+
+
+def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result, found):
+  first = {kind: part.member_idx[:, 0] for kind, part in _plan().items()}
+  assert (first["reference"] == first["reference"][1]).sum() == 1
+  assert first["reference"][1] not in first["distilled"]
+  poison(first["reference"][1:2])
+  other, evidence = _run_watched(CONFIG)
+  assert other.report["notes"] == ["reference model 1 diverged at epoch 0: left out"]
+  assert other.report["attacks"]["reference"]["num_models"] == R - 1
+  np.testing.assert_allclose(
+    evidence.reference_losses, found.reference_losses[[0, 2, 3]], rtol=1e-4, atol=1e-5
+  )
+  for attack in ("population", "distillation", "leave_one_out"):
+    np.testing.assert_allclose(
+      other.samples.scores[attack], result.samples.scores[attack], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_too_many_models_that_diverge_are_an_error(poison, tmp_path):
+  poison(_plan()["reference"].member_idx[:3, 0])
+  (tmp_path / "checkpoints" / "others").mkdir(parents=True)
+  config = dataclasses.replace(CONFIG, attacks=("reference",), train=ONE_EPOCH)
+  with pytest.raises(ValueError, match="diverged") as raised:
+    audit.run(DATASET, config, checkpoint_dir=tmp_path / "checkpoints")
+  assert str(raised.value) == (
+    "3 of 4 reference models diverged (0 at epoch 0, 1 at epoch 0, 2 at epoch 0): "
+    "lower learning_rate=0.2"
+  )
+  # Or the same command with a lower learning rate would be refused.
+  assert list(tmp_path.iterdir()) == []
+
+
+FILES = ["report.html", "report.json", "roc.png", "scores.npz"]
+
+
+def test_write_leaves_the_contracts_files(result, tmp_path):
+  audit.write(result, tmp_path / "new" / "report")
+  folder = tmp_path / "new" / "report"
+  assert sorted(os.listdir(folder)) == FILES
+  assert json.loads((folder / "report.json").read_text()) == result.report
+  with np.load(folder / "scores.npz") as arrays:
+    assert set(arrays) == {
+      *("index", "members", "labels", "loss"),
+      *(f"score_{attack}" for attack in evaluation.ATTACKS),
+    }
+    assert arrays["members"].dtype == bool
+    assert np.issubdtype(arrays["index"].dtype, np.integer)
+    for attack, scores in result.samples.scores.items():
+      assert arrays[f"score_{attack}"].dtype == np.float32
+      np.testing.assert_array_equal(arrays[f"score_{attack}"], scores)
+
+
+def test_a_write_that_fails_changes_nothing(result, tmp_path, monkeypatch):
+  def fail(*args):
+    raise OSError("disk full")
+
+  (tmp_path / "report.json").write_text("before")
+  monkeypatch.setattr(page, "write", fail)
+  with pytest.raises(OSError, match="disk full"):
+    audit.write(result, tmp_path)
+  assert os.listdir(tmp_path) == ["report.json"]
+  assert (tmp_path / "report.json").read_text() == "before"
+
+
+def test_progress_counts_model_epochs():
+  seen = []
+  config = dataclasses.replace(WITHOUT_TRAINING, train=ONE_EPOCH)
+  audit.run(DATASET, config, progress=lambda *told: seen.append(told))
+  assert seen == [("target", 1, 1)]

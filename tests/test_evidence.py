@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+from scipy import special
+
+from jmia import evidence as evidence_lib
+
+N, C, P, R, D = 12, 4, 15, 5, 3
+
+
+def _arrays(seed=0):
+  """A file of signals with every array."""
+  rng = np.random.default_rng(seed)
+  logits = lambda *shape: rng.normal(0, 3, (*shape, C)).astype(np.float32)  # noqa: E731
+  return {
+    "target_logits": logits(N),
+    "labels": rng.integers(0, C, N),
+    "members": np.arange(N) % 3 == 0,
+    "population_logits": logits(P),
+    "population_labels": rng.integers(0, C, P),
+    "reference_logits": logits(R, N),
+    "reference_members": rng.random((R, N)) < 0.3,
+    "reference_population_logits": logits(R, P),
+    "reference_population_members": rng.random((R, P)) < 0.3,
+    "distilled_logits": logits(D, N),
+  }
+
+
+def _loss(logits, labels):
+  log_p = special.log_softmax(logits.astype(np.float64), axis=-1)
+  return -np.take_along_axis(
+    log_p, np.broadcast_to(labels, logits.shape[:-1])[..., None], axis=-1
+  )[..., 0]
+
+
+def test_arrays_names_them_all():
+  assert set(evidence_lib.ARRAYS) == set(_arrays())
+
+
+def test_losses_are_the_cross_entropies_of_the_file(tmp_path):
+  arrays = _arrays()
+  np.savez(tmp_path / "signals.npz", **arrays)
+  evidence = evidence_lib.load(tmp_path / "signals.npz")
+  y, population_y = arrays["labels"], arrays["population_labels"]
+  for name, array, labels in (
+    ("losses", "target_logits", y),
+    ("population_losses", "population_logits", population_y),
+    ("reference_losses", "reference_logits", y),
+    ("reference_population_losses", "reference_population_logits", population_y),
+    ("distilled_losses", "distilled_logits", y),
+  ):
+    losses = getattr(evidence, name)
+    assert losses.dtype == np.float32
+    np.testing.assert_allclose(losses, _loss(arrays[array], labels), atol=1e-5)
+  np.testing.assert_array_equal(
+    evidence.correct, arrays["target_logits"].argmax(-1) == y
+  )
+  for name, array in (
+    ("labels", "labels"),
+    ("members", "members"),
+    ("population_labels", "population_labels"),
+    ("reference_held", "reference_members"),
+    ("reference_population_held", "reference_population_members"),
+  ):
+    np.testing.assert_array_equal(getattr(evidence, name), arrays[array])
+  np.testing.assert_array_equal(evidence.index, np.arange(N))
+  assert evidence.num_classes == C
+  assert evidence.left_out_losses is None
+
+
+def test_what_is_absent_is_none_and_members_of_references_default_to_none_held():
+  arrays = _arrays()
+  required = {name: arrays[name] for name in ("target_logits", "labels", "members")}
+  evidence = evidence_lib.from_arrays(required)
+  for name in evidence._fields[6:]:
+    assert getattr(evidence, name) is None
+  for name in ("reference_members", "reference_population_members"):
+    del arrays[name]
+  evidence = evidence_lib.from_arrays(arrays)
+  np.testing.assert_array_equal(evidence.reference_held, np.zeros((R, N), bool))
+  np.testing.assert_array_equal(
+    evidence.reference_population_held, np.zeros((R, P), bool)
+  )
+
+
+def test_probabilities_give_the_losses_of_their_logits():
+  arrays = _arrays()
+  probabilities = {
+    name: special.softmax(a, axis=-1) if name.endswith("logits") else a
+    for name, a in arrays.items()
+  }
+  expected = evidence_lib.from_arrays(arrays)
+  actual = evidence_lib.from_arrays(probabilities)
+  for name in ("losses", "population_losses", "reference_losses", "distilled_losses"):
+    np.testing.assert_allclose(
+      getattr(actual, name), getattr(expected, name), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_probability_of_zero_by_hand():
+  losses, correct = evidence_lib.losses_and_correct(
+    np.array([[0.0, 1.0], [0.25, 0.75], [0.0, 1.0]]), np.array([0, 0, 1])
+  )
+  # The smallest normal float32 is 2^-126.
+  np.testing.assert_allclose(losses, [126 * np.log(2), np.log(4), 0], atol=1e-5)
+  np.testing.assert_array_equal(correct, [False, False, True])
+
+
+def test_logits_are_not_mistaken_for_probabilities():
+  for logits in ([[0.5, 0.6]], [[-0.5, 1.5]], [[2.0, 0.0]]):
+    logits = np.array(logits, np.float32)
+    np.testing.assert_array_equal(evidence_lib.as_logits(logits), logits)
+
+
+def _without(*names):
+  return dict.fromkeys(names)
+
+
+def _with(name, index, value, dtype=None):
+  array = _arrays()[name].astype(dtype) if dtype else _arrays()[name].copy()
+  array[index] = value
+  return {name: array}
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    (_without("target_logits"), "array target_logits is missing"),
+    (_without("labels"), "array labels is missing"),
+    (_without("members"), "array members is missing"),
+    (_without("population_labels"), "population_logits needs population_labels"),
+    (
+      _without("population_labels", "population_logits"),
+      "reference_population_logits needs population_labels",
+    ),
+    ({"refrence_logits": np.zeros(3)}, "did you mean 'reference_logits'?"),
+    ({"target_logits": np.zeros((N, C, 1))}, r"target_logits has shape \(12, 4, 1\)"),
+    ({"labels": np.zeros(N - 1, int)}, r"labels has shape \(11,\), expected \(12\)"),
+    ({"members": np.zeros((N, 1), bool)}, r"members has shape \(12, 1\)"),
+    ({"reference_logits": np.zeros((R, N, C + 1))}, r"reference_logits has .*12, 4\)"),
+    ({"reference_members": np.zeros((R + 1, N), bool)}, r"reference_members has shape"),
+    ({"population_labels": np.zeros(P + 1, int)}, r"population_labels has shape"),
+    ({"distilled_logits": np.zeros((0, N, C))}, r"distilled_logits .* it is empty"),
+    (_with("target_logits", (3, 1), np.nan), r"target_logits holds 1 .* at \(3, 1\)"),
+    (_with("distilled_logits", (1, 2, 0), np.inf), r"distilled_logits holds 1 NaN or"),
+    (
+      _with("reference_logits", (3, 0, 1), 1e39, float),
+      r"reference_logits holds 1 NaN or infinite values, first at \(3, 0, 1\)",
+    ),
+    ({"target_logits": np.full((N, C), "a")}, "target_logits has dtype <U1, expected"),
+    (_with("labels", 2, C), "labels holds labels from 0 to 4, expected 0 to 3"),
+    (_with("population_labels", 2, -1), "population_labels holds labels from -1"),
+    ({"labels": np.zeros(N)}, "labels has dtype float64, expected integer"),
+    ({"members": np.ones(N, int)}, "members has dtype int64, expected bool"),
+    ({"reference_members": np.ones((R, N))}, "reference_members has dtype float64"),
+    ({"members": np.ones(N, bool)}, "members marks 12 of 12 rows: no non-members"),
+    ({"members": np.zeros(N, bool)}, "members marks 0 of 12 rows: no members"),
+  ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(changes, message, tmp_path):
+  arrays = {k: v for k, v in (_arrays() | changes).items() if v is not None}
+  np.savez(tmp_path / "signals.npz", **arrays)
+  with pytest.raises(ValueError, match=message) as raised:
+    evidence_lib.load(tmp_path / "signals.npz")
+  assert str(raised.value).startswith(f"{tmp_path / 'signals.npz'}: ")
+
+
+def test_files_that_are_no_archive_are_refused_by_name(tmp_path):
+  path = tmp_path / "signals.npz"
+  with pytest.raises(FileNotFoundError, match=r"signals\.npz: no such file"):
+    evidence_lib.load(path)
+  np.savez(path, **_arrays())
+  whole = path.read_bytes()
+  np.save(tmp_path / "bare.npy", np.zeros(3))
+  bare = (tmp_path / "bare.npy").read_bytes()
+  for content in (b"", b"text", whole[:-30], whole[: len(whole) // 2], bare):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"signals\.npz is not a readable \.npz"):
+      evidence_lib.load(path)
+  np.savez(path, **(_arrays() | {"labels": np.array([None] * N)}))
+  with pytest.raises(ValueError, match=r"not a readable .*allow_pickle"):
+    evidence_lib.load(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+  path = tmp_path / "signals.npz"
+  np.savez_compressed(path, **_arrays())
+  content = bytearray(path.read_bytes())
+  content[120] ^= 0xFF  # within the first array's compressed values
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match="is not a readable"):
+    evidence_lib.load(path)
