@@ -28,14 +28,22 @@ PyTree = Any
 
 
 def digest(tree: PyTree) -> str:
-  """Returns a hash of a pytree's structure, shapes, dtypes and contents."""
-  leaves, treedef = jax.tree.flatten(tree)
-  hashed = hashlib.blake2b(str(treedef).encode(), digest_size=16)
-  for leaf in leaves:
-    array = np.asarray(leaf, order="C")
-    hashed.update(f"{array.shape} {array.dtype}".encode())
+  """Returns a hash of a pytree's names, shapes, dtypes and contents."""
+  tree = jax.tree.map(lambda leaf: np.asarray(leaf, order="C"), tree)
+  hashed = hashlib.blake2b(structure(tree).encode(), digest_size=16)
+  for array in jax.tree.leaves(tree):
     hashed.update(array.reshape(-1).view(np.uint8))
   return hashed.hexdigest()
+
+
+def structure(tree: PyTree) -> str:
+  """Returns a hash of a pytree's names, shapes and dtypes."""
+  # Names and no tree definition, which may hold functions, printed by their address.
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  described = [
+    f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}" for path, leaf in leaves
+  ]
+  return hashlib.blake2b("\n".join(described).encode(), digest_size=16).hexdigest()
 
 
 def read_config(directory: pathlib.Path) -> dict[str, Any] | None:

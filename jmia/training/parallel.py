@@ -80,13 +80,14 @@ def run(
       the run that `checkpoint_dir` resumes.
     mesh: devices, with one axis named `AXIS`. Default: all.
     memory_budget: bytes on each device for the models in training, the shared data
-      not counted. Default: 80 % of what an accelerator has free, 512 MiB on a CPU.
+      not counted; it bounds the width where none is given. Default: 80 % of what an
+      accelerator has free, 512 MiB on a CPU.
     checkpoint_dir: where to save and resume. Default: nothing is saved.
     checkpoint_seconds: at most this much training is lost to a kill; 0 saves after
       every epoch.
     config: what else the results depend on (the recipe's settings), as JSON values;
-      a checkpoint of another configuration is refused. Key, jobs, data and width are
-      always part of it.
+      a checkpoint of another configuration is refused. Key, jobs, data, width, and
+      the shapes of a model's state and of what is collected are always part of it.
     progress: called as `progress(done, total)` in model-epochs.
 
   Returns:
@@ -104,7 +105,10 @@ def run(
     width = (checkpoint.read_config(directory) or {}).get("width")
   models = jax.sharding.NamedSharding(mesh, Spec(AXIS))
   everywhere = jax.sharding.NamedSharding(mesh, Spec())
-  device_key, device_data = jax.device_put(key, everywhere), _put(data, everywhere)
+  # As words, since device_put takes keys to this process's devices alone.
+  words = _put(jax.random.key_data(key), everywhere)
+  device_key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+  device_data = _put(data, everywhere)
 
   def lower(width: int) -> _Programs:
     return _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
@@ -120,6 +124,8 @@ def run(
       "key": jax.random.key_data(key).tolist(),
       "jobs": checkpoint.digest(jobs),
       "data": checkpoint.digest(data),
+      "state": checkpoint.structure(programs.init.out_info),
+      "collected": checkpoint.structure(programs.collect.out_info),
     }
     checkpoint.claim(directory, fingerprint)
   store = checkpoint.Store(directory, checkpoint_seconds)
@@ -229,7 +235,7 @@ def _lower(recipe, collect, mesh, width, key, jobs, data) -> _Programs:
       for a in jax.tree.leaves((state, metrics))
       if jnp.issubdtype(a.dtype, jnp.inexact)
     ]
-    is_finite = jnp.stack([jnp.isfinite(a).all() for a in floats]).all()
+    is_finite = jnp.array([jnp.isfinite(a).all() for a in floats], bool).all()
     return state, metrics, is_finite
 
   def stacked(shape, dtype):
@@ -266,23 +272,26 @@ def _compile(
   share = math.ceil(num_models / num_devices)
   cap = _MAX_WIDTH_CPU if jax.default_backend() == "cpu" else _MAX_WIDTH_ACCELERATOR
   per_device = _even(share, cap)
+  budget = _default_budget() if memory_budget is None else memory_budget
   while True:
     lowered = lower(width or per_device * num_devices)
-    update = lowered.update.compile()
-    needed, budget = _bytes_needed(update), memory_budget or _default_budget()
+    programs = _Programs(
+      # Initialisers are many small random draws that run once: optimising them takes
+      # four times as long as compiling them plainly, and more than all their running.
+      lowered.init.compile({"xla_backend_optimization_level": 0}),
+      lowered.update.compile(),
+      lowered.collect.compile(),
+    )
+    needed = _bytes_needed(programs)
     if width is not None or needed <= budget:
       break
     if per_device == 1:
       message = f"training one model takes {needed} bytes, memory_budget={budget}"
-      if memory_budget:
+      if memory_budget is not None:
         raise ValueError(message)
       logging.warning(message)
       break
     per_device = _even(share, max(1, per_device * budget // needed))
-  # Initialisers are many small random draws that run once: optimising them takes four
-  # times as long as compiling them plainly, and more than all of their running.
-  init = lowered.init.compile({"xla_backend_optimization_level": 0})
-  programs = _Programs(init, update, lowered.collect.compile())
   return programs, width or per_device * num_devices
 
 
@@ -291,18 +300,29 @@ def _even(num_models: int, cap: int) -> int:
   return math.ceil(num_models / math.ceil(num_models / min(cap, num_models)))
 
 
-def _bytes_needed(update: Any) -> int:
-  """Returns one device's bytes for an epoch, beyond arguments it shares (the data)."""
-  memory = update.memory_analysis()
-  return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+def _bytes_needed(programs: _Programs) -> int:
+  """Returns one device's bytes while the hungriest program runs, shared data apart."""
+
+  def own(program):
+    memory = program.memory_analysis()
+    return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+  # An epoch's output is its input's memory; the states are beside what is collected.
+  states = programs.update.memory_analysis().output_size_in_bytes
+  needed = own(programs.init), own(programs.update), states + own(programs.collect)
+  return int(max(needed))
 
 
 def _default_budget() -> int:
   """Returns the bytes that models in training may take on each device."""
   if jax.default_backend() == "cpu":
     return _CPU_BUDGET
-  stats = jax.local_devices()[0].memory_stats()
-  return int(0.8 * (stats["bytes_limit"] - stats["bytes_in_use"]))
+  stats = [device.memory_stats() for device in jax.local_devices()]
+  free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
+  # All processes must choose one width; as float32, since int64 is cut to 32 bits.
+  if jax.process_count() > 1:
+    free = multihost_utils.process_allgather(np.float32(free)).min()
+  return int(0.8 * free)
 
 
 def _num_models(jobs: PyTree) -> int:
