@@ -60,7 +60,8 @@ class AuditConfig:
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     train: how every model is trained. Default: the dataset's preset.
     seed: of splits and training.
-    width: models trained at once. Default: chosen from memory (`parallel.run`).
+    width: models trained at once, the target apart. Default: chosen from memory
+      (`parallel.run`).
   """
 
   attacks: tuple[str, ...] = ("population", "shadow", "reference", "distillation")
@@ -83,6 +84,8 @@ class AuditConfig:
     for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
       if getattr(self, name) < 2:
         raise ValueError(f"{name}={getattr(self, name)} must be at least 2")
+    if self.width is not None:
+      _validate.positive("width", self.width)
     if self.seed < 0:
       raise ValueError(f"seed={self.seed} must be at least 0")
 
@@ -355,8 +358,15 @@ def _train_target(stage: _Stage) -> Predict:
   if result.diverged_epoch[0] >= 0:
     stage.fail_diverged(f"the target diverged at epoch {result.diverged_epoch[0]}")
   variables = jax.tree.map(lambda a: a[0], result.collected)
-  predict = jax.jit(trainable.predict)
-  return lambda x: predict(variables, x)
+  forward = jax.jit(trainable.predict)
+
+  def predict(x: np.ndarray) -> np.ndarray:
+    logits = np.asarray(forward(variables, x))
+    if not np.isfinite(logits).all():  # of weights that are finite, but huge
+      stage.fail_diverged(f"the target diverged at epoch {stage.train.num_epochs - 1}")
+    return logits
+
+  return predict
 
 
 def _ask(predict: Predict, x: np.ndarray, num_classes: int) -> np.ndarray:
@@ -402,9 +412,11 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
     distillation.Job(*assigned, is_student=kind == "distilled"),
     distillation.Data(stage.x, stage.y, logits),
     collect=_losses(trainable.predict),
+    width=stage.config.width,
   )
-  notes = _size_note(stage) + _divergence_notes(stage, kind, result.diverged_epoch)
-  converged = result.diverged_epoch < 0
+  diverged_epoch = _diverged_epoch(result, stage.train.num_epochs)
+  notes = _size_note(stage) + _divergence_notes(stage, kind, diverged_epoch)
+  converged = diverged_epoch < 0
   if "reference" in plan:
     kept = (kind == "reference") & converged
     losses = result.collected[kept]
@@ -434,11 +446,13 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
     )
     losses = np.where(valid, np.hstack([own.T, full[:, nonmembers]]), 0)
     enough = valid.sum(axis=0) >= 2  # else too many of a sample's models diverged
-    evidence = evidence._replace(
-      left_out=np.concatenate([members, nonmembers])[enough],
-      left_out_losses=losses[:, enough],
-      left_out_valid=valid[:, enough],
-    )
+    left_out = np.concatenate([members, nonmembers])[enough]
+    if len(np.unique(evidence.members[left_out])) == 2:
+      evidence = evidence._replace(
+        left_out=left_out,
+        left_out_losses=losses[:, enough],
+        left_out_valid=valid[:, enough],
+      )
   return evidence, notes
 
 
@@ -463,9 +477,10 @@ def _plan(stage: _Stage) -> dict[str, types.Splits]:
 def _left_out(stage: _Stage) -> tuple[np.ndarray, np.ndarray]:
   """Returns the members `[Q / 2]` and non-members that leave-one-out attacks."""
   generator = np.random.default_rng((stage.config.seed, _LEFT_OUT))
-  half = stage.config.num_left_out // 2
-  pick = lambda rows: generator.permutation(rows)[:half]  # noqa: E731
-  return pick(stage.members), pick(stage.nonmembers)
+  members = generator.permutation(stage.members)
+  nonmembers = generator.permutation(stage.nonmembers)
+  num_members = stage.config.num_left_out // 2
+  return members[:num_members], nonmembers[: stage.config.num_left_out - num_members]
 
 
 def _losses(predict: Callable[[Any, jax.Array], jax.Array]) -> parallel.Collect:
@@ -514,6 +529,13 @@ def _check_population(stage: _Stage, plan: Mapping[str, types.Splits]) -> None:
         f"num_population={len(labels)}: shadow finds {num} rows of class {label} that "
         "a reference model does not train on, and needs 2"
       )
+
+
+def _diverged_epoch(result: parallel.Result, num_epochs: int) -> np.ndarray:
+  """Returns `[M]`: also those whose weights stayed finite, but not their losses."""
+  is_finite = np.isfinite(result.collected).all(axis=1)
+  epoch = result.diverged_epoch
+  return np.where((epoch < 0) & ~is_finite, num_epochs - 1, epoch)
 
 
 def _divergence_notes(

@@ -12,7 +12,7 @@ from jmia.report import page
 from jmia.training import config as config_lib
 from jmia.training import distillation, optimizers
 
-K, P, R, D, Q = 60, 140, 4, 4, 8
+K, P, R, D, Q = 60, 140, 4, 4, 9
 TRAIN = config_lib.TrainConfig(
   model="mlp",
   model_options=(("features", (32,)),),
@@ -123,7 +123,7 @@ def test_leave_one_out_attacks_as_many_samples_as_it_was_told(result):
   assert attacked.sum() == Q
   assert (attacked & result.samples.members).sum() == Q // 2
   summary = result.report["attacks"]["leave_one_out"]
-  assert (summary["num_samples"], summary["num_nonmembers"]) == (Q, Q // 2)
+  assert (summary["num_samples"], summary["num_nonmembers"]) == (Q, Q - Q // 2)
   assert summary["num_models"] == 3
 
 
@@ -382,6 +382,7 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
     ({"num_distilled": 0}, "num_distilled=0 must be at least 2"),
     ({"num_left_out": 1}, "num_left_out=1 must be at least 2"),
     ({"num_retrained": 1}, "num_retrained=1 must be at least 2"),
+    ({"width": 0}, "width=0 must be a finite number above 0"),
     ({"seed": -1}, "seed=-1 must be at least 0"),
   ],
 )
@@ -448,6 +449,12 @@ def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result,
     np.testing.assert_allclose(
       other.samples.scores[attack], result.samples.scores[attack], rtol=1e-3, atol=1e-3
     )
+
+
+def test_losses_beyond_float32_are_a_divergence_at_the_last_epoch():
+  losses = np.array([[1, 2], [1, np.inf], [np.nan, 2], [3, 4]], np.float32)
+  result = audit.parallel.Result(losses, {}, np.array([-1, -1, 2, 0]), 4)
+  np.testing.assert_array_equal(audit._diverged_epoch(result, 10), [-1, 9, 2, 0])
 
 
 def test_too_many_models_that_diverge_are_an_error(poison, tmp_path):

@@ -1,0 +1,162 @@
+import sys
+
+from absl import flags, logging
+from absl.testing import flagsaver
+import pytest
+
+from experiments import common
+from jmia import _validate
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+  """Runs a binary with flags: its exit code, and what it wrote to stderr."""
+
+  def run(main, *arguments):
+    argv = ["tool", "--compilation_cache=", f"--output_dir={tmp_path}", *arguments]
+    monkeypatch.setattr(sys, "argv", argv)
+    verbosity = logging.get_verbosity()
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+      common.run(main)
+    logging.set_verbosity(verbosity)
+    return stopped.value.code or 0, capsys.readouterr().err
+
+  return run
+
+
+def test_a_run_that_works_says_nothing(run):
+  done = []
+  assert run(lambda: done.append(common.SEED.value), "--seed=7") == (0, "")
+  assert done == [7]
+
+
+@pytest.mark.parametrize(
+  ("error", "line"),
+  [
+    (FileNotFoundError(2, "No such file", "x.npz"), "[Errno 2] No such file: 'x.npz'"),
+    (PermissionError("folder is read-only"), "folder is read-only"),
+    (ImportError("needs\n  tensorflow-datasets"), "needs tensorflow-datasets"),
+    (OSError(), "OSError"),
+  ],
+)
+def test_an_error_of_the_users_is_one_line(run, error, line):
+  def main():
+    raise error
+
+  assert run(main) == (2, f"tool: {line}\n")
+
+
+def test_a_refusal_of_the_librarys_is_one_line(run):
+  code, text = run(lambda: _validate.positive("num_members", -1))
+  assert (code, text) == (2, "tool: num_members=-1 must be a finite number above 0\n")
+
+
+def test_a_value_error_from_elsewhere_says_how_to_see_more(run):
+  code, text = run(lambda: int("abc"))
+  assert code == 2
+  assert text == (
+    "tool: invalid literal for int() with base 10: 'abc' (--verbosity=1 shows where)\n"
+  )
+
+
+def test_verbosity_shows_where_an_error_came_from(run, caplog):
+  def main():
+    _validate.positive("num_members", -1)
+
+  line = "tool: num_members=-1 must be a finite number above 0\n"
+  assert run(main) == (2, line)
+  assert caplog.text == ""
+  assert run(main, "--verbosity=1") == (2, line)
+  assert "Traceback" in caplog.text
+  assert "in positive" in caplog.text
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch, tmp_path):
+  monkeypatch.setattr(
+    sys, "argv", ["tool", "--compilation_cache=", f"--output_dir={tmp_path}"]
+  )
+  with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
+    common.run(lambda: 1 / 0)
+
+
+def test_an_interruption_says_how_to_go_on(run):
+  def main():
+    raise KeyboardInterrupt
+
+  assert run(main) == (130, "tool: interrupted; the same command resumes\n")
+
+
+@pytest.mark.parametrize(
+  ("argument", "line"),
+  [
+    (
+      "--outputdir=1",
+      "Unknown command line flag 'outputdir'. Did you mean: output_dir ?",
+    ),
+    ("--seed=one", "flag --seed=one: invalid literal for int() with base 10: 'one'"),
+    ("--seed=-1", "flag --seed=-1: -1 is not a non-negative integer"),
+    ("seed=1", "unexpected argument 'seed=1': flags are written --name=value"),
+  ],
+)
+def test_malformed_flags_are_one_line(run, argument, line):
+  assert run(lambda: None, argument) == (2, f"tool: {line}\n")
+
+
+def test_output_dir_is_required(monkeypatch, capsys):
+  monkeypatch.setattr(sys, "argv", ["tool"])
+  with flagsaver.flagsaver():
+    flags.FLAGS["output_dir"].value = None
+    with pytest.raises(SystemExit) as stopped:
+      common.run(lambda: None)
+  assert stopped.value.code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert "--output_dir must have a value" in line
+
+
+def test_results_dir_is_made_and_kept(tmp_path):
+  with common.results_dir(str(tmp_path / "a" / "b")) as folder:
+    assert folder.is_dir()
+  assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_results_dir_that_a_failure_left_empty_goes_again(tmp_path):
+  (tmp_path / "here").mkdir()
+  with (
+    pytest.raises(ValueError, match="bad"),
+    common.results_dir(str(tmp_path / "here" / "a" / "b")),
+  ):
+    raise ValueError("bad")
+  assert list(tmp_path.iterdir()) == [tmp_path / "here"]
+  assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_results_dir_with_something_in_it_stays(tmp_path):
+  def fail_half_way():
+    with common.results_dir(str(tmp_path / "a" / "b")) as folder:
+      (folder / "checkpoint").write_text("half")
+      raise ValueError("bad")
+
+  with pytest.raises(ValueError, match="bad"):
+    fail_half_way()
+  assert (tmp_path / "a" / "b" / "checkpoint").read_text() == "half"
+
+
+def test_results_dir_that_cannot_be_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  for path in (tmp_path / "file", tmp_path / "file" / "a"):
+    with (
+      pytest.raises(OSError, match=f"output_dir={path} cannot be used: "),
+      common.results_dir(str(path)),
+    ):
+      pass
+
+
+def test_progress_bars_go_to_stderr(capsys):
+  with common.progress_bars() as progress:
+    progress("target", 3, 4)
+    progress("others", 1, 8)
+    progress("others", 8, 8)
+  out, err = capsys.readouterr()
+  assert out == ""
+  assert "target:  75%" in err
+  assert "others: 100%" in err
