@@ -127,7 +127,9 @@ def roc_figure(
       members = samples.members[at]
       fpr, tpr = roc.roc(samples.scores[name][at], members)[:2]
       if scale == "log":
-        fpr = np.maximum(fpr, 1 / (~members).sum())
+        lowest = 1 / (~members).sum()
+        start = np.searchsorted(fpr, lowest, side="right") - 1
+        fpr, tpr = np.maximum(fpr[start:], lowest), tpr[start:]
       panel.plot(
         fpr,
         tpr,
