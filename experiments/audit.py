@@ -79,6 +79,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _LEARNING_RATE = flags.DEFINE_float(
   "learning_rate", None, "Learning rate at the start. Default: the preset's."
 )
+_COMPUTE_DTYPE = flags.DEFINE_enum(
+  "compute_dtype",
+  None,
+  ["float32", "bfloat16"],
+  "Of activations and products; bfloat16 is for accelerators. Default: float32.",
+)
 _WIDTH = flags.DEFINE_integer(
   "width", None, "Models trained at once. Default: as many as memory is good for."
 )
@@ -139,6 +145,7 @@ def _train_config() -> config_lib.TrainConfig:
     "model": _MODEL.value,
     "num_epochs": _NUM_EPOCHS.value,
     "batch_size": _BATCH_SIZE.value,
+    "compute_dtype": _COMPUTE_DTYPE.value,
   }
   if _LEARNING_RATE.value is not None:
     given["optimizer"] = dataclasses.replace(

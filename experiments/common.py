@@ -28,6 +28,14 @@ _CACHE = flags.DEFINE_string(
   "Folder of compiled programs, so that a second run compiles nothing; '' for none.",
 )
 
+_MATMUL_PRECISION = flags.DEFINE_enum(
+  "matmul_precision",
+  "float32",
+  ["float32", "tensorfloat32", "bfloat16"],
+  "Of float32 matrix products on an accelerator; a CPU's are always float32. An"
+  " NVIDIA GPU is faster by tensorfloat32, which keeps 10 bits of each factor.",
+)
+
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
 
@@ -45,7 +53,7 @@ def run(main: Callable[[], None]) -> None:
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
     try:
-      _use_compilation_cache()
+      _configure_jax()
       main()
     except KeyboardInterrupt:
       _fail("interrupted; the same command resumes", code=130)
@@ -117,10 +125,11 @@ def _is_expected(error: BaseException) -> bool:
   return not isinstance(error, ValueError) or source in ("jmia", "experiments")
 
 
-def _use_compilation_cache() -> None:
-  if _CACHE.value:
-    import jax
+def _configure_jax() -> None:
+  import jax
 
+  jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION.value)
+  if _CACHE.value:
     folder = os.path.expanduser(_CACHE.value)
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

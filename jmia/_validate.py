@@ -46,7 +46,9 @@ def finite(name: str, array: np.ndarray) -> None:
   if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
     bad = np.argwhere(~np.isfinite(array))
     where = tuple(int(i) for i in bad[0])
-    raise ValueError(f"{name} holds {len(bad)} NaN or infinite values, first at {where}")
+    raise ValueError(
+      f"{name} holds {len(bad)} NaN or infinite values, first at {where}"
+    )
 
 
 def labels(name: str, array: np.ndarray, num_classes: int) -> None:

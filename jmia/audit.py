@@ -180,7 +180,12 @@ def from_evidence(
     raise ValueError(f"no attack can run: {reasons}")
   members = evidence.members
   seconds = time.monotonic() - start
-  config = {"attacks": attacks, "estimator": estimator, **(settings or {})}
+  config = {
+    "attacks": attacks,
+    "estimator": estimator,
+    "matmul_precision": jax.config.jax_default_matmul_precision,
+    **(settings or {}),
+  }
   config = json.loads(json.dumps(config, default=str))
   report = {
     "schema": 1,

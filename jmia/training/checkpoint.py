@@ -92,19 +92,8 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Returns settings by their dotted name: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
-  flat = {}
-  for name, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= _flatten(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Returns nested settings under dotted names, so that each can be named alone."""
-  flat = {}
+  flat: dict[str, Any] = {}
   for name, value in config.items():
     if isinstance(value, Mapping):
       flat |= _flatten(value, f"{prefix}{name}.")

@@ -1,0 +1,416 @@
+import re
+import resource
+import socket
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import training_example as example
+
+from jmia import models
+from jmia.training import optimizers, parallel
+from jmia.training import recipe as recipe_lib
+
+KEY = jax.random.key(7)
+
+
+def _drift(num_models=6, width=4, num_epochs=3, jobs=None, **kwargs):
+  return parallel.run(
+    example.drift(num_epochs),
+    kwargs.pop("key", KEY),
+    example.drift_jobs(num_models) if jobs is None else jobs,
+    example.DRIFT_DATA,
+    collect=example.value_of,
+    width=width,
+    **kwargs,
+  )
+
+
+def test_models_are_those_of_a_plain_loop_over_models_and_epochs():
+  result = _drift(num_models=6, width=4)  # two chunks, the second half full
+  expected = example.drift_oracle(KEY, example.drift_jobs(6)["rate"], 3)
+  np.testing.assert_allclose(result.collected, expected[:, -1], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(result.metrics["both"], expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    result.metrics["first"], expected[..., 0], rtol=1e-5, atol=1e-6
+  )
+  assert result.diverged_epoch.tolist() == [-1] * 6
+  assert result.diverged_epoch.dtype == np.int32
+  assert result.width == 4
+
+
+def test_by_default_metrics_alone_are_kept():
+  result = parallel.run(
+    example.drift(), KEY, example.drift_jobs(2), example.DRIFT_DATA, width=2
+  )
+  assert result.collected == ()
+  assert result.metrics["first"].shape == (2, 3)
+
+
+def test_progress_counts_model_epochs():
+  told = []
+  _drift(num_models=6, width=4, progress=lambda *done: told.append(done))
+  assert told == [(4, 18), (8, 18), (12, 18), (14, 18), (16, 18), (18, 18)]
+
+
+@pytest.fixture(scope="module")
+def networks():
+  """Five networks with dropout and batch statistics: width -> their variables.
+
+  Sizes differ, so that some train on while others have done their epoch.
+  """
+  config = optimizers.OptimizerConfig(weight_decay=0.01)
+  recipe = recipe_lib.supervised(
+    example.Net(),
+    optimizers.transformation(config),
+    example_shape=example.SHAPE,
+    num_classes=example.NUM_CLASSES,
+    batch_size=8,
+    num_epochs=2,
+    learning_rate=optimizers.schedule(config, 2),
+  )
+
+  def train(width, num_models=5):
+    jobs = example.jobs(21, 16, 5, 12, 20)
+    return parallel.run(
+      recipe,
+      KEY,
+      jax.tree.map(lambda a: a[:num_models], jobs),
+      example.data(),
+      collect=lambda state, job, data: recipe_lib.model_variables(state),
+      width=width,
+    )
+
+  return train
+
+
+@pytest.fixture(scope="module")
+def networks_of_width_4(networks):
+  return networks(4)
+
+
+def test_training_is_bitwise_equal_at_one_width(networks, networks_of_width_4):
+  # Again, and without the last model: other neighbours, and a fuller last chunk.
+  fewer = networks(4, num_models=4)
+  first = jax.tree.map(lambda a: a[:4], networks_of_width_4[:3])
+  example.assert_equal(fewer[:3], first)
+
+
+def test_training_agrees_across_widths(networks, networks_of_width_4):
+  # Equal but for the order of float32 sums, which 6 steps carry to at most 1e-5.
+  wide, narrow = networks_of_width_4, networks(2)
+  example.assert_close(narrow.collected, wide.collected, 5e-5)
+  example.assert_close(narrow.metrics, wide.metrics, 5e-5)
+
+
+def test_models_with_one_training_set_differ_in_all_that_is_random():
+  jobs = {"rate": np.zeros(3, np.float32)}
+  values = _drift(jobs=jobs, width=3).collected
+  assert len(np.unique(values)) == 6
+  other = _drift(jobs=jobs, width=3, key=jax.random.key(8)).collected
+  assert not np.isin(other, values).any()
+
+
+def test_a_diverged_model_is_named_and_spoils_no_other():
+  # Of five models, the second and the last step over what float32 holds.
+  rates = np.linspace(0, 1, 5, dtype=np.float32)
+  wild = rates.copy()
+  wild[1], wild[4] = 2e38, np.inf  # sums to 3.5e38 at the third epoch; at once
+  sound = _drift(jobs={"rate": rates}, num_epochs=4)
+  result = _drift(jobs={"rate": wild}, num_epochs=4)
+  assert result.diverged_epoch.tolist() == [-1, 2, -1, -1, 0]
+  converged = result.diverged_epoch < 0
+  example.assert_equal(result.collected[converged], sound.collected[converged])
+  assert np.isinf(result.metrics["first"][1, 2:]).all()
+  assert np.isfinite(result.metrics["first"][1, :2]).all()
+
+
+def test_a_state_without_numbers_cannot_diverge():
+  recipe = recipe_lib.Recipe(
+    lambda key, job: jnp.int32(0),
+    lambda state, job, data: (state + job, ()),
+    num_epochs=3,
+  )
+  result = parallel.run(
+    recipe, KEY, np.arange(3, dtype=np.int32), (), collect=lambda s, j, d: s, width=2
+  )
+  assert result.collected.tolist() == [0, 3, 6]
+  assert result.metrics == ()
+  assert result.diverged_epoch.tolist() == [-1, -1, -1]
+
+
+def test_arrays_of_any_dtype_are_taken():
+  recipe = recipe_lib.Recipe(
+    lambda key, job: jnp.float32(0),
+    lambda state, job, data: (state + jnp.where(job[0], job[1], data.sum()), ()),
+    num_epochs=1,
+  )
+  jobs = (np.array([True, False]), np.array([3, 4], np.int64))
+  for data in (np.arange(3), np.arange(3.0), np.arange(3, dtype=np.uint8)):
+    result = parallel.run(
+      recipe, KEY, jobs, data, collect=lambda s, j, d: s, width=2
+    )
+    assert result.collected.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+  "jobs",
+  [
+    {"rate": np.zeros(0, np.float32)},
+    {"rate": np.float32(0)},
+    {"rate": np.zeros(2, np.float32), "more": np.zeros(3, np.float32)},
+    {},
+  ],
+)
+def test_jobs_must_have_one_leading_size(jobs):
+  with pytest.raises(ValueError, match="jobs have leading sizes"):
+    _drift(jobs=jobs)
+
+
+@pytest.mark.parametrize("width", [0, -4])
+def test_width_must_be_positive(width):
+  with pytest.raises(ValueError, match=f"width={width}"):
+    _drift(width=width)
+
+
+def test_nothing_compiles_between_chunks_or_epochs_or_for_the_last_chunk():
+  compiled = []
+
+  def listen(name, seconds, **kwargs):
+    if name == "/jax/core/compile/backend_compile_duration":
+      compiled.append(name)
+
+  def count(num_models, num_epochs):
+    compiled.clear()
+    _drift(num_models, width=4, num_epochs=num_epochs)
+    return len(compiled)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    count(1, 1)
+    once = count(4, 1)  # one chunk, one epoch
+    assert once >= 3  # init, update and collect: the listener does hear
+    assert count(14, 5) == once  # four chunks, the last with two of four models
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_recipe_is_traced_once():
+  traced = []
+  recipe = example.drift()
+
+  def update(*args):
+    traced.append(args)
+    return recipe.update(*args)
+
+  parallel.run(
+    recipe._replace(update=update),
+    KEY,
+    example.drift_jobs(9),
+    example.DRIFT_DATA,
+    width=4,
+  )
+  assert len(traced) == 1
+
+
+def test_width_is_the_least_of_the_fewest_chunks():
+  # 17 models in chunks of at most 16 on a CPU: two of 9, and not 16 and 1.
+  assert _drift(num_models=17, width=None).width == 9
+  assert _drift(num_models=3, width=None).width == 3
+
+
+def _heavy(num_floats):
+  """A recipe whose state is `num_floats` float32 per model, and hardly more."""
+  return recipe_lib.Recipe(
+    lambda key, job: jnp.zeros(num_floats),
+    lambda state, job, data: (state + job, ()),
+    num_epochs=1,
+  )
+
+
+def _width_in(memory_budget, recipe):
+  jobs = np.zeros(12, np.float32)
+  return parallel.run(recipe, KEY, jobs, (), memory_budget=memory_budget).width
+
+
+def test_width_shrinks_to_the_budget():
+  recipe = _heavy(250_000)  # 1 MB
+  assert _width_in(100_000_000, recipe) == 12
+  # An epoch holds 1 MB more, and a bool for each number: 2.25 MB for a model.
+  assert _width_in(14_000_000, recipe) == 6
+  assert _width_in(11_500_000, recipe) == 4  # three chunks of 4, not of 5, 5 and 2
+
+
+@pytest.mark.parametrize("memory_budget", [0, 900_000])
+def test_a_model_above_the_budget_is_refused(memory_budget):
+  with pytest.raises(ValueError, match=rf"one model takes \d+.*{memory_budget}"):
+    _width_in(memory_budget, _heavy(250_000))
+
+
+def test_the_budget_covers_what_is_collected():
+  collect = lambda state, job, data: jnp.outer(state, state)  # noqa: E731
+  programs = _lowered(_heavy(500), collect, width=2)
+  compiled = type(programs)(*(program.compile() for program in programs))
+  # Each of two models: 500 numbers of state and 500^2 collected, of 4 bytes.
+  assert parallel._bytes_needed(compiled) >= 2 * 4 * (500 + 500**2)
+
+
+def _lowered(recipe, collect, width):
+  mesh = jax.sharding.Mesh(np.array(jax.devices()), (parallel.AXIS,))
+  return parallel._lower(
+    recipe, collect, mesh, width, KEY, np.zeros(width, np.float32), ()
+  )
+
+
+def test_1024_purchase_networks_train_in_one_call_within_the_budget():
+  num_models, num_members, budget = 1024, 8, 128 * 2**20
+  config = optimizers.OptimizerConfig()
+  recipe = recipe_lib.supervised(
+    models.make("mlp_purchase", 100),
+    optimizers.transformation(config),
+    example_shape=(600,),
+    num_classes=100,
+    batch_size=num_members,
+    num_epochs=1,
+    learning_rate=optimizers.schedule(config, 1),
+  )
+  rng = np.random.default_rng(0)
+  data = recipe_lib.Data(
+    rng.integers(2, size=(512, 600), dtype=np.uint8),
+    rng.integers(100, size=512, dtype=np.int32),
+  )
+  jobs = recipe_lib.Job(
+    rng.integers(512, size=(num_models, num_members), dtype=np.int32),
+    np.full(num_models, num_members, np.int32),
+  )
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  result = parallel.run(recipe, KEY, jobs, data, memory_budget=budget)
+  # Linux counts KiB. Beside the models' memory stands what XLA takes to compile.
+  grown = 2**10 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+  assert grown < budget + 400 * 2**20
+  # All models at once would be 1,024 * 486,000 parameters and their momentum: 4 GB.
+  assert 1 < result.width <= 16
+  assert result.metrics["loss"].shape == (num_models, 1)
+  assert (result.diverged_epoch < 0).all()
+  # Untrained, each is at chance: log 100.
+  np.testing.assert_allclose(result.metrics["loss"].mean(), np.log(100), atol=0.1)
+
+
+_ON_MANY_DEVICES = """
+import sys
+import jax, numpy as np
+import training_example as example
+from jmia.training import parallel
+
+assert len(jax.devices()) == 8
+result, compiled = {}, []
+lower = parallel._lower
+parallel._lower = lambda *args: compiled.append(lower(*args)) or compiled[-1]
+for num_models in (3, 21):  # fewer than devices; not a multiple of them
+  out = parallel.run(
+    example.drift(), jax.random.key(7), example.drift_jobs(num_models),
+    example.DRIFT_DATA, collect=example.value_of, checkpoint_dir=sys.argv[2],
+    checkpoint_seconds=0,
+  ) if num_models == 3 else parallel.run(
+    example.drift(), jax.random.key(7), example.drift_jobs(num_models),
+    example.DRIFT_DATA, collect=example.value_of,
+  )
+  result[f"value_{num_models}"] = out.collected
+  result[f"both_{num_models}"] = out.metrics["both"]
+  result[f"width_{num_models}"] = out.width
+try:
+  parallel.run(example.drift(), jax.random.key(7), example.drift_jobs(3),
+               example.DRIFT_DATA, width=12)
+except ValueError as error:
+  result["error"] = str(error)
+np.savez(sys.argv[1], **result)
+for programs in compiled:
+  for program in programs:
+    print(program.compile().as_text())
+"""
+_COLLECTIVES = re.compile(
+  "all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|"
+  "reduce-scatter|ragged-all"
+)
+
+
+def test_eight_devices_train_as_one_and_never_talk(tmp_path):
+  file = tmp_path / "result.npz"
+  process = example.start(
+    _ON_MANY_DEVICES, file, tmp_path / "checkpoints", num_devices=8
+  )
+  text = example.finish(process)
+  result = np.load(file)
+  for num_models, width in ((3, 8), (21, 24)):
+    one = _drift(num_models, width=None)
+    assert result[f"width_{num_models}"] == width
+    np.testing.assert_allclose(
+      result[f"value_{num_models}"], one.collected, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+      result[f"both_{num_models}"], one.metrics["both"], rtol=1e-5, atol=1e-6
+    )
+  assert "width=12 must be a multiple of the 8 devices" in str(result["error"])
+  assert text.count("num_partitions=8") >= 6  # these are the sharded programs
+  assert not _COLLECTIVES.findall(text)
+
+
+def test_the_search_for_collectives_finds_one():
+  assert _COLLECTIVES.findall("%x = f32[] all-reduce(%y), replica_groups={}")
+
+
+_ONE_OF_TWO_PROCESSES = """
+import pathlib, sys
+import jax, numpy as np
+port, process_id, folder, file = sys.argv[1:]
+jax.distributed.initialize(f"localhost:{port}", 2, int(process_id))
+import training_example as example
+from jmia.training import parallel
+
+assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
+
+class Stop(Exception):
+  pass
+
+def stop(done, total):  # within the second chunk, after a checkpoint of it
+  if done == 16:
+    raise Stop
+
+def run(progress):
+  return parallel.run(
+    example.drift(), jax.random.key(7), example.drift_jobs(6), example.DRIFT_DATA,
+    collect=example.value_of, width=4, checkpoint_dir=folder, checkpoint_seconds=0,
+    progress=progress,
+  )
+
+try:
+  run(stop)
+except Stop:
+  pass
+done = []
+result = run(lambda epochs, total: done.append(epochs))
+np.savez(file, value=result.collected, both=result.metrics["both"], done=done)
+"""
+
+
+def test_two_processes_train_save_and_resume_as_one(tmp_path):
+  with socket.socket() as listener:
+    listener.bind(("localhost", 0))
+    port = listener.getsockname()[1]
+  files = [tmp_path / f"{i}.npz" for i in range(2)]
+  processes = [
+    example.start(
+      _ONE_OF_TWO_PROCESSES, port, i, tmp_path / "shared", file, num_devices=2
+    )
+    for i, file in enumerate(files)
+  ]
+  for process in processes:
+    example.finish(process)
+  first, second = (dict(np.load(file)) for file in files)
+  example.assert_equal(first, second)
+  one = _drift(num_models=6)
+  np.testing.assert_allclose(first["value"], one.collected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(first["both"], one.metrics["both"], rtol=1e-5, atol=1e-6)
+  # The first chunk was kept whole; the second went on after its first epoch.
+  assert first["done"].tolist() == [12, 16, 18]
