@@ -183,7 +183,7 @@ def from_evidence(
   config = {
     "attacks": attacks,
     "estimator": estimator,
-    "matmul_precision": jax.config.jax_default_matmul_precision,
+    "matmul_precision": jax.config.values["jax_default_matmul_precision"],
     **(settings or {}),
   }
   config = json.loads(json.dumps(config, default=str))

@@ -242,6 +242,7 @@ def test_settings_are_recorded_as_json(found, tmp_path):
   assert report["config"] == {
     "attacks": ["population"],
     "estimator": "gaussian",
+    "matmul_precision": None,  # not set here; the binaries set it
     "signals": str(tmp_path),
     "seed": 5,
     "pairs": [["a", 1]],
