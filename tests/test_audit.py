@@ -237,12 +237,17 @@ def test_no_attack_at_all_is_refused(found):
 
 def test_settings_are_recorded_as_json(found, tmp_path):
   settings = {"signals": tmp_path, "seed": 5, "pairs": (("a", 1),)}
-  report = audit.from_evidence(found, ["population"], "gaussian", settings).report
+  before = jax.config.values["jax_default_matmul_precision"]
+  jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+  try:
+    report = audit.from_evidence(found, ["population"], "gaussian", settings).report
+  finally:
+    jax.config.update("jax_default_matmul_precision", before)
   assert report["seed"] == 5
   assert report["config"] == {
     "attacks": ["population"],
     "estimator": "gaussian",
-    "matmul_precision": None,  # not set here; the binaries set it
+    "matmul_precision": "tensorfloat32",
     "signals": str(tmp_path),
     "seed": 5,
     "pairs": [["a", 1]],
