@@ -54,9 +54,7 @@ def test_updates_are_those_of_torch(name, momentum, weight_decay):
 
 def test_momentum_and_decay_by_hand():
   # w = 1, curvature 0.5, decay 0.5: gradient 1 at the start.
-  config = optimizers.OptimizerConfig(
-    learning_rate=0.1, momentum=0.5, weight_decay=0.5
-  )
+  config = optimizers.OptimizerConfig(learning_rate=0.1, momentum=0.5, weight_decay=0.5)
   # w: 1 -> 1 - 0.1 * 1 = 0.9 -> 0.9 - 0.1 (0.9 + 0.5 * 1) = 0.76.
   np.testing.assert_allclose(_descend(config, 2)[:, 0], [0.9, 0.76], rtol=1e-6)
 

@@ -74,7 +74,9 @@ def _naive(model, transformation, key, members, data, num_epochs):
   metrics = {"loss": [], "accuracy": []}
   count = 0
   for _ in range(num_epochs):
-    order = recipe_lib.epoch_order(_stream(key, count, ORDER), len(members), len(members))
+    order = recipe_lib.epoch_order(
+      _stream(key, count, ORDER), len(members), len(members)
+    )
     total_loss, total_correct = 0.0, 0
     for start in range(0, len(members), BATCH):
       rows = members[np.asarray(order)[start : start + BATCH]]
@@ -104,9 +106,7 @@ def test_training_is_that_of_a_plain_loop_without_padding():
     optax.sgd(lambda count: jnp.asarray(rates)[count // 3], momentum=0.9),
   )
   config = optimizers.OptimizerConfig(weight_decay=0.01, schedule="cosine")
-  recipe = _supervised(
-    example.Net(), config, gradient=recipe_lib.clip_gradient(0.5)
-  )
+  recipe = _supervised(example.Net(), config, gradient=recipe_lib.clip_gradient(0.5))
   key, data, jobs = jax.random.key(3), example.data(), example.jobs(21)
   state, metrics = _train(recipe, key, jobs, data)
   params, variables, naive = _naive(
@@ -330,9 +330,7 @@ def test_supervised_refuses_a_size(name):
     "learning_rate": lambda epoch: 0.1,
   }
   with pytest.raises(ValueError, match=f"{name}=0"):
-    recipe_lib.supervised(
-      example.Linear(), optax.identity(), **{**settings, name: 0}
-    )
+    recipe_lib.supervised(example.Linear(), optax.identity(), **{**settings, name: 0})
 
 
 def test_predictor_uses_running_statistics_scale_and_output_seam():

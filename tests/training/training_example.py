@@ -42,7 +42,9 @@ class Linear(nn.Module):
 def data(seed=0):
   rng = np.random.default_rng(seed)
   x = rng.normal(size=(NUM_EXAMPLES, *SHAPE)).astype(np.float32)
-  return recipe_lib.Data(x, rng.integers(NUM_CLASSES, size=NUM_EXAMPLES, dtype=np.int32))
+  return recipe_lib.Data(
+    x, rng.integers(NUM_CLASSES, size=NUM_EXAMPLES, dtype=np.int32)
+  )
 
 
 def jobs(*sizes):
@@ -51,7 +53,6 @@ def jobs(*sizes):
   return recipe_lib.Job(
     *splits.ragged([rng.permutation(NUM_EXAMPLES)[:size] for size in sizes])
   )
-
 
 
 def drift(num_epochs=3):

@@ -1,0 +1,117 @@
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jmia import datasets, models, types
+from jmia.training import config as config_lib
+from jmia.training import optimizers
+from jmia.training import recipe as recipe_lib
+
+DATASET = types.Dataset(
+  name="squares",
+  x=np.arange(64, dtype=np.uint8).reshape(8, 2, 2, 2),
+  y=np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32),
+  num_classes=3,
+  num_train=8,
+  feature_scale=1 / 16,
+  is_synthetic=True,
+  description="",
+)
+CONFIG = config_lib.TrainConfig(
+  model="mlp",
+  model_options=(("features", (4,)),),
+  optimizer=optimizers.OptimizerConfig(learning_rate=0.5, schedule="cosine"),
+  batch_size=8,
+  num_epochs=2,
+  clip_norm=1e-3,
+)
+
+
+def _first_epoch(config, **kwargs):
+  """(state before, after) one epoch, which here is one step over all rows."""
+  recipe = config_lib.build(config, DATASET, **kwargs).recipe
+  job = recipe_lib.Job(jnp.arange(8), jnp.int32(8))
+  before = recipe.init(jax.random.key(0), job)
+  data = recipe_lib.Data(jnp.asarray(DATASET.x), jnp.asarray(DATASET.y))
+  return before, jax.jit(recipe.update)(before, job, data)[0]
+
+
+def test_build_means_what_it_says():
+  trainable = config_lib.build(CONFIG, DATASET)
+  assert trainable.recipe.num_epochs == 2
+  before, after = _first_epoch(CONFIG)
+  assert before.params["Dense_0"]["kernel"].shape == (8, 4)
+  assert before.params["logits"]["kernel"].shape == (4, 3)
+  # The clipped gradient has norm 0.001, and the rate at epoch 0 is 0.5.
+  moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
+  norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(moved)))
+  np.testing.assert_allclose(norm, 0.5e-3, rtol=1e-3)
+  variables = recipe_lib.model_variables(before)
+  module = models.make("mlp", 3, features=(4,))
+  np.testing.assert_allclose(
+    trainable.predict(variables, DATASET.x),
+    module.apply(variables, DATASET.x / np.float32(16)),
+    rtol=1e-5,
+  )
+
+
+def test_without_clipping_the_gradient_is_whole():
+  _, clipped = _first_epoch(CONFIG)
+  before, whole = _first_epoch(dataclasses.replace(CONFIG, clip_norm=None))
+  far, near = (
+    np.abs(state.params["logits"]["kernel"] - before.params["logits"]["kernel"]).max()
+    for state in (whole, clipped)
+  )
+  assert far > 10 * near
+
+
+def test_transforms_come_before_scaling_and_in_order():
+  seen = []
+
+  def first(key, batch, job, data):
+    seen.append(("first", batch.x.dtype))
+    return batch._replace(x=batch.x * 0)
+
+  def second(key, batch, job, data):
+    seen.append(("second", batch.x.dtype))
+    return batch
+
+  before, after = _first_epoch(CONFIG, transforms=(first, second))
+  assert seen[:2] == [("first", np.uint8), ("second", np.uint8)]
+  # On features that are all 0 the first layer's weights have no gradient.
+  np.testing.assert_array_equal(
+    after.params["Dense_0"]["kernel"], before.params["Dense_0"]["kernel"]
+  )
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"model": "mlp_puchase"}, "model 'mlp_puchase'.*'mlp_purchase'"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"num_epochs": -1}, "num_epochs=-1"),
+    ({"clip_norm": 0.0}, "clip_norm=0.0"),
+  ],
+)
+def test_settings_are_checked(settings, message):
+  with pytest.raises(ValueError, match=message):
+    config_lib.TrainConfig(**settings)
+
+
+def test_an_unknown_option_of_the_model_is_named():
+  config = config_lib.TrainConfig(model="mlp", model_options=(("feature", (4,)),))
+  with pytest.raises(ValueError, match="'feature'.*'features'"):
+    config_lib.build(config, DATASET)
+
+
+@pytest.mark.parametrize("name", [*datasets.names(), "npz:mine.npz"])
+def test_every_dataset_has_settings_that_build(name):
+  preset = config_lib.preset(name)
+  assert isinstance(models.make(preset.model, 10), nn.Module)
+  assert preset.optimizer.schedule in optimizers.SCHEDULES
+  assert all(b < preset.num_epochs for b in preset.optimizer.boundaries)
+  assert hash(preset) == hash(config_lib.preset(name))
