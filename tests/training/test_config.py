@@ -104,7 +104,7 @@ def test_settings_are_checked(settings, message):
 
 def test_an_unknown_option_of_the_model_is_named():
   config = config_lib.TrainConfig(model="mlp", model_options=(("feature", (4,)),))
-  with pytest.raises(ValueError, match="'feature'.*'features'"):
+  with pytest.raises(ValueError, match=r"'feature'.*'features'"):
     config_lib.build(config, DATASET)
 
 

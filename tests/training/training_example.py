@@ -7,7 +7,6 @@ import sys
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jmia import splits
