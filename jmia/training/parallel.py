@@ -29,9 +29,9 @@ Spec = jax.sharding.PartitionSpec
 AXIS = "model"
 
 # More models than this at once gained nothing on each device where it was measured.
-_MAX_WIDTH_CPU, _MAX_WIDTH_ACCELERATOR = 16, 256
+_MAX_WIDTH_CPU, _MAX_WIDTH_ACCELERATOR = 8, 256
 # On a CPU, models in training past this size leave the caches and slow each other.
-_CPU_BUDGET = 512 * 2**20
+_CPU_BUDGET = 128 * 2**20
 
 
 class Result(NamedTuple):
@@ -81,7 +81,7 @@ def run(
     mesh: devices, with one axis named `AXIS`. Default: all.
     memory_budget: bytes on each device for the models in training, the shared data
       not counted; it bounds the width where none is given. Default: 80 % of what an
-      accelerator has free, 512 MiB on a CPU.
+      accelerator has free, 128 MiB on a CPU.
     checkpoint_dir: where to save and resume. Default: nothing is saved.
     checkpoint_seconds: at most this much training is lost to a kill; 0 saves after
       every epoch.
@@ -287,11 +287,11 @@ def _compile(
     if width is not None or needed <= budget:
       break
     if per_device == 1:
-      message = f"training one model takes {needed} bytes, memory_budget={budget}"
-      if memory_budget is not None:
-        raise ValueError(message)
-      logging.warning(message)
-      break
+      if memory_budget is None:
+        break
+      raise ValueError(
+        f"training one model takes {needed} bytes, memory_budget={memory_budget}"
+      )
     per_device = _even(share, max(1, per_device * budget // needed))
   return programs, width or per_device * num_devices
 
