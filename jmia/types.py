@@ -50,7 +50,7 @@ class Splits(NamedTuple):
 
 
 class AuditSplit(NamedTuple):
-  """One target's rows; the three parts are disjoint, so no row calibrates and evaluates.
+  """One target's rows, in disjoint parts: no row calibrates and is evaluated.
 
   Attributes:
     members: `[K]` int32, rows the target is trained on.

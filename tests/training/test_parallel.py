@@ -213,8 +213,8 @@ def test_a_recipe_is_traced_once():
 
 
 def test_width_is_the_least_of_the_fewest_chunks():
-  # 17 models in chunks of at most 16 on a CPU: two of 9, and not 16 and 1.
-  assert _drift(num_models=17, width=None).width == 9
+  # 17 models in chunks of at most 8 on a CPU: three of 6, and not 8, 8 and 1.
+  assert _drift(num_models=17, width=None).width == 6
   assert _drift(num_models=3, width=None).width == 3
 
 
@@ -232,7 +232,8 @@ def _width_in(memory_budget, recipe):
   return parallel.run(recipe, KEY, jobs, (), memory_budget=memory_budget).width
 
 
-def test_width_shrinks_to_the_budget():
+def test_width_shrinks_to_the_budget(monkeypatch):
+  monkeypatch.setattr(parallel, "_MAX_WIDTH_CPU", 16)
   recipe = _heavy(250_000)  # 1 MB
   assert _width_in(100_000_000, recipe) == 12
   # An epoch holds 1 MB more, and a bool for each number: 2.25 MB for a model.
