@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmia import audit, datasets, evaluation, evidence, splits, types
+from jmia import audit, comparison, datasets, evaluation, evidence, splits, types
 from jmia.report import page
 from jmia.training import config as config_lib
-from jmia.training import distillation, optimizers
+from jmia.training import distillation, optimizers, parallel
 
 K, P, R, D, Q = 60, 140, 4, 4, 9
 TRAIN = config_lib.TrainConfig(
@@ -130,7 +130,7 @@ def test_leave_one_out_attacks_as_many_samples_as_it_was_told(result):
 def test_no_row_that_calibrates_is_evaluated(monkeypatch):
   """Nor does a model that an attack compares with train on an evaluated row."""
   stages, runs = [], []
-  train_others, run = audit._train_others, audit.parallel.run
+  train_others, run = comparison._train_others, comparison.parallel.run
 
   class EnoughError(Exception):
     pass
@@ -145,8 +145,8 @@ def test_no_row_that_calibrates_is_evaluated(monkeypatch):
       raise EnoughError
     return run(recipe, key, jobs, data, **kwargs)
 
-  monkeypatch.setattr(audit, "_train_others", watch_stage)
-  monkeypatch.setattr(audit.parallel, "run", watch_run)
+  monkeypatch.setattr(comparison, "_train_others", watch_stage)
+  monkeypatch.setattr(comparison.parallel, "run", watch_run)
   with pytest.raises(EnoughError):
     audit.run(DATASET, dataclasses.replace(CONFIG, train=ONE_EPOCH))
   (stage,) = stages
@@ -407,16 +407,16 @@ def test_a_class_without_a_null_is_refused_before_training():
 def test_a_population_smaller_than_the_members_is_noted():
   """With a split it is a fact, not a choice; shadow keeps rows that none trains on."""
   split = _rows(population=SPLIT.population[:50])
-  stage = audit._prepare(DATASET, CONFIG, split, None, None)
-  (note,) = audit._size_note(stage)
+  stage = comparison._prepare(DATASET, CONFIG, split, None, None)
+  (note,) = comparison._size_note(stage)
   assert "trained on 40 where the target has 60" in note
-  plan = audit._plan(stage)
+  plan = comparison._plan(stage)
   np.testing.assert_array_equal(plan["reference"].num_members, 40)
   without = dataclasses.replace(CONFIG, attacks=("reference",))
-  stage = audit._prepare(DATASET, without, split, None, None)
-  np.testing.assert_array_equal(audit._plan(stage)["reference"].num_members, 50)
-  stage = audit._prepare(DATASET, WITHOUT_TRAINING, split, None, None)
-  assert audit._size_note(stage) == []
+  stage = comparison._prepare(DATASET, without, split, None, None)
+  np.testing.assert_array_equal(comparison._plan(stage)["reference"].num_members, 50)
+  stage = comparison._prepare(DATASET, WITHOUT_TRAINING, split, None, None)
+  assert comparison._size_note(stage) == []
 
 
 @pytest.fixture
@@ -437,7 +437,7 @@ def poison(monkeypatch):
 
 
 def _plan():
-  return audit._plan(audit._prepare(DATASET, CONFIG, None, None, None))
+  return comparison._plan(comparison._prepare(DATASET, CONFIG, None, None, None))
 
 
 def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result, found):
@@ -459,8 +459,8 @@ def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result,
 
 def test_losses_beyond_float32_are_a_divergence_at_the_last_epoch():
   losses = np.array([[1, 2], [1, np.inf], [np.nan, 2], [3, 4]], np.float32)
-  result = audit.parallel.Result(losses, {}, np.array([-1, -1, 2, 0]), 4)
-  np.testing.assert_array_equal(audit._diverged_epoch(result, 10), [-1, 9, 2, 0])
+  result = parallel.Result(losses, {}, np.array([-1, -1, 2, 0]), 4)
+  np.testing.assert_array_equal(comparison._diverged_epoch(result, 10), [-1, 9, 2, 0])
 
 
 def test_too_many_models_that_diverge_are_an_error(poison, tmp_path):

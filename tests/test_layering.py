@@ -15,9 +15,9 @@ ALLOWED = {
     "attacks", "backdoor", "encoding", "defenses", "stats", "models", "report", "types",
     "jmia",
   },
-  "audit": {
-    "evaluation", "evidence", "datasets", "splits", "training", "signals", "attacks",
-    "stats", "models", "report", "jmia", *BASE,
+  "audit": {"comparison", "evaluation", "evidence", "report", "jmia", *BASE},
+  "comparison": {
+    "evaluation", "evidence", "splits", "training", "signals", "stats", *BASE
   },
   "evaluation": {"evidence", "signals", "attacks", "stats", *BASE},
   "evidence": {"signals", *BASE},
