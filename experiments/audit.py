@@ -20,9 +20,7 @@ from jmia import audit, datasets, evaluation, evidence
 from jmia.report import tables
 from jmia.training import config as config_lib
 
-_DATASET = flags.DEFINE_string(
-  "dataset", "digits", f"{', '.join(datasets.names())}, or npz:PATH with x and y."
-)
+flags.adopt_module_key_flags(common)
 _SIGNALS = flags.DEFINE_string(
   "signals", None, "An .npz of logits to audit instead of training; see the README."
 )
@@ -34,9 +32,6 @@ _ATTACKS = flags.DEFINE_list(
 )
 _ESTIMATOR = flags.DEFINE_string(
   "estimator", None, "Threshold estimator of all attacks. Default: each attack's own."
-)
-_NUM_EXAMPLES = flags.DEFINE_integer(
-  "num_examples", None, "Rows to generate of a synthetic dataset. Default: its own."
 )
 _NUM_MEMBERS = flags.DEFINE_integer(
   "num_members",
@@ -85,9 +80,6 @@ _COMPUTE_DTYPE = flags.DEFINE_enum(
   ["float32", "bfloat16"],
   "Of activations and products; bfloat16 is for accelerators. Default: float32.",
 )
-_WIDTH = flags.DEFINE_integer(
-  "width", None, "Models trained at once. Default: as many as memory is good for."
-)
 
 
 def main() -> None:
@@ -114,6 +106,7 @@ def _audit_signals() -> audit.Result:
 
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:
+  dataset_name = common.DATASET.value or "digits"
   config = audit.AuditConfig(
     num_members=_NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
@@ -123,24 +116,24 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
     estimator=_ESTIMATOR.value,
-    train=_train_config(),
+    train=_train_config(dataset_name),
     seed=common.SEED.value,
-    width=_WIDTH.value,
+    width=common.WIDTH.value,
     **({"attacks": tuple(_ATTACKS.value)} if _ATTACKS.value is not None else {}),
   )
   dataset = datasets.load(
-    _DATASET.value,
+    dataset_name,
     data_dir=common.DATA_DIR.value,
-    num_examples=_NUM_EXAMPLES.value,
+    num_examples=common.NUM_EXAMPLES.value,
     seed=common.SEED.value,
   )
   with common.progress_bars() as progress:
     return audit.run(dataset, config, checkpoint_dir=checkpoint_dir, progress=progress)
 
 
-def _train_config() -> config_lib.TrainConfig:
+def _train_config(dataset_name: str) -> config_lib.TrainConfig:
   """The dataset's preset, with the settings that were given as flags."""
-  preset = config_lib.preset(_DATASET.value)
+  preset = config_lib.preset(dataset_name)
   given: dict[str, Any] = {
     "model": _MODEL.value,
     "num_epochs": _NUM_EPOCHS.value,

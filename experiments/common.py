@@ -1,4 +1,8 @@
-"""What the binaries share: flags, progress on stderr, and how they fail."""
+"""What the binaries share: flags, progress on stderr, and how they fail.
+
+A flag that several binaries take is defined here, once. Each shows it in its help by
+`flags.adopt_module_key_flags(common)` or `flags.declare_key_flag(name)`.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -10,17 +14,31 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from jmia import datasets
+
 SEED = flags.DEFINE_integer(
   "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
 )
 OUTPUT_DIR = flags.DEFINE_string(
-  "output_dir", None, "Folder for the results; made if absent.", required=True
+  "output_dir", None, "Folder for the results; made if absent."
 )
 DATA_DIR = flags.DEFINE_string(
   "data_dir",
   None,
   "TFDS's data folder; original archives are found in its downloads/manual/. Default:"
   " TFDS's own, ~/tensorflow_datasets.",
+)
+DATASET = flags.DEFINE_string(
+  "dataset",
+  None,
+  f"{', '.join(datasets.names())}, or npz:PATH with x and y. Default: the command's"
+  " own.",
+)
+NUM_EXAMPLES = flags.DEFINE_integer(
+  "num_examples", None, "Rows to generate of a synthetic dataset. Default: its own."
+)
+WIDTH = flags.DEFINE_integer(
+  "width", None, "Models trained at once. Default: as many as memory is good for."
 )
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
@@ -66,12 +84,14 @@ def run(main: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def results_dir(path: str) -> Iterator[pathlib.Path]:
+def results_dir(path: str | None) -> Iterator[pathlib.Path]:
   """Yields the folder for results, made if absent; an OSError where it cannot be.
 
   Made before the work, since hours may lie between it and the first file. Folders made
   here go again if the work fails and has left nothing in them.
   """
+  if not path:
+    raise ValueError("--output_dir must have a value: the folder for the results")
   folder = pathlib.Path(path).expanduser()
   made = [p for p in (folder, *folder.parents) if not p.exists()]
   try:

@@ -6,11 +6,9 @@ audit.write(result, "report")
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import tempfile
 import time
 from typing import Any, NamedTuple
@@ -18,9 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-import jmia
 from jmia import comparison, evaluation, types
 from jmia.evidence import Evidence
+from jmia.report import results
 from jmia.report import samples as samples_lib
 
 AuditConfig = comparison.AuditConfig
@@ -132,8 +130,8 @@ def from_evidence(
   report = {
     "schema": 1,
     "config": config,
-    "versions": _versions(),
-    "device": jax.devices()[0].device_kind,
+    "versions": results.versions(),
+    "device": results.device(),
     "seed": config.get("seed", 0),
     "target": {
       "train_accuracy": float(evidence.correct[members].mean()),
@@ -199,12 +197,4 @@ def _describe(dataset: types.Dataset) -> dict[str, Any]:
     "is_synthetic": dataset.is_synthetic,
     "num_examples": dataset.num_examples,
     "num_classes": dataset.num_classes,
-  }
-
-
-def _versions() -> dict[str, str]:
-  """Versions of what the numbers depend on."""
-  packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
-  return {"jmia": jmia.__version__, "python": platform.python_version()} | {
-    name: importlib.metadata.version(name) for name in packages
   }

@@ -33,7 +33,7 @@ ALLOWED = {
   # The ground floor.
   "stats": {"_validate"},
   "models": {"_validate"},
-  "report": {"stats", "_validate"},
+  "report": {"stats", "_validate", "jmia"},
   "types": set(),
   "_validate": set(),
   "jmia": set(),  # its __init__: the version

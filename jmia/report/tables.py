@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jmia.report import results as results_lib
 from jmia.report import wording
 from jmia.report.samples import Samples
 
@@ -213,12 +214,7 @@ def _grid(rows: list[ResultRow]) -> list[str]:
     table.append((row.title, *(cell.value for cell in row.cells)))
     intervals = (f"[{cell.interval}]" if cell.interval else "" for cell in row.cells)
     table.append(("  95% interval", *intervals))
-  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-  lines = []
-  for first, *numbers in table:
-    cells = [first.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]
-    lines.append("  ".join(cells).rstrip())
-  return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+  return results_lib.table(table).splitlines()
 
 
 def _sentence(reason: str) -> str:

@@ -1,6 +1,6 @@
 import sys
 
-from absl import flags, logging
+from absl import logging
 from absl.testing import flagsaver
 import pytest
 
@@ -102,15 +102,12 @@ def test_malformed_flags_are_one_line(run, argument, line):
   assert run(lambda: None, argument) == (2, f"tool: {line}\n")
 
 
-def test_output_dir_is_required(monkeypatch, capsys):
-  monkeypatch.setattr(sys, "argv", ["tool"])
-  with flagsaver.flagsaver():
-    flags.FLAGS["output_dir"].value = None
-    with pytest.raises(SystemExit) as stopped:
-      common.run(lambda: None)
-  assert stopped.value.code == 2
-  (line,) = capsys.readouterr().err.splitlines()
-  assert "--output_dir must have a value" in line
+def test_output_dir_is_required():
+  with (
+    pytest.raises(ValueError, match="--output_dir must have a value"),
+    common.results_dir(None),
+  ):
+    pass
 
 
 def test_results_dir_is_made_and_kept(tmp_path):

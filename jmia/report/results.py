@@ -1,0 +1,90 @@
+"""What every file of results says of its run, and rows as JSON and as a table."""
+
+from collections.abc import Mapping, Sequence
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+import jax
+
+import jmia
+from jmia.report import _files
+
+Row = Mapping[str, Any]
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of what the numbers depend on."""
+  found = {"jmia": jmia.__version__, "python": platform.python_version()}
+  return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def device() -> str:
+  """Returns what the default device calls itself."""
+  return jax.devices()[0].device_kind
+
+
+def document(
+  rows: Sequence[Row],
+  *,
+  config: Mapping[str, Any],
+  seed: int,
+  seconds: Mapping[str, float],
+  notes: Sequence[str] = (),
+) -> dict[str, Any]:
+  """Returns the content of a study's `results.json`.
+
+  Args:
+    rows: one for each result, as JSON values, with the paper's figure beside ours.
+    config: every setting the rows depend on; what JSON has no value for, as text.
+    seed: of the run.
+    seconds: wall time of each stage, and `total`.
+    notes: what a reader must know, such as models that diverged.
+
+  Returns:
+    `{"schema": 1, "config", "versions", "device", "seed", "notes", "seconds", "rows"}`.
+  """
+  return {
+    "schema": 1,
+    "config": json.loads(json.dumps(dict(config), default=str)),
+    "versions": versions(),
+    "device": device(),
+    "seed": seed,
+    "notes": list(notes),
+    "seconds": dict(seconds),
+    "rows": [dict(row) for row in rows],
+  }
+
+
+def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+  """Writes JSON to `path`, whole or not at all.
+
+  Raises:
+    OSError: if it cannot be written.
+    ValueError: if a number is NaN or infinite, which JSON has no value for.
+  """
+  text = json.dumps(content, indent=2, allow_nan=False)
+  _files.write(pathlib.Path(path), (text + "\n").encode())
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+  """Returns rows of cells, the first of them the header, in aligned columns.
+
+  Args:
+    rows: as many cells in each; the first column is set to the left, others to the
+      right.
+
+  Raises:
+    ValueError: if the rows' lengths differ.
+  """
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for first, *others in rows:
+    cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+    lines.append("  ".join(cells).rstrip())
+  rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+  return "\n".join([lines[0], rule, *lines[1:]])
