@@ -9,18 +9,17 @@ answers of a model from any framework and trains nothing. DIR/report.html is the
 read. A run that was interrupted goes on where it was when it is started again.
 """
 
-import dataclasses
 import shutil
-from typing import Any
 
 from absl import flags
 
-from experiments import common
+from experiments import common, training_flags
 from jmia import audit, datasets, evaluation, evidence
 from jmia.report import tables
 from jmia.training import config as config_lib
 
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(training_flags)
 _SIGNALS = flags.DEFINE_string(
   "signals", None, "An .npz of logits to audit instead of training; see the README."
 )
@@ -32,12 +31,6 @@ _ATTACKS = flags.DEFINE_list(
 )
 _ESTIMATOR = flags.DEFINE_string(
   "estimator", None, "Threshold estimator of all attacks. Default: each attack's own."
-)
-_NUM_MEMBERS = flags.DEFINE_integer(
-  "num_members",
-  None,
-  "Rows the target trains on. Default: a quarter of the dataset, at most 2500.",
-  lower_bound=1,
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
@@ -63,22 +56,6 @@ _NUM_LEFT_OUT = flags.DEFINE_integer(
 )
 _NUM_RETRAINED = flags.DEFINE_integer(
   "num_retrained", 8, "Models retrained for each sample that leave_one_out attacks."
-)
-_MODEL = flags.DEFINE_string("model", None, "Model. Default: the dataset's preset.")
-_NUM_EPOCHS = flags.DEFINE_integer(
-  "num_epochs", None, "Epochs of training. Default: the preset's."
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size", None, "Examples in a minibatch. Default: the preset's."
-)
-_LEARNING_RATE = flags.DEFINE_float(
-  "learning_rate", None, "Learning rate at the start. Default: the preset's."
-)
-_COMPUTE_DTYPE = flags.DEFINE_enum(
-  "compute_dtype",
-  None,
-  ["float32", "bfloat16"],
-  "Of activations and products; bfloat16 is for accelerators. Default: float32.",
 )
 
 
@@ -108,7 +85,7 @@ def _audit_signals() -> audit.Result:
 def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset_name = common.DATASET.value or "digits"
   config = audit.AuditConfig(
-    num_members=_NUM_MEMBERS.value,
+    num_members=training_flags.NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
     num_population=_NUM_POPULATION.value,
     num_references=_NUM_REFERENCES.value,
@@ -116,7 +93,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
     estimator=_ESTIMATOR.value,
-    train=_train_config(dataset_name),
+    train=training_flags.override(config_lib.preset(dataset_name)),
     seed=common.SEED.value,
     width=common.WIDTH.value,
     **({"attacks": tuple(_ATTACKS.value)} if _ATTACKS.value is not None else {}),
@@ -129,24 +106,6 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
   )
   with common.progress_bars() as progress:
     return audit.run(dataset, config, checkpoint_dir=checkpoint_dir, progress=progress)
-
-
-def _train_config(dataset_name: str) -> config_lib.TrainConfig:
-  """The dataset's preset, with the settings that were given as flags."""
-  preset = config_lib.preset(dataset_name)
-  given: dict[str, Any] = {
-    "model": _MODEL.value,
-    "num_epochs": _NUM_EPOCHS.value,
-    "batch_size": _BATCH_SIZE.value,
-    "compute_dtype": _COMPUTE_DTYPE.value,
-  }
-  if _LEARNING_RATE.value is not None:
-    given["optimizer"] = dataclasses.replace(
-      preset.optimizer, learning_rate=_LEARNING_RATE.value
-    )
-  return dataclasses.replace(
-    preset, **{name: value for name, value in given.items() if value is not None}
-  )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""Flags of the binaries that train: each replaces a setting of a dataset's preset."""
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+from jmia.training import config as config_lib
+
+NUM_MEMBERS = flags.DEFINE_integer(
+  "num_members",
+  None,
+  "Rows that a model trains on. Default: the command's own; audit takes a quarter of"
+  " the dataset, at most 2500.",
+  lower_bound=1,
+)
+_MODEL = flags.DEFINE_string("model", None, "Model. Default: the dataset's preset.")
+NUM_EPOCHS = flags.DEFINE_integer(
+  "num_epochs", None, "Epochs of training. Default: the preset's."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", None, "Examples in a minibatch. Default: the preset's."
+)
+_LEARNING_RATE = flags.DEFINE_float(
+  "learning_rate", None, "Learning rate at the start. Default: the preset's."
+)
+_COMPUTE_DTYPE = flags.DEFINE_enum(
+  "compute_dtype",
+  None,
+  ["float32", "bfloat16"],
+  "Of activations and products; bfloat16 is for accelerators. Default: float32.",
+)
+
+
+def override(preset: config_lib.TrainConfig) -> config_lib.TrainConfig:
+  """Returns a preset with the settings that were given as flags."""
+  given: dict[str, Any] = {
+    "model": _MODEL.value,
+    "num_epochs": NUM_EPOCHS.value,
+    "batch_size": _BATCH_SIZE.value,
+    "compute_dtype": _COMPUTE_DTYPE.value,
+  }
+  if _LEARNING_RATE.value is not None:
+    given["optimizer"] = dataclasses.replace(
+      preset.optimizer, learning_rate=_LEARNING_RATE.value
+    )
+  return dataclasses.replace(
+    preset, **{name: value for name, value in given.items() if value is not None}
+  )
