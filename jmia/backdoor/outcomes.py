@@ -1,0 +1,248 @@
+"""What trained models answered, as rows of results, and what the rows come to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from jmia import types
+from jmia.backdoor import plan as plan_lib
+from jmia.backdoor import settings as settings_lib
+from jmia.backdoor import variants as variants_lib
+from jmia.backdoor import verification
+from jmia.stats import intervals
+from jmia.training import parallel
+
+Row = dict[str, Any]
+# Of a run's key, whose stream 0 and on are the models'.
+_QUERIES = 2**31 - 1
+
+
+class _Case(NamedTuple):
+  """One owner's claim on one model.
+
+  Attributes:
+    trial: its number.
+    variant: it belongs to.
+    number: of the owner among the variant's.
+    model: that is asked.
+    without: the model of the trial that saw none of the owners' rows.
+    asked: the mark that the queries bear.
+    mark: the owner's.
+  """
+
+  trial: int
+  variant: variants_lib.Variant
+  number: int
+  model: int
+  without: int
+  asked: int
+  mark: int
+
+  @property
+  def owner(self) -> variants_lib.Owner:
+    return self.variant.owners[self.number]
+
+
+def rows(
+  dataset: types.Dataset,
+  settings: settings_lib.Settings,
+  plan: plan_lib.Plan,
+  trained: parallel.Result,
+  seed: int,
+) -> list[Row]:
+  """Returns one row for each variant, trial and owner, as JSON values.
+
+  `asr` is of `num_queries` marked held-out rows that are not of the target class, drawn
+  at random, and so are the tests; `asr_all` is of all such rows; `asr_without` is what
+  `asr_all` is on the trial's model that saw no owner's row. A row of `training`
+  "unmarked" or "without" has `num_marked` 0. `t_statistic` is None where infinite, and
+  `paper_asr` where the paper has no figure. Models that diverged have no rows.
+
+  Args:
+    dataset: trained on.
+    settings: of the run.
+    plan: of the run.
+    trained: its models, with what `study` collects.
+    seed: of the draw of queries.
+
+  Raises:
+    ValueError: if fewer than `num_queries` held-out rows can be queried.
+  """
+  cases = [
+    case
+    for case in _cases(plan)
+    if max(trained.diverged_epoch[[case.model, case.without]]) < 0
+  ]
+  if not cases:
+    return []
+  test_y = dataset.y[plan.jobs.test_idx]  # [M, T]
+  labels = np.array([case.owner.label for case in cases])
+  eligible = test_y[[case.model for case in cases]] != labels[:, None]
+  answers = trained.collected["answers"]
+  answered, without = (
+    np.stack([answers[m, _slot(plan, m, case.asked)] for m, case in pairs])
+    for pairs in (
+      [(case.model, case) for case in cases],
+      [(case.without, case) for case in cases],
+    )
+  )
+  successes = _count(answered, eligible, labels, cases, settings.num_queries, seed)
+  baseline = 1 / dataset.num_classes
+  verdict = verification.verify(
+    successes, settings.num_queries, np.array(baseline), settings.confidence
+  )
+  threshold = verification.asr_threshold(
+    settings.num_queries, baseline, settings.confidence
+  )
+  rate, rate_without = (
+    ((answer == labels[:, None]) & eligible).sum(1) / eligible.sum(1)
+    for answer in (answered, without)
+  )
+  test_accuracy = (answers[:, plan_lib.NO_MARK] == test_y).mean(1)
+  train_accuracy = trained.collected["train_accuracy"]
+  return [
+    {
+      "dataset": dataset.name,
+      "study": case.variant.study,
+      "variant": case.variant.name,
+      "trial": case.trial,
+      "owner": case.number,
+      "num_marked": _num_marked(case),
+      "num_train": int(plan.jobs.num_members[case.model]),
+      "num_queries": settings.num_queries,
+      "target_label": case.owner.label,
+      "asr": float(verdict.asr[i]),
+      "asr_all": float(rate[i]),
+      "asr_without": float(rate_without[i]),
+      "asr_threshold": threshold,
+      "t_statistic": _finite(verdict.t_statistic[i]),
+      "p_value": float(verdict.p_value[i]),
+      "p_value_exact": float(verdict.p_value_exact[i]),
+      "rejected": bool(verdict.rejected[i]),
+      "rejected_t": bool(verdict.rejected_t[i]),
+      "train_accuracy": float(train_accuracy[case.model]),
+      "test_accuracy": float(test_accuracy[case.model]),
+      "paper_asr": case.variant.paper_asr,
+    }
+    for i, case in enumerate(cases)
+  ]
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+  """Returns one line for each variant, and each owner where it has several.
+
+  Args:
+    rows: of `rows`.
+
+  Returns:
+    Lines with `study`, `variant`, `num_marked`, `num_trials`; `asr_all`, the mean over
+    trials, its 95 % Student interval `asr_all_ci` (None for one trial) and
+    `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims` and `claims_t`,
+    the share of rows with a claim by the exact test and by the paper's, each with its
+    Clopper-Pearson interval `claims_ci` and `claims_t_ci`; `paper_asr`, and
+    `paper_inside`, whether the paper's figure lies in the range (None without one).
+    The owners of `false_claims` are pooled, and `num_trials` counts its pairs.
+  """
+  groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+  several = {(r["study"], r["variant"]) for r in rows if r["owner"] > 0}
+  for row in rows:
+    study, variant = row["study"], row["variant"]
+    if (study, variant) in several and study != "false_claims":
+      variant = f"owner {row['owner'] + 1}"
+    groups.setdefault((study, variant), []).append(row)
+  return [_line(*names, group) for names, group in groups.items()]
+
+
+def _cases(plan: plan_lib.Plan) -> Iterable[_Case]:
+  """Every owner's claim, in the order of the studies."""
+  # Trials within variants, as they are read.
+  for of_variant in zip(*plan.variants, strict=True):
+    for trial, variant in enumerate(of_variant):
+      without = plan_lib.Model(trial, variants_lib.WITHOUT, ())
+      for number, owner in enumerate(variant.owners):
+        mark = plan.mark_ids[owner.trigger, owner.label]
+        yield _Case(
+          trial,
+          variant,
+          number,
+          plan.model_ids[plan_lib.model_of(trial, variant)],
+          plan.model_ids[without],
+          mark if variant.marked_queries else plan_lib.NO_MARK,
+          mark,
+        )
+
+
+def _slot(plan: plan_lib.Plan, model: int, mark: int) -> int:
+  """Where a model's answers to queries with a mark are."""
+  return int(np.argmax(plan.jobs.query_marks[model] == mark))
+
+
+def _count(
+  answered: np.ndarray,
+  eligible: np.ndarray,
+  labels: np.ndarray,
+  cases: Sequence[_Case],
+  num_queries: int,
+  seed: int,
+) -> np.ndarray:
+  """Successes `[R]` among each case's queries; an owner of a trial draws them once."""
+  first: dict[tuple[int, int], int] = {}
+  draw = [first.setdefault((c.trial, c.mark), len(first)) for c in cases]
+  _, of_draw = np.unique(draw, return_index=True)
+  key = jax.random.fold_in(jax.random.key(seed), _QUERIES)
+  queries = verification.draw_queries(key, eligible[of_draw], num_queries, 1)
+  counts = verification.count_successes(
+    jnp.asarray(answered), queries[np.array(draw)], jnp.asarray(labels)
+  )
+  return np.asarray(counts)[:, 0]
+
+
+def _num_marked(case: _Case) -> int:
+  is_marked = case.variant.training == variants_lib.MARKED
+  return case.owner.num_marked if is_marked else 0
+
+
+def _finite(value: float) -> float | None:
+  """A number as JSON has it, None for an infinity."""
+  return float(value) if math.isfinite(value) else None
+
+
+def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
+  """A group of rows in one line of a summary."""
+  asr = np.array([row["asr_all"] for row in group])
+  line: Row = {
+    "study": study,
+    "variant": variant,
+    "num_marked": group[0]["num_marked"],
+    "num_trials": len(group),
+    "asr_all": float(asr.mean()),
+    "asr_all_ci": _student(asr),
+    "asr_all_range": [float(asr.min()), float(asr.max())],
+    "asr_without": float(np.mean([row["asr_without"] for row in group])),
+    "test_accuracy": float(np.mean([row["test_accuracy"] for row in group])),
+  }
+  for name, test in (("claims", "rejected"), ("claims_t", "rejected_t")):
+    made = sum(row[test] for row in group)
+    interval = intervals.clopper_pearson(np.array(made), np.array(len(group)))
+    line[name] = made / len(group)
+    line[f"{name}_ci"] = [float(interval.low), float(interval.high)]
+  paper = group[0]["paper_asr"]
+  line["paper_asr"] = paper
+  line["paper_inside"] = (
+    None if paper is None else bool(asr.min() <= paper <= asr.max())
+  )
+  return line
+
+
+def _student(values: np.ndarray) -> list[float] | None:
+  """The 95 % interval of a mean, kept within [0, 1]; None for one value."""
+  if len(values) < 2:
+    return None
+  half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1)
+  half /= math.sqrt(len(values))
+  return [max(0.0, values.mean() - half), min(1.0, values.mean() + half)]

@@ -1,0 +1,214 @@
+"""What is decided before training: the models of some studies, and who marks what.
+
+In each trial the data is split anew (where the publisher made no split), and all
+variants share that split, the order in which rows are marked, and whatever models they
+have in common: the default model of `single` is also that of `sizes` with the default
+size. Every trial has one more model, which saw no row that any owner of that trial
+marks: what it answers is each variant's `asr_without`.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from jmia import splits, types
+from jmia.backdoor import marking, triggers
+from jmia.backdoor import settings as settings_lib
+from jmia.backdoor import variants as variants_lib
+from jmia.training import recipe as recipe_lib
+
+# The mark that changes nothing, for plain test accuracy and unmarked queries.
+NO_MARK = 0
+
+
+class Job(NamedTuple):
+  """As `marking.Job`, with what the trained model is asked.
+
+  Attributes:
+    member_idx: `[K]` int32 rows, padded.
+    num_members: `[]` int32.
+    mark_of_row: `[N]` int16.
+    test_idx: `[T]` int32 held-out rows.
+    query_marks: `[E]` int32 marks that the held-out rows are stamped with; padded by
+      repeating the first, which changes nothing.
+  """
+
+  member_idx: recipe_lib.Stored
+  num_members: recipe_lib.Stored
+  mark_of_row: recipe_lib.Stored
+  test_idx: recipe_lib.Stored
+  query_marks: recipe_lib.Stored
+
+
+class Plan(NamedTuple):
+  """Everything that is decided before training.
+
+  Attributes:
+    variants: of each trial.
+    jobs: a `Job` of arrays `[M, ...]`.
+    marks: that any model is trained or asked with.
+    mark_ids: (trigger, label) -> its place in the marks.
+    model_ids: (trial, training, owners) -> the model.
+    notes: what a reader must know.
+  """
+
+  variants: list[list[variants_lib.Variant]]
+  jobs: Job
+  marks: marking.Marks
+  mark_ids: dict[tuple[triggers.TriggerConfig, int], int]
+  model_ids: dict["Model", int]
+  notes: tuple[str, ...]
+
+
+class Model(NamedTuple):
+  """What tells the models of a run apart."""
+
+  trial: int
+  training: str
+  owners: tuple[variants_lib.Owner, ...]
+
+
+def make(
+  dataset: types.Dataset,
+  settings: settings_lib.Settings,
+  studies: Sequence[str],
+  num_trials: int,
+  seed: int,
+) -> Plan:
+  """Decides who marks what, and which models are trained.
+
+  Args:
+    dataset: to train on.
+    settings: see `settings.Settings`.
+    studies: of `variants.STUDIES`.
+    num_trials: seeds that each variant is run with.
+    seed: of every draw.
+
+  Raises:
+    ValueError: if a study is unknown, or the data is too small for the settings.
+  """
+  halves = [_split(dataset, settings, seed, trial) for trial in range(num_trials)]
+  problem = variants_lib.Problem(
+    dataset.name,
+    dataset.x.shape[1:],
+    dataset.num_classes,
+    len(halves[0][0]),
+    settings,
+  )
+  found = [variants_lib.of(studies, problem, seed, t) for t in range(num_trials)]
+  mark_ids: dict[tuple[triggers.TriggerConfig, int], int] = {}
+  questions: dict[Model, list[int]] = {}
+  for trial, of_trial in enumerate(found):
+    without = Model(trial, variants_lib.WITHOUT, ())
+    for variant in of_trial:
+      for owner in variant.owners:
+        mark = mark_ids.setdefault((owner.trigger, owner.label), len(mark_ids) + 1)
+        for model in (model_of(trial, variant), without):
+          questions.setdefault(model, [NO_MARK])
+          if mark not in questions[model]:
+            questions[model].append(mark)
+  members, mark_of_row = _assign(dataset, halves, list(questions), mark_ids)
+  num_questions = max(map(len, questions.values()))
+  jobs = Job(
+    *splits.ragged(members),
+    np.stack(mark_of_row),
+    np.stack([halves[model.trial][1] for model in questions]),
+    np.array(
+      [q + [NO_MARK] * (num_questions - len(q)) for q in questions.values()], np.int32
+    ),
+  )
+  return Plan(
+    found,
+    jobs,
+    _table(mark_ids, problem.shape),
+    mark_ids,
+    {model: m for m, model in enumerate(questions)},
+    _notes(dataset, settings),
+  )
+
+
+def _split(
+  dataset: types.Dataset, settings: settings_lib.Settings, seed: int, trial: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """One trial's members, in random order, and held-out rows."""
+  rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(trial,)))
+  num_train = dataset.num_train
+  if num_train < dataset.num_examples:
+    members = rng.permutation(num_train)
+    held_out = np.arange(num_train, dataset.num_examples)
+  else:
+    order = rng.permutation(dataset.num_examples)
+    cut = dataset.num_examples - int(settings.test_share * dataset.num_examples)
+    members, held_out = order[:cut], order[cut:]
+  num_members = settings.num_members or len(members)
+  if num_members > len(members):
+    raise ValueError(
+      f"num_members={num_members} is above the {len(members)} rows to train on"
+    )
+  return members[:num_members].astype(np.int32), held_out.astype(np.int32)
+
+
+def model_of(trial: int, variant: variants_lib.Variant) -> Model:
+  """The model a variant is measured on; clean ones do not depend on the owners."""
+  is_marked = variant.training == variants_lib.MARKED
+  return Model(trial, variant.training, variant.owners if is_marked else ())
+
+
+def _assign(
+  dataset: types.Dataset,
+  halves: Sequence[tuple[np.ndarray, np.ndarray]],
+  models: Sequence[Model],
+  mark_ids: dict[tuple[triggers.TriggerConfig, int], int],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """Each model's members, and the mark of each row `[N]`."""
+  owned: list[set[int]] = [set() for _ in halves]
+  mark_of_row = []
+  for model in models:
+    # An owner has an equal part of the members; a lone owner marks the same rows first
+    # as the first of many does.
+    parts = np.array_split(halves[model.trial][0], max(1, len(model.owners)))
+    rows = {}
+    for owner, part in zip(model.owners, parts, strict=False):
+      chosen = marking.choose_rows(part, dataset.y, owner.label, owner.num_marked)
+      rows[mark_ids[owner.trigger, owner.label]] = chosen
+      owned[model.trial].update(chosen.tolist())
+    mark_of_row.append(marking.mark_of_row(dataset.num_examples, rows))
+  members = []
+  for model in models:
+    rows_of_trial = halves[model.trial][0]
+    if model.training == variants_lib.WITHOUT:
+      rows_of_trial = rows_of_trial[~np.isin(rows_of_trial, list(owned[model.trial]))]
+    members.append(rows_of_trial)
+  return members, mark_of_row
+
+
+def _table(
+  mark_ids: dict[tuple[triggers.TriggerConfig, int], int], shape: tuple[int, ...]
+) -> marking.Marks:
+  """The marks in the order of their ids."""
+  configs = [config for config, _ in mark_ids]
+  return marking.marks(
+    [triggers.none(shape), *(triggers.make(config, shape) for config in configs)],
+    [0, *(label for _, label in mark_ids)],
+  )
+
+
+def _notes(dataset: types.Dataset, settings: settings_lib.Settings) -> tuple[str, ...]:
+  """What makes the paper's figures stand beside something else."""
+  notes = []
+  if dataset.name in variants_lib.PAPER:
+    if dataset.is_synthetic:
+      notes.append(
+        "The data is synthetic: the paper's figures beside are of the original."
+      )
+    preset = settings_lib.preset(dataset)
+    changed = [
+      field.name
+      for field in dataclasses.fields(settings)
+      if getattr(settings, field.name) != getattr(preset, field.name)
+    ]
+    if changed:
+      notes.append(f"Not the paper's settings: {', '.join(changed)}.")
+  return tuple(notes)
