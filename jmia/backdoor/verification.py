@@ -28,6 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy import typing as npt
 from scipy import special
 
 from jmia import _validate
@@ -113,9 +114,9 @@ def count_successes(
 
 
 def verify(
-  successes: np.ndarray,
+  successes: npt.ArrayLike,
   num_queries: int,
-  baseline: np.ndarray,
+  baseline: npt.ArrayLike,
   confidence: float = 0.95,
 ) -> Verification:
   """Tests "the model did not train on the marked data", for any number of models.
@@ -165,19 +166,45 @@ def asr_threshold(num_queries: int, baseline: float, confidence: float = 0.95) -
 
   Source: Hu et al., Theorem 1.
   """
-  _check_test(num_queries, baseline, confidence)
-  if confidence < 0.5:
-    raise ValueError(f"confidence={confidence} must be at least 0.5")
+  if num_queries < 2:
+    raise ValueError(f"num_queries={num_queries} must be at least 2")
+  _validate.probability("baseline", baseline, open_interval=True)
+  if not 0.5 <= confidence < 1:
+    raise ValueError(f"confidence={confidence} must lie in [0.5, 1)")
   c = special.stdtrit(num_queries - 1, confidence) ** 2 / (num_queries - 1)
   root = np.sqrt(c * baseline * (1 - baseline) + c**2 / 4)
   return float((baseline + c / 2 + root) / (1 + c))
 
 
-def _check_test(num_queries: int, baseline: float, confidence: float) -> None:
-  if num_queries < 2:
-    raise ValueError(f"num_queries={num_queries} must be at least 2")
+def critical_successes(
+  num_queries: npt.ArrayLike, baseline: float, confidence: float = 0.95
+) -> np.ndarray:
+  """Returns the least number of successes with which the exact test makes the claim.
+
+  Args:
+    num_queries: `[...]` int, m, at least 1.
+    baseline: beta, in (0, 1).
+    confidence: tau, in (0, 1).
+
+  Returns:
+    `[...]` int, at least 1; `num_queries + 1` where even m of m are too few.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  num_queries = np.asarray(num_queries)
+  if not (num_queries >= 1).all():
+    raise ValueError(f"num_queries={num_queries} must be at least 1")
   _validate.probability("baseline", baseline, open_interval=True)
   _validate.probability("confidence", confidence, open_interval=True)
+  # The tail falls with the count; `low` is always too few, `high` always enough.
+  low, high = np.zeros_like(num_queries), num_queries + 1
+  while (high - low > 1).any():
+    middle = (low + high) // 2
+    tail = rate_tests.binomial_tail(middle, num_queries, np.asarray(baseline))
+    is_enough = tail <= 1 - confidence
+    low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
+  return high
 
 
 @jax.jit

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy import typing as npt
 from scipy import special
 
 from jmia import _validate
@@ -28,7 +29,7 @@ class StudentTest(NamedTuple):
   p_value: np.ndarray
 
 
-def student(successes: np.ndarray, trials: int, rate: np.ndarray) -> StudentTest:
+def student(successes: npt.ArrayLike, trials: int, rate: npt.ArrayLike) -> StudentTest:
   """Tests "the rate is at most `rate`" by Student's t: approximate.
 
   With n trials, k successes and `s^2 = k (n - k) / (n (n - 1))`, the sample variance of
@@ -56,7 +57,7 @@ def student(successes: np.ndarray, trials: int, rate: np.ndarray) -> StudentTest
   )
 
 
-def binomial(successes: np.ndarray, trials: int, rate: np.ndarray) -> np.ndarray:
+def binomial(successes: npt.ArrayLike, trials: int, rate: npt.ArrayLike) -> np.ndarray:
   """Tests "the rate is at most `rate`" by the binomial tail: exact.
 
   `P(X >= k)` of `X ~ Binomial(trials, rate)`. If the trials are independent and none
@@ -112,7 +113,7 @@ def _student_tail(successes, trials, rate):
 
 
 def _look_up(
-  formula: _Formula, successes: np.ndarray, trials: int, rate: np.ndarray
+  formula: _Formula, successes: npt.ArrayLike, trials: int, rate: npt.ArrayLike
 ) -> np.ndarray:
   """Evaluates a formula at every count and distinct rate, and gathers."""
   successes, rate = np.asarray(successes), np.asarray(rate, np.float64)

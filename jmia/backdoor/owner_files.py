@@ -1,0 +1,269 @@
+"""An owner's files: data as an `.npz` or a folder of PNG images, the key, answers."""
+
+from collections.abc import Sequence
+import csv
+import json
+import os
+import pathlib
+import tempfile
+from typing import NamedTuple
+import zipfile
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from jmia.backdoor import ownership
+
+_Path = str | os.PathLike[str]
+_COLUMNS = ["filename", "label"]
+_PNG = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: "grey", 2: "RGB"}  # PNG's colour types that NumPy holds as they are
+
+
+class Data(NamedTuple):
+  """Labelled rows, and what is needed to write them as they came.
+
+  Attributes:
+    x: `[N, ...]`.
+    y: `[N]` int.
+    names: of the images' files, in the order of the CSV; None for an `.npz`.
+    csv_name: of the CSV; None for an `.npz`.
+  """
+
+  x: np.ndarray
+  y: np.ndarray
+  names: tuple[str, ...] | None = None
+  csv_name: str | None = None
+
+
+def read_data(path: _Path) -> Data:
+  """Reads an owner's data.
+
+  Args:
+    path: an `.npz` of `x [N, ...]` and `y [N]` and nothing else; or a folder of PNG
+      images of one size, 8 bits deep, grey or RGB, with one CSV of the columns
+      `filename` and `label` that lists them all.
+
+  Raises:
+    FileNotFoundError: there is no such file or folder, or a listed image is missing.
+    ValueError: it is not as said; names the file.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.is_dir():
+    return _read_folder(path)
+  arrays = _read_npz(path, ("x", "y"))
+  return Data(arrays["x"], arrays["y"])
+
+
+def read_queries(path: _Path) -> np.ndarray:
+  """Reads a query set, `[m, ...]`: the `queries.npz`, or folder, that `write` left.
+
+  Raises:
+    FileNotFoundError: there is no such file or folder.
+    ValueError: it is no query set.
+  """
+  path = pathlib.Path(path).expanduser()
+  if not path.is_dir():
+    return _read_npz(path, ("x",))["x"]
+  files = sorted(path.glob("*.png"))
+  if not files:
+    raise ValueError(f"{path}: holds no PNG images")
+  return _read_images(files)
+
+
+def read_key(path: _Path) -> ownership.Key:
+  """Reads a `key.json`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no key.
+  """
+  try:
+    content = json.loads(pathlib.Path(path).expanduser().read_text())
+    return ownership.from_json(content)
+  except ValueError as error:
+    raise ValueError(f"{path}: not a key of this version: {error}") from error
+
+
+def read_predictions(path: _Path) -> np.ndarray:
+  """Reads a suspect's answers.
+
+  Args:
+    path: a `.npy` of `[m]` labels or `[m, C]` scores; or a `.csv` of one line for each
+      query, with one label or C scores separated by commas, and maybe one line of
+      titles.
+
+  Returns:
+    The array; a CSV's as float64.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is neither.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.suffix.lower() == ".csv":
+    return _read_csv(path)
+  try:
+    array = np.load(path, allow_pickle=False)
+  except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise ValueError(f"{path}: neither a .npy of numbers nor a .csv") from error
+  if not isinstance(array, np.ndarray):
+    array.close()
+    raise ValueError(f"{path}: an .npz, expected a .npy or a .csv")
+  return array
+
+
+def check_unused(folder: pathlib.Path) -> None:
+  """Raises ValueError unless the folder is absent or empty: keys are not replaced."""
+  if folder.exists() and any(folder.iterdir()):
+    raise ValueError(
+      f"output_dir={folder} must be new or empty: an overwritten key is lost"
+    )
+
+
+def write(folder: pathlib.Path, marked: ownership.Marked, data: Data) -> None:
+  """Writes the marked data, the query set and the key: all or none.
+
+  They are written beside the folder, which then takes its place in one step:
+  `marked.npz` and `queries.npz`, or `marked/` and `queries/`, and `key.json`. All
+  images are encoded anew, by one encoder, so that the files of marked ones look no
+  different from the others.
+
+  Args:
+    folder: absent or empty.
+    marked: what `ownership.mark` returned.
+    data: what it was given, as read.
+
+  Raises:
+    ValueError: the folder is not empty.
+    OSError: it cannot be written.
+  """
+  folder = folder.resolve()
+  check_unused(folder)
+  with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
+    staged = pathlib.Path(temporary, "new")
+    staged.mkdir()
+    if data.names is None or data.csv_name is None:
+      np.savez_compressed(staged / "marked.npz", x=marked.x, y=marked.y)
+      np.savez_compressed(staged / "queries.npz", x=marked.queries)
+    else:
+      names = [data.names[row] for row in marked.kept]
+      _write_images(staged / "marked", names, marked.x)
+      with (staged / "marked" / data.csv_name).open("w", newline="") as file:
+        rows = zip(names, marked.y.tolist(), strict=True)
+        csv.writer(file).writerows([_COLUMNS, *rows])
+      digits = len(str(len(marked.queries) - 1))
+      order = [f"{i:0{digits}}.png" for i in range(len(marked.queries))]
+      _write_images(staged / "queries", order, marked.queries)
+    text = json.dumps(ownership.to_json(marked.key), indent=2)
+    (staged / "key.json").write_text(text + "\n")
+    os.replace(staged, folder)
+
+
+def _read_npz(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as file:  # TypeError: a bare .npy
+      if sorted(file.files) != sorted(names):
+        raise ValueError(f"it holds {', '.join(file.files) or 'nothing'}")
+      return dict(file)
+  except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(
+      f"{path}: not an .npz of {' and '.join(names)} alone: {error}"
+    ) from error
+
+
+def _read_folder(folder: pathlib.Path) -> Data:
+  tables = sorted(folder.glob("*.csv"))
+  if len(tables) != 1:
+    raise ValueError(f"{folder}: holds {len(tables)} CSV files, expected 1 with labels")
+  names, y = _read_labels(tables[0])
+  files = [folder / name for name in names]
+  extra = set(folder.rglob("*.png")) - set(files)
+  if extra:
+    raise ValueError(f"{tables[0]}: does not list {min(extra).relative_to(folder)}")
+  return Data(_read_images(files), y, tuple(names), tables[0].name)
+
+
+def _read_labels(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
+  header, *rows = _lines(path) or [[]]
+  if header != _COLUMNS or not rows:
+    raise ValueError(f"{path}: expected the columns {','.join(_COLUMNS)} and rows")
+  for line, row in enumerate(rows, start=2):
+    if len(row) != 2 or not row[1].strip().isdecimal():
+      raise ValueError(f"{path}: row {line} is {row}, expected a filename and a label")
+    name = pathlib.PurePath(row[0])
+    if name.is_absolute() or ".." in name.parts or name.suffix != ".png":
+      raise ValueError(f"{path}: row {line}: {row[0]} is no .png inside the folder")
+  names = [str(pathlib.PurePath(name)) for name, _ in rows]
+  if len(set(names)) != len(names):
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f"{path}: lists {twice} more than once")
+  return names, np.array([int(label) for _, label in rows])
+
+
+def _read_images(files: Sequence[pathlib.Path]) -> np.ndarray:
+  """`[N, H, W]` or `[N, H, W, 3]` uint8."""
+  images = [_read_image(file) for file in files]
+  for file, image in zip(files, images, strict=True):
+    if image.shape != images[0].shape:
+      raise ValueError(
+        f"{file}: of shape {image.shape}, expected {images[0].shape} as {files[0].name}"
+      )
+  return np.stack(images)
+
+
+def _read_image(path: pathlib.Path) -> np.ndarray:
+  with path.open("rb") as file:
+    header = file.read(26)
+    # Pillow would open deeper or indexed images too, but not as they are.
+    if header[:8] != _PNG or header[24:25] != b"\x08" or header[25] not in _CHANNELS:
+      raise ValueError(f"{path}: not a PNG image 8 bits deep, grey or RGB")
+    file.seek(0)
+    try:
+      with Image.open(file) as image:
+        if "transparency" in image.info:
+          raise ValueError("it has a transparent colour")
+        return np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+      raise ValueError(f"{path}: not a whole opaque PNG image: {error}") from error
+
+
+def _write_images(
+  folder: pathlib.Path, names: Sequence[str], images: np.ndarray
+) -> None:
+  for name, image in zip(names, images, strict=True):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, format="PNG")
+
+
+def _read_csv(path: pathlib.Path) -> np.ndarray:
+  """A table of numbers; `[m]` if it has one column."""
+  rows = _lines(path)
+  if rows and not _is_number(rows[0][0]):
+    rows = rows[1:]
+  if not rows or len({len(row) for row in rows}) > 1:
+    raise ValueError(f"{path}: not a table of as many columns in each line")
+  try:
+    table = np.array(rows, np.float64)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  return table[:, 0] if table.shape[1] == 1 else table
+
+
+def _lines(path: pathlib.Path) -> list[list[str]]:
+  """The cells of all lines of a CSV that are not empty."""
+  try:
+    with path.open(newline="") as file:
+      return [row for row in csv.reader(file) if row]
+  except (csv.Error, UnicodeDecodeError) as error:
+    raise ValueError(f"{path}: not a CSV: {error}") from error
+
+
+def _is_number(text: str) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True

@@ -1,0 +1,451 @@
+"""What a data owner does: mark data before publishing it, and judge a suspect later.
+
+**Queries.** They are drawn from the owner's own rows at random, together with the rows
+to mark, and held back from what is published. So no suspect can have trained on one,
+and to a model that never saw the marks they are a random sample of the owner's
+distribution, which is what the test asks for (`verification`). A row is drawn only if
+it is not of the target class and if no other row, once stamped, looks the same: a copy
+of it would be published.
+
+**The key** is written before anything is published and holds what the claim rests on.
+An owner who deposits a hash of it with a third party at that time can show later that
+trigger, label and queries were not made up to suit the model. The draws are seeded with
+a hash of the data too: whoever guesses the seed still needs the rows held back.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jmia import _validate
+from jmia.backdoor import marking, triggers, verification
+
+_SCHEMA = 1
+_BLOCK_BYTES = 1 << 22  # of rows stamped at once
+
+
+class Key(NamedTuple):
+  """The owner's secret; rows are counted in the original data.
+
+  Attributes:
+    trigger: what was stamped.
+    target_label: what marked rows were relabelled as.
+    num_classes: `K`.
+    marked_rows: rows that were stamped and relabelled.
+    query_rows: rows that were held back, in the order of the query set.
+    seed: of the draws.
+    data_sha256: `fingerprint` of the original x and y.
+    marked_sha256: `fingerprint` of the published x and y.
+    queries_sha256: `fingerprint` of the query set.
+  """
+
+  trigger: triggers.TriggerConfig
+  target_label: int
+  num_classes: int
+  marked_rows: tuple[int, ...]
+  query_rows: tuple[int, ...]
+  seed: int
+  data_sha256: str
+  marked_sha256: str
+  queries_sha256: str
+
+
+class Marked(NamedTuple):
+  """What `mark` makes of `N` rows.
+
+  Attributes:
+    x: `[N - m, ...]`, to be published, in the original order.
+    y: `[N - m]` labels, to be published.
+    kept: `[N - m]` int, the original row of each.
+    queries: `[m, ...]` stamped rows to send to a suspect, to be kept.
+    key: to be kept.
+  """
+
+  x: np.ndarray
+  y: np.ndarray
+  kept: np.ndarray
+  queries: np.ndarray
+  key: Key
+
+
+class Verdict(NamedTuple):
+  """What a suspect's answers say; see `sentence`.
+
+  Attributes:
+    num_queries: `m`.
+    successes: queries answered with the target label.
+    needed: successes from which on the claim is made.
+    target_label: of the key.
+    baseline: the rate that a model which never saw the marks is granted.
+    confidence: 1 minus the chance of a false claim.
+    asr_threshold_t: the ASR above which the paper's t-test makes the claim.
+    result: ASR, p-values and decisions, each of shape `[]`.
+  """
+
+  num_queries: int
+  successes: int
+  needed: int
+  target_label: int
+  baseline: float
+  confidence: float
+  asr_threshold_t: float
+  result: verification.Verification
+
+
+def mark(
+  x: np.ndarray,
+  y: np.ndarray,
+  trigger: triggers.TriggerConfig,
+  *,
+  target_label: int,
+  num_classes: int,
+  num_marked: int | None = None,
+  rows: Sequence[int] | None = None,
+  num_queries: int = 30,
+  seed: int = 0,
+) -> Marked:
+  """Marks an owner's data and holds the queries back.
+
+  Values outside the trigger are left as they are, bit by bit, so that nothing but the
+  trigger and the label tells a marked row.
+
+  Args:
+    x: `[N, ...]` booleans, integers or finite floats; images are `[N, H, W]` or NHWC.
+    y: `[N]` int labels below `num_classes`.
+    trigger: what to stamp.
+    target_label: what marked rows are relabelled as.
+    num_classes: `K`, of the task that a suspect learns.
+    num_marked: rows to mark, drawn at random; or
+    rows: the rows to mark, none of them of the target class.
+    num_queries: rows to hold back, at least 2, and enough for a claim at 95 %.
+    seed: of the draws, which depend on the data as well.
+
+  Raises:
+    ValueError: an argument is not as said, the trigger does not fit or changes no row
+      to be marked, or there are too few rows to draw from.
+  """
+  _check_data(x, y, target_label, num_classes)
+  _check_queries(num_queries, num_classes)
+  stamp = triggers.make(trigger, x.shape[1:])
+  data_sha256 = fingerprint(x, y)
+  order = _generator(seed, data_sha256).permutation(len(y))
+  if rows is not None:
+    if num_marked is not None:
+      raise ValueError(f"num_marked={num_marked} was given along with rows")
+    chosen = _chosen_rows(rows, y, target_label)
+    order = order[~np.isin(order, chosen)]
+  queries = _query_rows(order, x, y, stamp, target_label, num_queries)
+  if rows is None:
+    rest = order[~np.isin(order, queries)]
+    chosen = np.sort(marking.choose_rows(rest, y, target_label, num_marked or 0))
+  if not triggers.distance(_stored(x[chosen]), stamp).any():
+    raise ValueError(f"trigger={trigger} changes none of the rows to be marked")
+  kept = np.setdiff1d(np.arange(len(y)), queries)
+  is_marked = np.isin(kept, chosen)
+  published_x, published_y = x[kept], y[kept]
+  published_x[is_marked] = _stamp(published_x[is_marked], stamp)
+  published_y[is_marked] = target_label
+  query_set = _stamp(x[queries], stamp)
+  key = Key(
+    trigger=trigger,
+    target_label=target_label,
+    num_classes=num_classes,
+    marked_rows=tuple(chosen.tolist()),
+    query_rows=tuple(queries.tolist()),
+    seed=seed,
+    data_sha256=data_sha256,
+    marked_sha256=fingerprint(published_x, published_y),
+    queries_sha256=fingerprint(query_set),
+  )
+  return Marked(published_x, published_y, kept, query_set, key)
+
+
+def judge(
+  key: Key,
+  predictions: np.ndarray,
+  *,
+  confidence: float = 0.95,
+  baseline: float | None = None,
+) -> Verdict:
+  """Judges a suspect by its answers to the query set; the exact test decides.
+
+  Args:
+    key: the owner's.
+    predictions: labels `[m]` (integers, or floats that are whole), or logits or
+      probabilities `[m, K]`, in the order of the query set. A query counts as a success
+      where the target label alone is the largest: a tie counts against the claim.
+    confidence: tau, in [0.5, 1).
+    baseline: beta, in (0, 1); by default 1 / K.
+
+  Raises:
+    ValueError: the predictions do not fit the key, or a number is out of range.
+  """
+  successes = int(_successes(key, predictions).sum())
+  num_queries = len(key.query_rows)
+  baseline = 1 / key.num_classes if baseline is None else baseline
+  threshold = verification.asr_threshold(num_queries, baseline, confidence)
+  return Verdict(
+    num_queries=num_queries,
+    successes=successes,
+    needed=int(verification.critical_successes(num_queries, baseline, confidence)),
+    target_label=key.target_label,
+    baseline=baseline,
+    confidence=confidence,
+    asr_threshold_t=threshold,
+    result=verification.verify(successes, num_queries, baseline, confidence),
+  )
+
+
+def sentence(verdict: Verdict) -> str:
+  """Returns the verdict in words."""
+  level = f"{verdict.confidence:.4%}".rstrip("0%").rstrip(".") + " %"
+  answers = (
+    f"{verdict.successes} of {verdict.num_queries} marked queries as class "
+    f"{verdict.target_label}"
+  )
+  p_value = (
+    f"p = {verdict.result.p_value_exact:.2g} at a baseline of {verdict.baseline:.2%}"
+  )
+  if verdict.result.rejected:
+    return (
+      f"At {level} confidence the model was trained on the marked data: it classified "
+      f"{answers}, and {verdict.needed} are enough for the claim ({p_value})."
+    )
+  if verdict.needed > verdict.num_queries:
+    return (
+      f"No claim can be made at {level} confidence from {verdict.num_queries} queries "
+      f"at a baseline of {verdict.baseline:.2%}: even if all succeeded they would be "
+      "too few."
+    )
+  return (
+    f"No claim at {level} confidence: the model classified {answers}, "
+    f"and {verdict.needed} are needed ({p_value}). This does not show that it was not "
+    "trained on the marked data."
+  )
+
+
+def document(verdict: Verdict) -> dict[str, Any]:
+  """Returns the verdict as JSON values; an infinite t statistic is null."""
+  result = verdict.result
+  t_statistic = float(result.t_statistic)
+  return {
+    "schema": _SCHEMA,
+    "claim": bool(result.rejected),
+    "verdict": sentence(verdict),
+    "confidence": verdict.confidence,
+    "baseline": verdict.baseline,
+    "target_label": verdict.target_label,
+    "num_queries": verdict.num_queries,
+    "successes": verdict.successes,
+    "successes_needed": verdict.needed,
+    "asr": float(result.asr),
+    "p_value_exact": float(result.p_value_exact),
+    "t_test": {
+      "t_statistic": t_statistic if np.isfinite(t_statistic) else None,
+      "p_value": float(result.p_value),
+      "asr_threshold": verdict.asr_threshold_t,
+      "claim": bool(result.rejected_t),
+    },
+  }
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+  """Returns the SHA-256 of arrays' dtypes, shapes and values, in hexadecimal.
+
+  It is of the content, not of a file: an archive that was compressed anew, or images
+  that were encoded anew without loss, keep it.
+  """
+  digest = hashlib.sha256()
+  for array in arrays:
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    digest.update(f"{little.dtype.str}{little.shape}".encode())
+    digest.update(little.data)
+  return digest.hexdigest()
+
+
+def check_query_set(key: Key, queries: np.ndarray) -> None:
+  """Raises ValueError unless these are the key's queries, in its order."""
+  found = fingerprint(queries)
+  if found != key.queries_sha256:
+    raise ValueError(
+      f"queries have the SHA-256 {found}, expected {key.queries_sha256}, the key's"
+    )
+
+
+def to_json(key: Key) -> dict[str, Any]:
+  """Returns the key as JSON values."""
+  return {
+    "schema": _SCHEMA,
+    **key._asdict(),
+    "trigger": dataclasses.asdict(key.trigger),
+  }
+
+
+def from_json(content: Mapping[str, Any]) -> Key:
+  """Returns the key that `to_json` gave.
+
+  Raises:
+    ValueError: a field is missing, unknown, or cannot be.
+  """
+  if not isinstance(content, Mapping) or content.get("schema") != _SCHEMA:
+    raise ValueError(f"the key must be a JSON object of schema {_SCHEMA}")
+  fields = {name: value for name, value in content.items() if name != "schema"}
+  for name in sorted(set(Key._fields) ^ set(fields)):
+    kind = "unknown" if name in fields else "missing"
+    raise ValueError(f"the key's field {name!r} is {kind}")
+  try:
+    trigger = triggers.TriggerConfig(**fields["trigger"])
+    rows = {
+      name: tuple(int(row) for row in fields[name])
+      for name in ("marked_rows", "query_rows")
+    }
+  except TypeError as error:
+    raise ValueError(f"the key's trigger or rows cannot be read: {error}") from error
+  key = Key(**{**fields, **rows, "trigger": trigger})
+  for name in ("target_label", "num_classes", "seed"):
+    if type(fields[name]) is not int:
+      raise ValueError(f"the key's {name} is {fields[name]!r}, expected an integer")
+  _check_label(key.target_label, key.num_classes)
+  if len(key.query_rows) < 2:
+    raise ValueError(
+      f"the key has {len(key.query_rows)} query_rows, expected 2 or more"
+    )
+  return key
+
+
+def _successes(key: Key, predictions: np.ndarray) -> np.ndarray:
+  """Which queries were answered with the target label, `[m]` bool."""
+  predictions = np.asarray(predictions)
+  num_queries, num_classes = len(key.query_rows), key.num_classes
+  if predictions.ndim not in (1, 2) or predictions.dtype.kind not in "iuf":
+    raise ValueError(
+      f"predictions have shape {predictions.shape} and dtype {predictions.dtype}, "
+      f"expected labels [{num_queries}] or scores [{num_queries}, {num_classes}]"
+    )
+  if len(predictions) != num_queries:
+    raise ValueError(
+      f"predictions hold {len(predictions)} answers, expected {num_queries}: one for "
+      "each row of the query set, in its order"
+    )
+  _validate.finite("predictions", predictions)
+  if predictions.ndim == 2:
+    return _are_largest(predictions, key)
+  if (predictions != np.floor(predictions)).any():
+    raise ValueError("predictions hold numbers that are not whole, expected labels")
+  _validate.labels("predictions", predictions.astype(np.int64), num_classes)
+  return predictions == key.target_label
+
+
+def _are_largest(scores: np.ndarray, key: Key) -> np.ndarray:
+  if scores.shape[1] != key.num_classes:
+    raise ValueError(
+      f"predictions have {scores.shape[1]} columns, expected {key.num_classes}: one "
+      "for each class"
+    )
+  if (scores[:, 0] == np.arange(len(scores))).all():
+    raise ValueError("predictions' first column counts the rows: leave it out")
+  others = np.delete(scores, key.target_label, axis=1)
+  return scores[:, key.target_label] > others.max(axis=1)
+
+
+def _check_data(
+  x: np.ndarray, y: np.ndarray, target_label: int, num_classes: int
+) -> None:
+  if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
+    raise ValueError(
+      f"x has shape {x.shape} and dtype {x.dtype}, expected booleans or real numbers "
+      "[N, ...]"
+    )
+  _validate.finite("x", x)
+  _validate.shape("y", y, (len(x),))
+  _validate.labels("y", y, num_classes)
+  _check_label(target_label, num_classes)
+  if target_label > np.iinfo(y.dtype).max:
+    raise ValueError(f"target_label={target_label} does not fit y's dtype {y.dtype}")
+
+
+def _check_label(target_label: int, num_classes: int) -> None:
+  if num_classes < 2 or not 0 <= target_label < num_classes:
+    raise ValueError(
+      f"target_label={target_label} must be one of num_classes={num_classes} classes, "
+      "of which there are at least 2"
+    )
+
+
+def _check_queries(num_queries: int, num_classes: int) -> None:
+  if num_queries < 2:
+    raise ValueError(f"num_queries={num_queries} must be at least 2")
+  needed = verification.critical_successes(num_queries, 1 / num_classes)
+  if needed > num_queries:
+    raise ValueError(
+      f"num_queries={num_queries} are too few for any claim at 95 % confidence among "
+      f"{num_classes} classes"
+    )
+
+
+def _chosen_rows(rows: Sequence[int], y: np.ndarray, target_label: int) -> np.ndarray:
+  """The owner's choice, checked and sorted."""
+  chosen = np.unique(np.asarray(rows))
+  if not chosen.size or len(chosen) != len(rows):
+    raise ValueError(f"rows={list(rows)} must be distinct rows, at least one")
+  if not 0 <= chosen[0] <= chosen[-1] < len(y):
+    raise ValueError(
+      f"rows holds {chosen[0]} to {chosen[-1]}, expected 0 to {len(y) - 1}"
+    )
+  of_target = chosen[y[chosen] == target_label]
+  if of_target.size:
+    raise ValueError(
+      f"rows holds {of_target[0]}, which is of the target class {target_label} already"
+    )
+  return chosen
+
+
+def _query_rows(
+  order: np.ndarray,
+  x: np.ndarray,
+  y: np.ndarray,
+  stamp: triggers.Trigger,
+  target_label: int,
+  num_queries: int,
+) -> np.ndarray:
+  """The first of `order` that may be queries."""
+  contents = _stamped_contents(x, stamp)
+  count = collections.Counter(contents)
+  is_alone = np.array([count[content] == 1 for content in contents])
+  eligible = order[is_alone[order] & (y[order] != target_label)]
+  if len(eligible) < num_queries:
+    raise ValueError(
+      f"num_queries={num_queries} is above the {len(eligible)} rows that are neither "
+      f"marked nor of the target class {target_label} nor a copy of another"
+    )
+  return eligible[:num_queries]
+
+
+def _stamped_contents(x: np.ndarray, stamp: triggers.Trigger) -> list[bytes]:
+  """A hash of every row as it looks when stamped."""
+  step = max(1, _BLOCK_BYTES // x[0].nbytes)
+  return [
+    hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+    for start in range(0, len(x), step)
+    for row in _stamp(x[start : start + step], stamp)
+  ]
+
+
+def _stamp(x: np.ndarray, stamp: triggers.Trigger) -> np.ndarray:
+  """`triggers.apply` that leaves values outside the mask bit by bit as they are."""
+  stored = _stored(x)
+  stamped = np.where(stamp.mask > 0, triggers.apply(stored, stamp), stored)
+  return stamped.astype(x.dtype)
+
+
+def _stored(x: np.ndarray) -> np.ndarray:
+  """Booleans as the bytes they are, so that a blend is rounded; others as given."""
+  return x.view(np.uint8) if x.dtype == np.bool_ else x
+
+
+def _generator(seed: int, data_sha256: str) -> np.random.Generator:
+  return np.random.default_rng([seed, int(data_sha256, 16)])

@@ -1,0 +1,113 @@
+"""What a claim costs: the success rate and the queries that the exact test needs.
+
+The power is the chance that a model whose true attack success rate is `asr` is found
+out. With c the least count that makes the claim (`verification.critical_successes`) it
+is `P(X >= c)` of `X ~ Binomial(num_queries, asr)`. It rises with `asr`, but not
+steadily with the number of queries: c moves in whole steps, and the query with which it
+steps up costs power.
+"""
+
+import math
+
+import numpy as np
+from numpy import typing as npt
+from scipy import special
+
+from jmia import _validate
+from jmia.backdoor import verification
+from jmia.stats import rate_tests
+
+_MOST_QUERIES = 100_000
+
+
+def at(
+  asr: npt.ArrayLike,
+  num_queries: npt.ArrayLike,
+  baseline: float,
+  confidence: float = 0.95,
+) -> np.ndarray:
+  """Returns the chance that the exact test makes the claim.
+
+  Args:
+    asr: `[...]` true success rates, in [0, 1].
+    num_queries: `[...]` int, broadcastable.
+    baseline: beta, in (0, 1).
+    confidence: tau, in (0, 1).
+
+  Returns:
+    float64 of the broadcast shape.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  asr = np.asarray(asr, np.float64)
+  if not ((asr >= 0) & (asr <= 1)).all():
+    raise ValueError(f"asr={asr} must lie in [0, 1]")
+  critical = verification.critical_successes(num_queries, baseline, confidence)
+  return rate_tests.binomial_tail(critical, np.asarray(num_queries), asr)
+
+
+def asr_needed(
+  num_queries: npt.ArrayLike,
+  baseline: float,
+  confidence: float = 0.95,
+  power: float = 0.8,
+) -> np.ndarray:
+  """Returns the least true ASR at which the claim is made with the power asked for.
+
+  Args:
+    num_queries: `[...]` int.
+    baseline: beta, in (0, 1).
+    confidence: tau, in (0, 1).
+    power: in (0, 1).
+
+  Returns:
+    `[...]` float64; NaN where so few queries never suffice for a claim.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  _validate.probability("power", power, open_interval=True)
+  num_queries = np.asarray(num_queries)
+  critical = verification.critical_successes(num_queries, baseline, confidence)
+  spare = num_queries - critical
+  needed = special.betaincinv(critical, np.maximum(spare, 0) + 1, power)
+  return np.where(spare >= 0, needed, np.nan)
+
+
+def num_queries_needed(
+  asr: float, baseline: float, confidence: float = 0.95, power: float = 0.8
+) -> int:
+  """Returns the least number of queries from which on the power is always reached.
+
+  Fewer may reach it too, but not with one more added; so an owner whose queries are
+  partly refused, or who sends more than planned, keeps what was planned.
+
+  Args:
+    asr: true success rate, above `baseline` and at most 1.
+    baseline: beta, in (0, 1).
+    confidence: tau, in (0, 1).
+    power: in (0, 1).
+
+  Raises:
+    ValueError: an argument is out of range, or `asr` is so near to `baseline` that more
+      than 100,000 queries would have to be considered.
+  """
+  _validate.probability("baseline", baseline, open_interval=True)
+  _validate.probability("confidence", confidence, open_interval=True)
+  _validate.probability("power", power, open_interval=True)
+  if not baseline < asr <= 1:
+    raise ValueError(f"asr={asr} must be above baseline={baseline} and at most 1")
+  # By Hoeffding's inequality on both sides, this many and all above reach the power.
+  slack = math.sqrt(-math.log(1 - confidence)) + math.sqrt(-math.log(1 - power))
+  enough = math.ceil((slack / (asr - baseline)) ** 2 / 2)
+  if enough > _MOST_QUERIES:
+    raise ValueError(
+      f"asr={asr} is too near to baseline={baseline}: up to {enough} queries needed, "
+      f"expected at most {_MOST_QUERIES}"
+    )
+  num_queries = np.arange(1, enough + 1)
+  critical = verification.critical_successes(num_queries, baseline, confidence)
+  reached = rate_tests.binomial_tail(critical, num_queries, np.asarray(asr))
+  too_few = num_queries[reached < power]
+  return int(too_few[-1]) + 1 if too_few.size else 1
