@@ -118,7 +118,7 @@ def gather(
   stage = _prepare(dataset, config, split, checkpoint_dir, progress)
   predict = predict or _train_target(stage)
   trained = time.monotonic()
-  logits = _ask(predict, stage.x, dataset.num_classes)
+  logits = ask(predict, stage.x, dataset.num_classes)
   asked = time.monotonic()
   evidence, notes = _train_others(stage, logits)
   return Gathered(
@@ -262,8 +262,20 @@ def _train_target(stage: _Stage) -> Predict:
   return predict
 
 
-def _ask(predict: Predict, x: np.ndarray, num_classes: int) -> np.ndarray:
-  """Returns the target's logits `[n, C]` on all rows."""
+def ask(predict: Predict, x: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns a target's logits on all rows.
+
+  Args:
+    predict: features `[B, ...]` -> logits or probabilities `[B, C]`.
+    x: `[n, ...]` features.
+    num_classes: `C`.
+
+  Returns:
+    `[n, C]` float32.
+
+  Raises:
+    ValueError: if an answer is of another shape or not finite.
+  """
   answers = []
   for start in range(0, len(x), _TARGET_BATCH):
     batch = x[start : start + _TARGET_BATCH]
@@ -302,9 +314,11 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
     "others",
     trainable.recipe,
     stage.key(_MODELS),
-    distillation.Job(*assigned, is_student=kind == "distilled"),
-    distillation.Data(stage.x, stage.y, logits),
-    collect=_losses(trainable.predict),
+    distillation.Job(
+      *assigned, teacher=np.where(kind == "distilled", 0, distillation.NO_TEACHER)
+    ),
+    distillation.Data(stage.x, stage.y, logits[None]),
+    collect=losses_of(trainable.predict),
     width=stage.config.width,
   )
   diverged_epoch = _diverged_epoch(result, stage.train.num_epochs)
@@ -376,14 +390,21 @@ def _left_out(stage: _Stage) -> tuple[np.ndarray, np.ndarray]:
   return members[:num_members], nonmembers[: stage.config.num_left_out - num_members]
 
 
-def _losses(predict: Callable[[Any, jax.Array], jax.Array]) -> parallel.Collect:
-  """Returns the `collect` that keeps a model's loss on every row, `[n]`."""
+def losses_of(
+  predict: Callable[[Any, jax.Array], jax.Array], rows: slice = slice(None)
+) -> parallel.Collect:
+  """Returns the `collect` that keeps a model's loss on rows of the data.
+
+  Args:
+    predict: (variables, x as stored) -> logits.
+    rows: the `n` rows; the collected losses are `[n]` float32.
+  """
 
   def collect(state, job, data):
     del job
     answer = functools.partial(predict, recipe_lib.model_variables(state))
     return signals.stream(
-      answer, data.x, data.y, names=("loss",), batch_size=_SIGNAL_BATCH
+      answer, data.x[rows], data.y[rows], names=("loss",), batch_size=_SIGNAL_BATCH
     )["loss"]
 
   return collect

@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
   Attributes:
     scores: `[N]` float32, higher = member; NaN where a sample was not attacked.
-    thresholds: `[N]` float32, the loss `c_alpha` at `ALPHA`; NaN likewise.
+    thresholds: `[N]` float32, the loss `c_alpha` at `evaluate`'s level; NaN likewise.
     summary: the attack's entry in `report.json`. Its `num_samples`, of which
       `num_nonmembers`, are those attacked; its `num_models` are the models whose
       losses make a sample's null, 0 where that is the target itself.
@@ -81,8 +81,9 @@ def _reference(e, alpha, method):
 
 
 def _distillation(e, alpha, method):
-  scores = distillation.score(e.losses, e.distilled_losses, method=method)
-  return scores, distillation.thresholds(e.distilled_losses, alpha, method=method)[0]
+  null = (e.distilled_losses, None if e.distilled_held is None else ~e.distilled_held)
+  scores = distillation.score(e.losses, *null, method=method)
+  return scores, distillation.thresholds(null[0], alpha, null[1], method=method)[0]
 
 
 def _leave_one_out(e, alpha, method):
@@ -131,13 +132,19 @@ def lacking(evidence: Evidence, attacks: Sequence[str]) -> dict[str, str]:
   }
 
 
-def evaluate(evidence: Evidence, attack: str, estimator: str | None = None) -> Outcome:
+def evaluate(
+  evidence: Evidence,
+  attack: str,
+  estimator: str | None = None,
+  alpha: float = ALPHA,
+) -> Outcome:
   """Runs one attack.
 
   Args:
     evidence: what it is given.
     attack: one of `ATTACKS`, and not `lacking`.
     estimator: one of `nulls.METHODS`. Default: the attack's own.
+    alpha: the level of the thresholds; scores and summary do not depend on it.
 
   Returns:
     Scores, thresholds, and a summary with 95 % intervals: AUC (DeLong's), accuracy at
@@ -150,7 +157,7 @@ def evaluate(evidence: Evidence, attack: str, estimator: str | None = None) -> O
   plan = _ATTACKS[attack]
   method = estimator or plan.estimator
   _validate.known("estimator", method, nulls.METHODS)
-  scores, thresholds = plan.run(evidence, [ALPHA], method)
+  scores, thresholds = plan.run(evidence, [alpha], method)
   attacked = ~np.isnan(scores)
   ranked = (scores[attacked], evidence.members[attacked])
   auc = intervals.auc(*ranked)

@@ -33,6 +33,8 @@ class Evidence(NamedTuple):
     reference_population_losses: `[R, P]`.
     reference_population_held: `[R, P]` bool.
     distilled_losses: `[R', N]`, of models distilled from the target.
+    distilled_held: `[R', N]` bool, whether it was distilled on sample n; absent if
+      never.
     left_out: `[Q]` int, positions in `N` of the samples with leave-one-out models.
     left_out_losses: `[L, Q]`, of models trained on the members without that sample.
     left_out_valid: `[L, Q]` bool, false where such a model diverged.
@@ -51,6 +53,7 @@ class Evidence(NamedTuple):
   reference_population_losses: np.ndarray | None = None
   reference_population_held: np.ndarray | None = None
   distilled_losses: np.ndarray | None = None
+  distilled_held: np.ndarray | None = None
   left_out: np.ndarray | None = None
   left_out_losses: np.ndarray | None = None
   left_out_valid: np.ndarray | None = None

@@ -161,7 +161,8 @@ def test_no_row_that_calibrates_is_evaluated(monkeypatch):
   )
   assert not mask[: R + D, :n].any()
   np.testing.assert_array_equal(mask[: R + D].sum(axis=1), K)
-  np.testing.assert_array_equal(others.is_student, np.arange(len(mask)) // R == 1)
+  is_student = np.arange(len(mask)) // R == 1
+  np.testing.assert_array_equal(others.teacher, np.where(is_student, 0, -1))
   # Leave-one-out: 4 members times 3 models, then 3 with all members.
   left_out = mask[R + D :]
   assert not left_out[:, K:].any()

@@ -46,7 +46,7 @@ DARK: Mapping[str, str] = {
   "attack-4": "#e6cf4a",
 }
 
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
 _LOWEST = 1e-3  # where the log-log ROC starts
 _STYLE: Mapping[Any, Any] = {
   "font.family": "sans-serif",
@@ -79,8 +79,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def _styled(function: Callable[_P, _T]) -> Callable[_P, _T]:
-  """Runs `function` with the report's plot style in place of the user's."""
+def styled(function: Callable[_P, _T]) -> Callable[_P, _T]:
+  """Runs `function`, which draws, with the house style in place of the user's."""
 
   @functools.wraps(function)
   def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -94,7 +94,7 @@ def _styled(function: Callable[_P, _T]) -> Callable[_P, _T]:
   return run
 
 
-@_styled
+@styled
 def roc_figure(
   report: wording.Report, samples: Samples, scales: Sequence[str] = ("linear", "log")
 ) -> "figure.Figure":
@@ -118,10 +118,10 @@ def roc_figure(
   for scale in scales:
     if scale not in ("linear", "log"):
       raise ValueError(f"scales={scales} holds {scale!r}, expected 'linear' or 'log'")
-  drawing = _figure(4.6 * len(scales), 4.2)
+  drawing = empty_figure(4.6 * len(scales), 4.2)
   panels = drawing.subplots(1, len(scales), squeeze=False)[0]
   for panel, scale in zip(panels, scales, strict=True):
-    _roc_axes(panel, scale)
+    roc_axes(panel, scale)
     for number, name in enumerate(report["attacks"]):
       at = samples.attacked(name)
       members = samples.members[at]
@@ -134,7 +134,7 @@ def roc_figure(
         fpr,
         tpr,
         color=LIGHT[f"attack-{number % 5}"],
-        linestyle=_DASHES[number % 5],
+        linestyle=DASHES[number % 5],
         linewidth=1.6,
         drawstyle="steps-post" if scale == "log" else "default",
         label=f"{wording.attack(name).title} ({report['attacks'][name]['auc']:.3f})",
@@ -145,10 +145,10 @@ def roc_figure(
   return drawing
 
 
-@_styled
+@styled
 def loss_figure(histogram: histograms.Histogram) -> "figure.Figure":
   """A loss histogram with its threshold, from `histograms.losses`."""
-  drawing = _figure(4.6, 2.9)
+  drawing = empty_figure(4.6, 2.9)
   panel = drawing.subplots()
   _bars(panel, histogram, "threshold, α = 0.1")
   _point_left(panel, histogram, "← called member")
@@ -162,10 +162,10 @@ def loss_figure(histogram: histograms.Histogram) -> "figure.Figure":
   return drawing
 
 
-@_styled
+@styled
 def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
   """A score histogram over p-values, from `histograms.scores`."""
-  drawing = _figure(4.6, 2.9)
+  drawing = empty_figure(4.6, 2.9)
   panel = drawing.subplots()
   _bars(panel, histogram, "p = 0.1")
   stride = max(1, math.ceil(histogram.edges[-1] / 6))
@@ -175,7 +175,6 @@ def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
   return drawing
 
 
-@_styled
 def write_roc(
   path: str | os.PathLike[str], report: wording.Report, samples: Samples
 ) -> None:
@@ -189,12 +188,26 @@ def write_roc(
   Raises:
     OSError: if the file cannot be written; nothing is left behind then.
   """
+  write_png(path, roc_figure(report, samples))
+
+
+@styled
+def write_png(path: str | os.PathLike[str], drawing: "figure.Figure") -> None:
+  """Writes a figure as a PNG, whole or not at all.
+
+  Args:
+    path: the file to write; its folder exists.
+    drawing: a figure drawn in this module's style.
+
+  Raises:
+    OSError: if the file cannot be written; nothing is left behind then.
+  """
   content = io.BytesIO()
-  roc_figure(report, samples).savefig(content, format="png", dpi=160)
+  drawing.savefig(content, format="png", dpi=160)
   _files.write(path, content.getvalue())
 
 
-@_styled
+@styled
 def svg(drawing: "figure.Figure", name: str, description: str) -> str:
   """The figure as an `<svg>` element for an HTML page.
 
@@ -236,15 +249,20 @@ def _shorten(path: re.Match[str]) -> str:
   return re.sub(r"(\.\d\d)\d+", r"\1", path.group())
 
 
-def _figure(width: float, height: float) -> "figure.Figure":
-  """An empty figure outside of pyplot, in inches."""
+def empty_figure(width: float, height: float) -> "figure.Figure":
+  """Returns an empty figure outside of pyplot; sizes are in inches."""
   from matplotlib import figure
 
   return figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def _roc_axes(panel: "axes.Axes", scale: str) -> None:
-  """Square axes in percent, with the diagonal of guessing."""
+def roc_axes(panel: "axes.Axes", scale: str) -> None:
+  """Makes a panel's axes those of a ROC: square, in percent, with guessing's diagonal.
+
+  Args:
+    panel: to draw on.
+    scale: "linear" or "log".
+  """
   if scale == "log":
     panel.set(xscale="log", yscale="log", xlim=(_LOWEST, 1), ylim=(_LOWEST, 1))
     panel.minorticks_off()

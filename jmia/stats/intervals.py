@@ -54,6 +54,33 @@ def clopper_pearson(
   return _beta_interval(successes, trials, confidence)
 
 
+def mean(values: np.ndarray, *, confidence: float = 0.95, axis: int = -1) -> Interval:
+  """Returns Student's interval of a mean of draws, `mean +- t s / sqrt(n)`.
+
+  Args:
+    values: `[..., n]`, independent draws of an approximately normal quantity, such as
+      the AUC of `n` targets.
+    confidence: of both sides together, in (0, 1).
+    axis: the axis of draws.
+
+  Returns:
+    An `Interval` of `[...]`; NaN from a single draw, which says nothing of its spread.
+
+  Raises:
+    ValueError: `confidence` is not in (0, 1).
+  """
+  _validate.probability("confidence", confidence, open_interval=True)
+  values = np.moveaxis(np.asarray(values, np.float64), axis, -1)
+  num = values.shape[-1]
+  if num < 2:
+    nowhere = np.full(values.shape[:-1], np.nan)
+    return Interval(nowhere, nowhere)
+  error = values.std(axis=-1, ddof=1) / np.sqrt(num)
+  half_width = special.stdtrit(num - 1, (1 + confidence) / 2) * error
+  centre = values.mean(axis=-1)
+  return Interval(centre - half_width, centre + half_width)
+
+
 def tpr_at_fpr(
   scores: np.ndarray,
   members: np.ndarray,

@@ -12,8 +12,18 @@ import jax.numpy as jnp
 from jmia.training import recipe as recipe_lib
 
 
+NO_TEACHER = -1
+
+
 class Data(NamedTuple):
-  """As `recipe.Data`, with the teacher's answers: `teacher_logits [N, C]` float32."""
+  """As `recipe.Data`, with the answers of `T` teachers.
+
+  Attributes:
+    x: `[N, ...]` features as stored.
+    y: `[N]` int32 labels.
+    teacher_logits: `[T, N', C]` float32, on the first `N'` rows of `x`; no student is
+      trained on others.
+  """
 
   x: recipe_lib.Stored
   y: recipe_lib.Stored
@@ -21,25 +31,32 @@ class Data(NamedTuple):
 
 
 class Job(NamedTuple):
-  """As `recipe.Job`, with whether the model is distilled: `is_student []` bool."""
+  """As `recipe.Job`, with whom the model learns from.
+
+  Attributes:
+    member_idx: `[K]` int32.
+    num_members: `[]` int32.
+    teacher: `[]` int32, which of the data's teachers; `NO_TEACHER` for a model that is
+      no student and learns the labels.
+  """
 
   member_idx: recipe_lib.Stored
   num_members: recipe_lib.Stored
-  is_student: recipe_lib.Stored
+  teacher: recipe_lib.Stored
 
 
 def soft_labels(
   key: jax.Array, batch: recipe_lib.Batch, job: Any, data: Any
 ) -> recipe_lib.Batch:
-  """Data seam: a student's targets become the teacher's probabilities.
+  """Data seam: a student's targets become its teacher's probabilities.
 
   Args:
     key: unused.
     batch: a minibatch.
-    job: a `Job`; a model that is no student keeps the true labels, so that both kinds
-      can be trained side by side.
+    job: a `Job`; a model without a teacher keeps the true labels, so that students of
+      several teachers and other models can be trained side by side.
     data: a `Data`.
   """
   del key
-  teacher = jax.nn.softmax(data.teacher_logits[batch.rows])
-  return batch._replace(targets=jnp.where(job.is_student, teacher, batch.targets))
+  soft = jax.nn.softmax(data.teacher_logits[job.teacher, batch.rows])
+  return batch._replace(targets=jnp.where(job.teacher >= 0, soft, batch.targets))

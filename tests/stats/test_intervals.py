@@ -151,3 +151,20 @@ def test_errors():
     intervals.clopper_pearson(0, -2)
   with pytest.raises(ValueError, match="members has dtype"):
     intervals.auc(np.arange(4.0), np.arange(4))
+
+
+def test_interval_of_a_mean_is_students():
+  values = np.random.default_rng(0).normal(size=(4, 7))
+  expected = stats.ttest_1samp(values, 0, axis=1).confidence_interval(0.9)
+  low, high = intervals.mean(values, confidence=0.9)
+  np.testing.assert_allclose(low, expected.low)
+  np.testing.assert_allclose(high, expected.high)
+  np.testing.assert_array_equal(
+    intervals.mean(values.T, confidence=0.9, axis=0).low, low
+  )
+
+
+def test_interval_of_the_mean_of_one_draw_is_unknown():
+  assert np.isnan(intervals.mean(np.ones((2, 1)))).all()
+  with pytest.raises(ValueError, match="confidence=1 must"):
+    intervals.mean(np.ones(3), confidence=1)
