@@ -142,7 +142,11 @@ def _is_expected(error: BaseException) -> bool:
   """Whether it was raised on purpose: by this code, or by the operating system."""
   frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
   source = frames[-1].f_globals["__name__"].split(".")[0]
-  return not isinstance(error, ValueError) or source in ("jmia", "experiments")
+  return not isinstance(error, ValueError) or source in (
+    "jmia",
+    "experiments",
+    "__main__",
+  )
 
 
 def _configure_jax() -> None:

@@ -140,13 +140,13 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows: of `rows`.
 
   Returns:
-    Lines with `study`, `variant`, `num_marked`, `num_trials`; `asr_all`, the mean over
-    trials, its 95 % Student interval `asr_all_ci` (None for one trial) and
-    `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims` and `claims_t`,
-    the share of rows with a claim by the exact test and by the paper's, each with its
-    Clopper-Pearson interval `claims_ci` and `claims_t_ci`; `paper_asr`, and
-    `paper_inside`, whether the paper's figure lies in the range (None without one).
-    The owners of `false_claims` are pooled, and `num_trials` counts its pairs.
+    Lines with `study`, `variant`, `num_marked`, `num_trials`; `rates`, the `asr_all` of
+    each row, `asr_all`, their mean, its 95 % Student interval `asr_all_ci` (None for
+    one trial) and `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims`
+    and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
+    each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`; `paper_asr`,
+    and `paper_inside`, whether that lies in the range (None without one). The owners of
+    `false_claims` are pooled, and `num_trials` counts its pairs.
   """
   groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
   several = {(r["study"], r["variant"]) for r in rows if r["owner"] > 0}
@@ -220,6 +220,7 @@ def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
     "variant": variant,
     "num_marked": group[0]["num_marked"],
     "num_trials": len(group),
+    "rates": asr.tolist(),
     "asr_all": float(asr.mean()),
     "asr_all_ci": _student(asr),
     "asr_all_range": [float(asr.min()), float(asr.max())],

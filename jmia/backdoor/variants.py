@@ -64,10 +64,7 @@ class Problem(NamedTuple):
   @property
   def num_marked(self) -> int:
     """Rows that an owner marks by default."""
-    given = self.settings.num_marked
-    return (
-      _count(self.settings.marked_share, self.num_train) if given is None else given
-    )
+    return _count(self.settings.marked_share, self.num_train)
 
   @property
   def owner(self) -> Owner:
@@ -147,7 +144,7 @@ def _sizes(problem: Problem, rng: np.random.Generator) -> list[Variant]:
   room = min(problem.shape[:2]) if is_patch else problem.shape[0]
   # The first that do not fit are left out, and with them those that are larger still.
   return [
-    _with_trigger(problem, f"{size} x {size}" if is_patch else f"{size}", size=size)
+    _with_trigger(problem, f"{size}×{size}" if is_patch else f"{size}", size=size)
     for size in problem.settings.sizes
     if size <= room
   ]
@@ -157,7 +154,7 @@ def _ratio(problem: Problem, rng: np.random.Generator) -> list[Variant]:
   del rng
   counts = {_count(r, problem.num_train): r for r in reversed(problem.settings.ratios)}
   return [
-    Variant("", f"{100 * ratio:g} %", (problem.owner._replace(num_marked=count),))
+    Variant("", f"{100 * ratio:g}%", (problem.owner._replace(num_marked=count),))
     for count, ratio in sorted(counts.items())
   ]
 

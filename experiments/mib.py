@@ -1,0 +1,232 @@
+"""Membership inference via backdooring: the studies of Hu et al.
+
+    python -m experiments.mib --output_dir=DIR                              # digits
+    python -m experiments.mib --output_dir=DIR --dataset=location30 --study=sizes
+
+An owner stamps a trigger on a few rows and gives them one label, and later asks a model
+for the labels of marked rows that nobody trained on. Studies:
+
+    single        the paper's default trigger and label (table 4)
+    patterns      random patterns (table 2)
+    labels        random target labels (table 2)
+    locations     where the trigger is (table 3)
+    sizes         how large it is (table 3)
+    ratio         how many rows are marked (figure 2a)
+    owners        ten owners at once, each with a trigger and a label (figure 2b)
+    baseline      clean or marked, with or without the owner's rows (table 5)
+    false_claims  a hundred owners accuse each clean model
+    all           all but false_claims
+
+All models of all studies asked for are trained in one run. DIR/results.json holds a row
+for each variant, trial and owner, and a summary; DIR/STUDY.png is the plot of a study,
+and DIR/marked_images.png shows marked images. A run that was interrupted goes on where
+it was when it is started again.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+import shutil
+import time
+from typing import Any
+
+from absl import flags
+import numpy as np
+
+from experiments import common, training_flags
+from experiments import study as study_flags
+from jmia import datasets, types
+from jmia.backdoor import outcomes, study, triggers, variants
+from jmia.backdoor import settings as settings_lib
+from jmia.report import asr_plots, plots, results
+
+flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(study_flags)
+flags.adopt_module_key_flags(training_flags)
+_MARKED_SHARE = flags.DEFINE_float(
+  "marked_share",
+  None,
+  "Share of a model's rows that an owner marks. Default: the paper's, about 0.001.",
+)
+
+_ALL = tuple(name for name in variants.STUDIES if name != "false_claims")
+_OPACITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
+
+
+def main() -> None:
+  """Runs the studies, and writes their rows and plots."""
+  started = time.perf_counter()
+  studies = _studies(study_flags.STUDY.value or "single")
+  num_trials = study_flags.NUM_TRIALS.value or 10
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    dataset = datasets.load(
+      common.DATASET.value or "digits",
+      data_dir=common.DATA_DIR.value,
+      num_examples=common.NUM_EXAMPLES.value,
+      seed=common.SEED.value,
+    )
+    settings = _settings(dataset)
+    with common.progress_bars() as progress:
+      found = study.run(
+        dataset,
+        settings,
+        studies,
+        num_trials=num_trials,
+        seed=common.SEED.value,
+        width=common.WIDTH.value,
+        checkpoint_dir=output_dir / "checkpoints",
+        progress=lambda done, total: progress("models", done, total),
+      )
+    trained = time.perf_counter()
+    summary = outcomes.summary(found.rows)
+    _plot(output_dir, dataset, settings, found.rows, summary)
+    content = results.document(
+      found.rows,
+      config={
+        **dataclasses.asdict(settings),
+        "dataset": dataset.name,
+        "studies": studies,
+        "num_trials": num_trials,
+        "num_models": found.num_models,
+      },
+      seed=common.SEED.value,
+      seconds={
+        "train": trained - started,
+        "total": time.perf_counter() - started,
+      },
+      notes=found.notes,
+    )
+    results.write(output_dir / "results.json", {**content, "summary": summary})
+    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+  print(results.table(_table(summary)))
+  for note in found.notes:
+    print(f"\n{note}")
+  print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _studies(names: str) -> tuple[str, ...]:
+  """The studies that were asked for, in their order."""
+  asked = _ALL if names == "all" else tuple(names.split(","))
+  for name in asked:
+    if name not in variants.STUDIES:
+      raise ValueError(
+        f"study={names} holds {name!r}, expected all, or some of "
+        f"{','.join(variants.STUDIES)}"
+      )
+  return tuple(name for name in variants.STUDIES if name in asked)
+
+
+def _settings(dataset: types.Dataset) -> settings_lib.Settings:
+  """The dataset's settings, with those that were given as flags."""
+  preset = settings_lib.preset(dataset)
+  train = preset.train
+  if training_flags.NUM_EPOCHS.value is not None:
+    train = settings_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
+  return dataclasses.replace(
+    preset,
+    train=training_flags.override(train),
+    num_members=training_flags.NUM_MEMBERS.value,
+    marked_share=preset.marked_share
+    if _MARKED_SHARE.value is None
+    else _MARKED_SHARE.value,
+  )
+
+
+def _table(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+  """The summary's cells, with their header."""
+  cells = [
+    [
+      "study, variant", "marked", "trials", "ASR", "95% interval", "range", "without",
+      "claims", "paper", "in range", "test acc.",
+    ]
+  ]  # fmt: skip
+  for line in summary:
+    inside = {None: "", True: "inside", False: "outside"}[line["paper_inside"]]
+    cells.append(
+      [
+        f"{line['study']}, {line['variant']}",
+        str(line["num_marked"]),
+        str(line["num_trials"]),
+        _percent(line["asr_all"]),
+        _range(line["asr_all_ci"]),
+        _range(line["asr_all_range"]),
+        _percent(line["asr_without"]),
+        _percent(line["claims"]),
+        _percent(line["paper_asr"]),
+        inside,
+        _percent(line["test_accuracy"]),
+      ]
+    )
+  return cells
+
+
+def _percent(share: float | None) -> str:
+  return "–" if share is None else f"{100 * share:.1f}"
+
+
+def _range(bounds: Sequence[float] | None) -> str:
+  return "–" if bounds is None else "–".join(map(_percent, bounds))
+
+
+def _plot(
+  output_dir: pathlib.Path,
+  dataset: types.Dataset,
+  settings: settings_lib.Settings,
+  rows: Sequence[Mapping[str, Any]],
+  summary: Sequence[Mapping[str, Any]],
+) -> None:
+  """Writes the plot of each study that has variants, and of marked images."""
+  if settings.trigger.kind == "patch":
+    drawing = asr_plots.images_figure(_marked_images(dataset, settings), _OPACITIES)
+    plots.write_png(output_dir / "marked_images.png", drawing)
+  for name in dict.fromkeys(line["study"] for line in summary):
+    lines = [line for line in summary if line["study"] == name]
+    if len(lines) == 1:
+      continue
+    shown = [
+      asr_plots.Variant(
+        line["variant"], line["rates"], line["asr_all_ci"], line["paper_asr"]
+      )
+      for line in lines
+    ]
+    threshold = rows[0]["asr_threshold"]
+    if name == "ratio":
+      num_train = next(row["num_train"] for row in rows if row["study"] == "ratio")
+      ratios = [line["num_marked"] / num_train for line in lines]
+      drawing = asr_plots.ratio_figure(shown, ratios, threshold)
+    else:
+      drawing = asr_plots.variants_figure(shown, threshold, name)
+    plots.write_png(output_dir / f"{name}.png", drawing)
+
+
+def _marked_images(
+  dataset: types.Dataset, settings: settings_lib.Settings
+) -> dict[str, list[np.ndarray]]:
+  """Two images with the default trigger, and one with what the studies make of it."""
+  default = settings.trigger
+  larger = max(size for size in settings.sizes if size <= min(dataset.x.shape[1:3]))
+  cases = {
+    "default": (0, default),
+    "on another": (1, default),
+    "random pattern": (0, dataclasses.replace(default, pattern="random")),
+    "top left": (0, dataclasses.replace(default, place="top_left")),
+    f"{larger}×{larger}": (0, dataclasses.replace(default, size=larger)),
+  }
+  return {
+    name: [
+      _stamped(dataset.x[row], config, opacity) / default.value
+      for opacity in _OPACITIES
+    ]
+    for name, (row, config) in cases.items()
+  }
+
+
+def _stamped(
+  image: np.ndarray, config: triggers.TriggerConfig, opacity: float
+) -> np.ndarray:
+  config = dataclasses.replace(config, opacity=opacity)
+  return triggers.apply(image, triggers.make(config, image.shape))
+
+
+if __name__ == "__main__":
+  common.run(main)
