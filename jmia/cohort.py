@@ -196,20 +196,22 @@ def gather(
   )
 
 
-def evidence(cohort: Cohort, target: int) -> Evidence:
+def evidence(cohort: Cohort, target: int, at: np.ndarray | None = None) -> Evidence:
   """Returns what the attacks are given of one target.
 
   Args:
     cohort: of `gather`.
-    target: one of its `T` targets. Attack D's part is absent unless it was distilled,
-      and Attack L's unless it is the first and models were retrained.
+    target: one of its `T` targets. Attack D's part is absent unless it was distilled.
+    at: `[N]` positions in `U` of other samples. Default: `cohort.samples[target]`, with
+      Attack L's part if it is the first target and models were retrained.
   """
-  at, config = cohort.samples[target], cohort.config
+  config, is_own = cohort.config, at is None
+  at = cohort.samples[target] if at is None else at
   others = np.flatnonzero(cohort.converged & (np.arange(config.num_models) != target))
   found = Evidence(
     index=cohort.rows[at],
     labels=cohort.labels[at],
-    members=np.arange(len(at)) < config.num_members,
+    members=cohort.held[target, at],
     num_classes=cohort.num_classes,
     losses=cohort.losses[target, at],
     correct=cohort.correct[target, at],
@@ -226,7 +228,7 @@ def evidence(cohort: Cohort, target: int) -> Evidence:
       distilled_losses=cohort.student_losses[target][np.ix_(kept, at)],
       distilled_held=cohort.held[np.ix_(cohort.students[target][kept], at)],
     )
-  if target == 0 and config.num_left_out:
+  if target == 0 and is_own and config.num_left_out:
     enough = cohort.left_out_valid.sum(axis=0) >= 2
     found = found._replace(
       left_out=_left_out(config)[enough],

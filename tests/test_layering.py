@@ -11,11 +11,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 BASE = {"types", "_validate"}
 ALLOWED = {
   "experiments": {
-    "audit", "cohort", "evaluation", "evidence", "datasets", "splits", "training",
-    "signals", "attacks", "backdoor", "encoding", "defenses", "stats", "models",
-    "report", "types", "jmia",
+    "audit", "cohort", "cohort_metrics", "evaluation", "evidence", "datasets", "splits",
+    "training", "signals", "attacks", "backdoor", "encoding", "defenses", "stats",
+    "models", "report", "types", "jmia",
   },
   "audit": {"comparison", "evaluation", "evidence", "report", "jmia", *BASE},
+  "cohort_metrics": {"cohort", "evaluation", "evidence", "attacks", "stats"},
   "cohort": {"comparison", "evidence", "splits", "training", *BASE},
   "comparison": {
     "evaluation", "evidence", "splits", "training", "signals", "stats", *BASE
