@@ -81,7 +81,7 @@ def num_queries_needed(
   """Returns the least number of queries from which on the power is always reached.
 
   Fewer may reach it too, but not with one more added; so an owner whose queries are
-  partly refused, or who sends more than planned, keeps what was planned.
+  partly refused, or who sends more than planned, keeps what was planned. At least 2.
 
   Args:
     asr: true success rate, above `baseline` and at most 1.
@@ -106,8 +106,8 @@ def num_queries_needed(
       f"asr={asr} is too near to baseline={baseline}: up to {enough} queries needed, "
       f"expected at most {_MOST_QUERIES}"
     )
-  num_queries = np.arange(1, enough + 1)
+  num_queries = np.arange(2, enough + 1)  # 2: what a verification asks for
   critical = verification.critical_successes(num_queries, baseline, confidence)
   reached = rate_tests.binomial_tail(critical, num_queries, np.asarray(asr))
   too_few = num_queries[reached < power]
-  return int(too_few[-1]) + 1 if too_few.size else 1
+  return int(too_few[-1]) + 1 if too_few.size else 2

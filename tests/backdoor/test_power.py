@@ -1,0 +1,89 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jmia.backdoor import power, verification
+
+
+def _enumerated(asr, num_queries, baseline, confidence):
+  """The chance of a claim, summed over all counts that make it."""
+  counts = np.arange(num_queries + 1)
+  claims = verification.verify(counts, num_queries, baseline, confidence).rejected
+  return stats.binom.pmf(counts, num_queries, asr)[claims].sum()
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.99])
+def test_power_equals_enumeration(confidence):
+  num_queries = np.array([2, 5, 30, 100])
+  for asr, baseline in itertools.product((0, 0.2, 0.5, 1), (0.5, 0.1, 0.01)):
+    expected = [_enumerated(asr, int(m), baseline, confidence) for m in num_queries]
+    actual = power.at(asr, num_queries, baseline, confidence)
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
+
+
+def test_power_equals_simulation():
+  rng = np.random.default_rng(0)
+  claims = verification.verify(rng.binomial(30, 0.3, 100_000), 30, 0.1).rejected
+  expected = power.at(0.3, 30, 0.1)
+  assert abs(claims.mean() - expected) < 4 * np.sqrt(0.25 / 100_000)
+
+
+def test_asr_needed_has_the_power_and_less_has_not():
+  num_queries = np.array([3, 10, 30, 100])
+  needed = power.asr_needed(num_queries, 0.1, 0.95, 0.9)
+  np.testing.assert_allclose(power.at(needed, num_queries, 0.1), 0.9)
+  assert (power.at(needed - 1e-6, num_queries, 0.1) < 0.9).all()
+  assert (np.diff(needed) < 0).all()
+  # By hand: 3 of 3 are needed at a baseline of 0.3, so asr^3 = 0.9.
+  assert power.asr_needed(3, 0.3, 0.95, 0.9) == pytest.approx(0.9 ** (1 / 3))
+
+
+def test_asr_needed_is_nan_where_no_count_makes_the_claim():
+  needed = power.asr_needed([4, 5], 0.5)
+  assert np.isnan(needed).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+  ("asr", "baseline", "confidence", "wanted"),
+  [(0.4, 0.1, 0.95, 0.8), (0.3, 0.1, 0.99, 0.9), (0.1, 0.01, 0.95, 0.8),
+   (0.7, 0.5, 0.95, 0.95), (1.0, 0.1, 0.95, 0.8)],
+)  # fmt: skip
+def test_from_the_number_of_queries_on_the_power_is_kept(
+  asr, baseline, confidence, wanted
+):
+  least = power.num_queries_needed(asr, baseline, confidence, wanted)
+  for m in range(least, least + 100):
+    assert _enumerated(asr, m, baseline, confidence) >= wanted
+  assert least >= 2
+  if least > 2:
+    assert _enumerated(asr, least - 1, baseline, confidence) < wanted
+
+
+def test_power_falls_at_some_steps_and_the_answer_lies_behind_them():
+  reached = power.at(0.4, np.arange(1, 60), 0.1)
+  assert (np.diff(reached) < -0.01).any()
+  first = int(np.flatnonzero(reached >= 0.8)[0]) + 1
+  assert first < power.num_queries_needed(0.4, 0.1)
+
+
+def test_errors():
+  with pytest.raises(ValueError, match=r"asr=1.1 must lie in \[0, 1\]"):
+    power.at(1.1, 30, 0.1)
+  with pytest.raises(ValueError, match="num_queries=0 must be at least 1"):
+    power.at(0.5, 0, 0.1)
+  for wanted in (0, 1):
+    with pytest.raises(ValueError, match=f"power={wanted} must lie in"):
+      power.asr_needed(30, 0.1, power=wanted)
+    with pytest.raises(ValueError, match=f"power={wanted} must lie in"):
+      power.num_queries_needed(0.5, 0.1, power=wanted)
+  for asr in (0.1, 1.1):
+    with pytest.raises(ValueError, match=f"asr={asr} must be above baseline=0.1"):
+      power.num_queries_needed(asr, 0.1)
+  with pytest.raises(ValueError, match="baseline=0 must lie in"):
+    power.num_queries_needed(0.5, 0)
+  with pytest.raises(ValueError, match="confidence=1 must lie in"):
+    power.num_queries_needed(0.5, 0.1, 1)
+  with pytest.raises(ValueError, match="too near to baseline=0.1: up to"):
+    power.num_queries_needed(0.101, 0.1)
