@@ -64,6 +64,31 @@ def paired(population: np.ndarray, num_pairs: int, *, seed: Seed) -> types.Split
   return ragged(halves)
 
 
+def parts(population: np.ndarray, num_parts: int, *, seed: Seed) -> list[np.ndarray]:
+  """Cuts a population at random into disjoint parts of equal size.
+
+  Four parts are the report's `D_train, D_test, D'_train, D'_test` of one target and one
+  shadow model (Yang); `2 k` are the members and non-members of `k` shadow models that
+  share no row (Shokri et al.).
+
+  Args:
+    population: `[P]` distinct rows; the `P mod num_parts` left over are in no part.
+    num_parts: number of parts.
+    seed: of the permutation.
+
+  Returns:
+    `num_parts` arrays of `P // num_parts` rows, int32.
+
+  Raises:
+    ValueError: if `num_parts` is below 1 or above the population's size.
+  """
+  population = _rows("population", population)
+  _fits("num_parts", num_parts, len(population))
+  size = len(population) // num_parts
+  order = _generator(seed).permutation(population)
+  return list(order[: num_parts * size].reshape(num_parts, size))
+
+
 def ragged(members: list[np.ndarray]) -> types.Splits:
   """Stacks training sets of different sizes.
 

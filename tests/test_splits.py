@@ -131,6 +131,18 @@ def test_an_unsound_split_is_refused(parts, message):
     splits.check_disjoint(split, 4)
 
 
+def test_parts_are_disjoint_equal_and_drawn_at_random():
+  parts = splits.parts(POPULATION, 3, seed=0)
+  assert [len(part) for part in parts] == [6, 6, 6]
+  joined = np.concatenate(parts)
+  assert joined.dtype == np.int32
+  assert len(np.unique(joined)) == 18
+  assert set(joined) <= set(POPULATION)
+  again, other = (splits.parts(POPULATION, 3, seed=seed) for seed in (0, 1))
+  np.testing.assert_array_equal(joined, np.concatenate(again))
+  assert not np.array_equal(joined, np.concatenate(other))
+
+
 @pytest.mark.parametrize(
   ("call", "message"),
   [
@@ -140,6 +152,8 @@ def test_an_unsound_split_is_refused(parts, message):
     (lambda: splits.draw(np.array([1, 1]), 1, 1, seed=0), "population holds a row"),
     (lambda: splits.paired(POPULATION, 0, seed=0), "num_pairs=0"),
     (lambda: splits.paired(POPULATION[:1], 1, seed=0), "population has 1 rows"),
+    (lambda: splits.parts(POPULATION, 0, seed=0), "num_parts=0"),
+    (lambda: splits.parts(POPULATION, 21, seed=0), "num_parts=21 .* 20 rows"),
     (lambda: splits.ragged([]), "members is empty"),
     (lambda: splits.ragged([[1], []]), r"members\[1\] has shape"),
     (lambda: splits.ragged([[1], [2, 2]]), r"members\[1\] holds a row more"),
