@@ -144,9 +144,9 @@ def _summary(marked: ownership.Marked, data: owner_files.Data, key: bytes) -> st
       f" them marked and labelled {marked.key.target_label}.",
       f"Keep queries{suffix} ({num_queries} rows) and key.json. SHA-256 of key.json, to"
       f" deposit before you publish: {hashlib.sha256(key).hexdigest()}",
-      f"At 95 % confidence and a baseline of {baseline:.2%}, {needed} of {num_queries}"
-      f" queries make the claim; a model with a true success rate of {found:.0%} is"
-      " found with a chance of 80 %.",
+      f"At 95 % confidence and a baseline of {100 * baseline:.4g} %, {needed} of"
+      f" {num_queries} queries make the claim; a model with a true success rate of"
+      f" {100 * found:.0f} % is found with a chance of 80 %.",
     ]
   )
 

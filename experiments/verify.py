@@ -67,15 +67,15 @@ def _table(verdict: ownership.Verdict) -> str:
       ("test", "ASR", "threshold", "p-value", "claim"),
       (
         "exact, decides",
-        f"{verdict.successes}/{m} = {result.asr:.1%}",
+        f"{verdict.successes}/{m} = {100 * result.asr:.1f} %",
         f"at least {verdict.needed}/{m}",
         f"{result.p_value_exact:.3g}",
         "yes" if result.rejected else "no",
       ),
       (
         "t-test of the paper",
-        f"{result.asr:.1%}",
-        f"above {verdict.asr_threshold_t:.2%}",
+        f"{100 * result.asr:.1f} %",
+        f"above {100 * verdict.asr_threshold_t:.2f} %",
         f"{result.p_value:.3g}",
         "yes" if result.rejected_t else "no",
       ),

@@ -202,14 +202,13 @@ def judge(
 
 def sentence(verdict: Verdict) -> str:
   """Returns the verdict in words."""
-  level = f"{verdict.confidence:.4%}".rstrip("0%").rstrip(".") + " %"
+  level = f"{100 * verdict.confidence:.4g} %"
+  baseline = f"a baseline of {100 * verdict.baseline:.4g} %"
   answers = (
     f"{verdict.successes} of {verdict.num_queries} marked queries as class "
     f"{verdict.target_label}"
   )
-  p_value = (
-    f"p = {verdict.result.p_value_exact:.2g} at a baseline of {verdict.baseline:.2%}"
-  )
+  p_value = f"p = {verdict.result.p_value_exact:.2g} at {baseline}"
   if verdict.result.rejected:
     return (
       f"At {level} confidence the model was trained on the marked data: it classified "
@@ -218,7 +217,7 @@ def sentence(verdict: Verdict) -> str:
   if verdict.needed > verdict.num_queries:
     return (
       f"No claim can be made at {level} confidence from {verdict.num_queries} queries "
-      f"at a baseline of {verdict.baseline:.2%}: even if all succeeded they would be "
+      f"at {baseline}: even if all succeeded they would be "
       "too few."
     )
   return (

@@ -85,5 +85,5 @@ def test_errors():
     power.num_queries_needed(0.5, 0)
   with pytest.raises(ValueError, match="confidence=1 must lie in"):
     power.num_queries_needed(0.5, 0.1, 1)
-  with pytest.raises(ValueError, match="too near to baseline=0.1: up to"):
+  with pytest.raises(ValueError, match=r"too near to baseline=0\.1: up to"):
     power.num_queries_needed(0.101, 0.1)
