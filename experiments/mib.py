@@ -99,7 +99,7 @@ def main() -> None:
     results.write(output_dir / "results.json", {**content, "summary": summary})
     shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(results.table(_table(summary)))
-  for note in found.notes:
+  for note in (*_false_claims(summary), *found.notes):
     print(f"\n{note}")
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 
@@ -137,7 +137,7 @@ def _table(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:
   cells = [
     [
       "study, variant", "marked", "trials", "ASR", "95% interval", "range", "without",
-      "claims", "paper", "in range", "test acc.",
+      "claims", "by t", "paper", "in range", "test acc.",
     ]
   ]  # fmt: skip
   for line in summary:
@@ -152,12 +152,24 @@ def _table(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         _range(line["asr_all_range"]),
         _percent(line["asr_without"]),
         _percent(line["claims"]),
+        _percent(line["claims_t"]),
         _percent(line["paper_asr"]),
         inside,
         _percent(line["test_accuracy"]),
       ]
     )
   return cells
+
+
+def _false_claims(summary: Sequence[Mapping[str, Any]]) -> list[str]:
+  """What came of the owners who accused clean models, in a sentence."""
+  return [
+    f"Of {line['num_trials']:,} claims against clean models, {_percent(line['claims'])}"
+    f"% ({_range(line['claims_ci'])}) are made by the exact test and"
+    f" {_percent(line['claims_t'])}% ({_range(line['claims_t_ci'])}) by the t-test."
+    for line in summary
+    if line["study"] == "false_claims"
+  ]
 
 
 def _percent(share: float | None) -> str:

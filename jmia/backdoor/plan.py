@@ -89,7 +89,7 @@ def make(
   Raises:
     ValueError: if a study is unknown, or the data is too small for the settings.
   """
-  halves = [_split(dataset, settings, seed, trial) for trial in range(num_trials)]
+  halves = [split(dataset, settings, seed, trial) for trial in range(num_trials)]
   problem = variants_lib.Problem(
     dataset.name,
     dataset.x.shape[1:],
@@ -129,10 +129,16 @@ def make(
   )
 
 
-def _split(
+def split(
   dataset: types.Dataset, settings: settings_lib.Settings, seed: int, trial: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """One trial's members, in random order, and held-out rows."""
+  """Returns one trial's members, in random order, and held-out rows; int32 both.
+
+  The publisher's test split is held out where there is one, else a random share.
+
+  Raises:
+    ValueError: if there are fewer rows to train on than `num_members`.
+  """
   rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(trial,)))
   num_train = dataset.num_train
   if num_train < dataset.num_examples:
@@ -140,7 +146,7 @@ def _split(
     held_out = np.arange(num_train, dataset.num_examples)
   else:
     order = rng.permutation(dataset.num_examples)
-    cut = dataset.num_examples - int(settings.test_share * dataset.num_examples)
+    cut = round((1 - settings.test_share) * dataset.num_examples)
     members, held_out = order[:cut], order[cut:]
   num_members = settings.num_members or len(members)
   if num_members > len(members):
@@ -151,7 +157,7 @@ def _split(
 
 
 def model_of(trial: int, variant: variants_lib.Variant) -> Model:
-  """The model a variant is measured on; clean ones do not depend on the owners."""
+  """Returns the model of a variant; clean ones do not depend on the owners."""
   is_marked = variant.training == variants_lib.MARKED
   return Model(trial, variant.training, variant.owners if is_marked else ())
 

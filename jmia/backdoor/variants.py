@@ -102,7 +102,7 @@ def of(
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
     paper = PAPER.get(problem.dataset_name, {}).get(study, ())
     for i, variant in enumerate(STUDIES[study](problem, rng)):
-      asr = paper[i] / 100 if i < len(paper) else None
+      asr = round(paper[i] / 100, 3) if i < len(paper) else None
       found.append(variant._replace(study=study, paper_asr=asr))
   return found
 
