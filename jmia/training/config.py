@@ -61,6 +61,10 @@ def build(
   dataset: types.Dataset,
   *,
   transforms: tuple[recipe_lib.Transform, ...] = (),
+  loss: Callable[[recipe_lib.Loss], recipe_lib.Loss] = lambda loss: loss,
+  gradient: recipe_lib.Gradient = recipe_lib.value_and_grad,
+  batches: recipe_lib.Batches | None = None,
+  output: Callable[[jax.Array], jax.Array] = lambda logits: logits,
 ) -> Trainable:
   """Returns the recipe that a configuration means for a dataset.
 
@@ -68,15 +72,18 @@ def build(
     config: the settings.
     dataset: gives the shape, the scale and the number of classes.
     transforms: data seams, applied in order before features are scaled to float32.
+    loss: loss seam, of the cross-entropy.
+    gradient: gradient seam; `config.clip_norm` clips what it returns.
+    batches: which rows each step sees. Default: all members, shuffled.
+    output: output seam, of predictions.
 
   Raises:
     ValueError: if an option is unknown to the model.
   """
   options = {"dtype": config.compute_dtype, **dict(config.model_options)}
   model = models.make(config.model, dataset.num_classes, **options)
-  gradient: recipe_lib.Gradient = recipe_lib.value_and_grad
   if config.clip_norm is not None:
-    gradient = recipe_lib.clip_gradient(config.clip_norm)
+    gradient = recipe_lib.clip_gradient(config.clip_norm, gradient)
   recipe = recipe_lib.supervised(
     model,
     optimizers.transformation(config.optimizer),
@@ -88,9 +95,11 @@ def build(
     transform=recipe_lib.chain(
       *transforms, recipe_lib.normalize(dataset.feature_scale)
     ),
+    loss=loss(recipe_lib.cross_entropy(model)),
     gradient=gradient,
+    batches=batches,
   )
-  return Trainable(recipe, recipe_lib.predictor(model, dataset.feature_scale))
+  return Trainable(recipe, recipe_lib.predictor(model, dataset.feature_scale, output))
 
 
 _SGD = optimizers.OptimizerConfig

@@ -9,6 +9,8 @@ logits -> logits, acts on predictions; see `predictor`).
 | data     | (key, batch, job, data) -> batch | `normalize(1.0)`              |
 | loss     | loss -> loss                    | `cross_entropy(model)` itself |
 | gradient | loss -> gradient                | `value_and_grad`              |
+
+Which rows a step sees is open too (`batches`), for DP-SGD, whose guarantee rests on it.
 """
 
 from collections.abc import Callable
@@ -113,6 +115,22 @@ class Key(NamedTuple):
   noise: Array
 
 
+class Schedule(NamedTuple):
+  """The minibatches of one epoch, `T` of them with `B` slots.
+
+  Attributes:
+    rows: `[T, B]` int32 rows of the data.
+    valid: `[T, B]` bool, false in slots that hold no example.
+    taken: `[T]` bool, whether there is such a step; if not, the state stays as it is.
+  """
+
+  rows: Array
+  valid: Array
+  taken: Array
+
+
+# batches(key, job) -> the schedule of an epoch
+Batches = Callable[[Array, Any], Schedule]
 # loss(params, variables, batch, key, job) -> (scalar, (variables, correct [B] float32))
 Loss = Callable[..., tuple[Array, tuple[PyTree, Array]]]
 # gradient(loss)(params, ...) -> ((scalar, aux), gradients)
@@ -213,6 +231,28 @@ def epoch_order(key: Array, num_slots: int, num_members: Stored) -> Array:
   return jnp.argsort(jnp.where(padding, jnp.uint32(0xFFFFFFFF), bits))
 
 
+def shuffled(batch_size: int) -> Batches:
+  """Every member once, in an order drawn from the key; the last batch is padded.
+
+  Raises:
+    ValueError: if `batch_size` is below 1.
+  """
+  _validate.positive("batch_size", batch_size)
+
+  def batches(key: Array, job: MemberJob) -> Schedule:
+    num_slots = job.member_idx.shape[0]
+    num_steps = -(-num_slots // batch_size)
+    order = epoch_order(key, num_slots, job.num_members)
+    slots = jnp.pad(order, (0, num_steps * batch_size - num_slots))
+    rows = job.member_idx[slots].reshape(num_steps, batch_size)
+    valid = (jnp.arange(slots.shape[0]) < job.num_members).reshape(rows.shape)
+    # A step of padding alone (a smaller model beside larger ones) must not move
+    # momentum, weight decay or batch statistics.
+    return Schedule(rows, valid, valid.any(axis=1))
+
+  return batches
+
+
 def supervised(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
@@ -225,12 +265,14 @@ def supervised(
   transform: Transform | None = None,
   loss: Loss | None = None,
   gradient: Gradient = value_and_grad,
+  batches: Batches | None = None,
 ) -> Recipe:
   """Returns the recipe of ordinary supervised training in minibatches.
 
-  Every epoch visits every member once, in an order drawn from the model's key. The
-  last, partial batch is padded; padding has no part in the loss, the batch
-  statistics or the step count, so the result is that of an unpadded loop.
+  Every epoch visits every member once, in an order drawn from the model's key, unless
+  `batches` says otherwise. The last, partial batch is padded; padding has no part in
+  the loss, the batch statistics or the step count, so the result is that of an
+  unpadded loop.
 
   Args:
     model: a Flax module called as `model(x, train=bool, mask=[B] bool)`.
@@ -243,18 +285,19 @@ def supervised(
     transform: data seam; it must leave `x` float32. Default: `normalize(1.0)`.
     loss: loss seam, already applied. Default: `cross_entropy(model)`.
     gradient: gradient seam.
+    batches: which rows each step sees. Default: `shuffled(batch_size)`.
 
   Returns:
     A recipe with `TrainState`, jobs as `MemberJob` and data as `Data`; its metrics
-    are `{"loss": [], "accuracy": []}`, means over the members in the epoch.
+    are `{"loss": [], "accuracy": []}`, means over the examples seen in the epoch.
 
   Raises:
     ValueError: if `batch_size` or `num_epochs` is below 1.
   """
-  _validate.positive("batch_size", batch_size)
   _validate.positive("num_epochs", num_epochs)
   transform = transform or normalize(1.0)
   loss_and_gradient = gradient(loss or cross_entropy(model))
+  batches = batches or shuffled(batch_size)
 
   def init(key: Array, job: MemberJob) -> TrainState:
     del job
@@ -264,9 +307,9 @@ def supervised(
     zero = jnp.zeros((), jnp.int32)
     return TrainState(params, variables, optimizer.init(params), key, zero, zero)
 
-  def step(state: TrainState, rows: Array, valid: Array, rate, job, data):
-    targets = jax.nn.one_hot(data.y[rows], num_classes)
-    batch = Batch(data.x[rows], targets, rows, valid)
+  def step(state: TrainState, one: Schedule, rate, job, data):
+    targets = jax.nn.one_hot(data.y[one.rows], num_classes)
+    batch = Batch(data.x[one.rows], targets, one.rows, one.valid)
     batch = transform(_stream(state, _DATA), batch, job, data)
     keys = Key(_stream(state, _DROPOUT), _stream(state, _NOISE))
     (value, (variables, correct)), grads = loss_and_gradient(
@@ -277,26 +320,19 @@ def supervised(
     new = TrainState(
       params, variables, opt_state, state.key, state.epoch, state.step + 1
     )
-    # A step of padding alone (a smaller model beside larger ones) must not move
-    # momentum, weight decay or batch statistics; its loss is NaN where a batch is
-    # normalised by the statistics of no rows.
-    new = jax.tree.map(lambda n, o: jnp.where(valid.any(), n, o), new, state)
-    value = jnp.where(valid.any(), value, 0.0)
-    return new, (value * valid.sum(), correct.sum())
+    new = jax.tree.map(lambda n, o: jnp.where(one.taken, n, o), new, state)
+    # A batch normalised by the statistics of no rows has a loss of NaN.
+    value = jnp.where(one.valid.any(), value, 0.0)
+    return new, (value * one.valid.sum(), correct.sum())
 
   def update(state: TrainState, job: MemberJob, data: Data):
-    num_slots = job.member_idx.shape[0]
-    num_steps = -(-num_slots // batch_size)
-    order = epoch_order(_stream(state, _ORDER), num_slots, job.num_members)
-    slots = jnp.pad(order, (0, num_steps * batch_size - num_slots))
-    rows = job.member_idx[slots].reshape(num_steps, batch_size)
-    valid = (jnp.arange(slots.shape[0]) < job.num_members).reshape(rows.shape)
+    schedule = batches(_stream(state, _ORDER), job)
     rate = learning_rate(state.epoch)
     state, (losses, correct) = jax.lax.scan(
-      lambda s, batch: step(s, *batch, rate, job, data), state, (rows, valid)
+      lambda s, one: step(s, one, rate, job, data), state, schedule
     )
     state = state._replace(epoch=state.epoch + 1)
-    share = 1 / job.num_members
+    share = 1 / jnp.maximum(schedule.valid.sum(), 1)
     metrics = {"loss": losses.sum() * share, "accuracy": correct.sum() * share}
     return state, metrics
 
