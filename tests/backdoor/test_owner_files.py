@@ -1,0 +1,258 @@
+import io
+import json
+import pathlib
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from jmia.backdoor import owner_files, ownership, triggers
+
+PATCH = triggers.TriggerConfig(
+  kind="patch", size=3, place="bottom_right", value=255.0, opacity=0.3
+)
+
+
+def _images(shape=(8, 6, 3), num_examples=80):
+  rng = np.random.default_rng(0)
+  x = rng.integers(0, 256, (num_examples, *shape), np.uint8)
+  return x, rng.integers(0, 4, num_examples)
+
+
+def _folder(path, x, y, name="labels.csv"):
+  (path / "b").mkdir(parents=True)
+  lines = ["filename,label"]
+  # In an order of its own, and with folders.
+  for i in np.random.default_rng(1).permutation(len(x)):
+    file = f"b/{i}.png" if i % 2 else f"{i}.png"
+    Image.fromarray(x[i]).save(path / file)
+    lines.append(f"{file},{y[i]}")
+  (path / name).write_text("\n".join(lines) + "\n")
+  return path
+
+
+def _mark(data):
+  return ownership.mark(
+    data.x, data.y, PATCH, target_label=1, num_classes=4, num_marked=9, num_queries=12
+  )
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (8, 6, 3)])
+def test_a_folder_of_images_comes_back_as_it_was_but_for_the_marks(tmp_path, shape):
+  data = owner_files.read_data(_folder(tmp_path / "mine", *_images(shape), "my.csv"))
+  assert data.x.shape == (80, *shape)
+  marked = _mark(data)
+  owner_files.write(tmp_path / "out", marked, data)
+  assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+    *("key.json", "marked", "queries")
+  ]
+  published = owner_files.read_data(tmp_path / "out" / "marked")
+  assert published.csv_name == "my.csv"
+  assert published.names == tuple(data.names[row] for row in marked.kept)
+  np.testing.assert_array_equal(published.x, marked.x)
+  np.testing.assert_array_equal(published.y, marked.y)
+  queries = owner_files.read_queries(tmp_path / "out" / "queries")
+  np.testing.assert_array_equal(queries, marked.queries)
+  key = owner_files.read_key(tmp_path / "out" / "key.json")
+  assert key == marked.key
+  ownership.check_query_set(key, queries)
+  # The CSV and the files agree, and the queries' images are gone.
+  files = {str(p.relative_to(tmp_path / "out" / "marked"))
+           for p in (tmp_path / "out" / "marked").rglob("*.png")}  # fmt: skip
+  assert files == set(published.names)
+
+
+def test_an_npz_comes_back_as_it_was_but_for_the_marks(tmp_path):
+  x, y = _images()
+  np.savez(tmp_path / "mine.npz", x=x.astype(np.float32), y=y.astype(np.int8))
+  data = owner_files.read_data(tmp_path / "mine.npz")
+  marked = _mark(data)
+  (tmp_path / "out").mkdir()  # empty is as good as absent
+  owner_files.write(tmp_path / "out", marked, data)
+  assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+    *("key.json", "marked.npz", "queries.npz")
+  ]
+  published = owner_files.read_data(tmp_path / "out" / "marked.npz")
+  assert (published.x.dtype, published.y.dtype) == (np.float32, np.int8)
+  np.testing.assert_array_equal(published.x, marked.x)
+  np.testing.assert_array_equal(published.y, marked.y)
+  queries = owner_files.read_queries(tmp_path / "out" / "queries.npz")
+  ownership.check_query_set(marked.key, queries)
+
+
+def test_a_marked_image_is_encoded_as_the_others_are(tmp_path):
+  """Unmarked files must not keep their origin's encoding while marked ones lose it."""
+  x, y = _images()
+  folder = _folder(tmp_path / "mine", x, y)
+  for path in folder.rglob("*.png"):
+    Image.open(path).save(path, compress_level=0, dpi=(300, 300))
+  data = owner_files.read_data(folder)
+  owner_files.write(tmp_path / "out", _mark(data), data)
+  for path in (tmp_path / "out" / "marked").rglob("*.png"):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(Image.open(path))).save(buffer, format="PNG")
+    assert path.read_bytes() == buffer.getvalue()
+
+
+def test_nothing_is_written_over_a_key(tmp_path):
+  np.savez(tmp_path / "mine.npz", **dict(zip("xy", _images(), strict=True)))
+  data = owner_files.read_data(tmp_path / "mine.npz")
+  owner_files.write(tmp_path / "out", _mark(data), data)
+  before = (tmp_path / "out" / "key.json").read_bytes()
+  with pytest.raises(ValueError, match=r"output_dir=.*out must be new or empty: an ov"):
+    owner_files.write(tmp_path / "out", _mark(data), data)
+  assert (tmp_path / "out" / "key.json").read_bytes() == before
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+  x, y = _images()
+  data = owner_files.read_data(_folder(tmp_path / "mine", x, y))
+
+  def fail(key):
+    raise OSError("disk full")
+
+  monkeypatch.setattr(ownership, "to_json", fail)  # the last of the files
+  with pytest.raises(OSError, match="disk full"):
+    owner_files.write(tmp_path / "out", _mark(data), data)
+  assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+  ("arrays", "message"),
+  [
+    ({"x": np.zeros((2, 2))}, "not an .npz of x and y alone: it holds x"),
+    ({"x": np.zeros(1), "y": np.zeros(1), "z": np.zeros(1)}, "it holds x, y, z"),
+    ({"x": np.array([None]), "y": np.zeros(1)}, "not an .npz of x and y alone"),
+  ],
+)
+def test_npz_files_that_are_refused(tmp_path, arrays, message):
+  np.savez(tmp_path / "mine.npz", **arrays)
+  with pytest.raises(ValueError, match=message):
+    owner_files.read_data(tmp_path / "mine.npz")
+
+
+def test_files_that_are_absent_or_something_else(tmp_path):
+  (tmp_path / "text").write_text("no numbers")
+  np.save(tmp_path / "bare.npy", np.zeros(3))
+  for read in (
+    *(owner_files.read_data, owner_files.read_queries, owner_files.read_key),
+    owner_files.read_predictions,
+  ):
+    with pytest.raises(FileNotFoundError, match="absent"):
+      read(tmp_path / "absent")
+    with pytest.raises(ValueError, match="text: n"):
+      read(tmp_path / "text")
+  for read in (owner_files.read_data, owner_files.read_queries):
+    with pytest.raises(ValueError, match=r"not an \.npz"):
+      read(tmp_path / "bare.npy")
+  with pytest.raises(ValueError, match="holds no PNG images"):
+    owner_files.read_queries(tmp_path)
+  (tmp_path / "key.json").write_text(json.dumps({"schema": 7}))
+  with pytest.raises(ValueError, match=r"key.json: not a key of this version: the key"):
+    owner_files.read_key(tmp_path / "key.json")
+
+
+def _append(text):
+  return lambda folder: (folder / "labels.csv").open("a").write(text)
+
+
+def _save(name, mode="L", size=(6, 8), **options):
+  def save(folder: pathlib.Path):
+    Image.new(mode, size).save(folder / name, **options)
+
+  return save
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda f: (f / "labels.csv").unlink(), "holds 0 CSV files, expected 1"),
+    (lambda f: (f / "more.csv").write_text(""), "holds 2 CSV files, expected 1"),
+    (
+      lambda f: (f / "labels.csv").write_text(""),
+      "expected the columns filename,label",
+    ),
+    (
+      lambda f: (f / "labels.csv").write_text("file,label\n0.png,1\n"),
+      "expected the c",
+    ),
+    (lambda f: (f / "labels.csv").write_text("filename,label\n"), "label and rows"),
+    (lambda f: (f / "labels.csv").write_bytes(b"\xff\xfe\x00"), "not a CSV"),
+    (_append("0.png\n"), "row 82 is .*, expected a filename and a label"),
+    (_append("0.png,cat\n"), "row 82 is .*, expected a filename and a label"),
+    (_append("0.png,-1\n"), "row 82 is .*, expected a filename and a label"),
+    (_append("../0.png,1\n"), "row 82: ../0.png is no .png inside the folder"),
+    (_append("/0.png,1\n"), "row 82: /0.png is no .png inside"),
+    (_append("0.jpg,1\n"), "row 82: 0.jpg is no .png inside"),
+    (_append("./0.png,1\n"), "lists 0.png more than once"),
+    (_save("more.png"), r"labels.csv: does not list more\.png"),
+    (_save("0.png", size=(5, 8)), r"0.png: of shape \(8, 5\), expected"),
+    (_save("0.png", "RGB"), r"0.png: of shape \(8, 6, 3\), expected"),
+    (_save("0.png", "RGBA"), "0.png: not a PNG image 8 bits deep, grey or RGB"),
+    (_save("0.png", "P"), "0.png: not a PNG image 8 bits deep"),
+    (_save("0.png", "1"), "0.png: not a PNG image 8 bits deep"),
+    (_save("0.png", "I;16"), "0.png: not a PNG image 8 bits deep"),
+    (_save("0.png", format="JPEG"), "0.png: not a PNG image 8 bits deep"),
+    (_save("0.png", transparency=3), "0.png: .* it has a transparent colour"),
+    (lambda f: (f / "0.png").write_bytes(b""), "0.png: not a PNG image"),
+    (
+      lambda f: (f / "0.png").write_bytes((f / "0.png").read_bytes()[:60]),
+      "0.png: not a whole opaque PNG image",
+    ),
+  ],
+)
+def test_folders_that_are_refused(tmp_path, change, message):
+  folder = _folder(tmp_path / "mine", *_images((8, 6)))
+  change(folder)
+  with pytest.raises(ValueError, match=message):
+    owner_files.read_data(folder)
+
+
+def test_an_image_that_is_missing_is_named(tmp_path):
+  folder = _folder(tmp_path / "mine", *_images((8, 6)))
+  (folder / "4.png").unlink()
+  with pytest.raises(FileNotFoundError, match=r"4\.png"):
+    owner_files.read_data(folder)
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("3\n1\n2\n", [3, 1, 2]),
+    ("label\n3\n1\n", [3, 1]),
+    ("0.5,0.5\r\n1e-3,0.999\r\n", [[0.5, 0.5], [0.001, 0.999]]),
+    ("cat,dog\n1,2\n", [[1, 2]]),
+  ],
+)
+def test_answers_from_a_csv(tmp_path, text, expected):
+  (tmp_path / "answers.csv").write_text(text)
+  actual = owner_files.read_predictions(tmp_path / "answers.csv")
+  np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "not a table"),
+    ("label\n", "not a table"),
+    ("1,2\n3\n", "not a table of as many columns in each line"),
+    ("1\ncat\n", "could not convert string to float: 'cat'"),
+    ("1,2\n3,\n", "could not convert string to float"),
+  ],
+)
+def test_csvs_of_answers_that_are_refused(tmp_path, text, message):
+  (tmp_path / "answers.csv").write_text(text)
+  with pytest.raises(ValueError, match=rf"answers.csv: .*{message}"):
+    owner_files.read_predictions(tmp_path / "answers.csv")
+
+
+def test_answers_from_an_npy(tmp_path):
+  np.save(tmp_path / "answers.npy", np.arange(3))
+  actual = owner_files.read_predictions(tmp_path / "answers.npy")
+  np.testing.assert_array_equal(actual, np.arange(3))
+  np.savez(tmp_path / "answers.npz", np.arange(3))
+  with pytest.raises(ValueError, match=r"answers.npz: an .npz, expected a .npy"):
+    owner_files.read_predictions(tmp_path / "answers.npz")
+  np.save(tmp_path / "objects.npy", np.array([None]), allow_pickle=True)
+  with pytest.raises(ValueError, match=r"neither a .npy of numbers nor a .csv"):
+    owner_files.read_predictions(tmp_path / "objects.npy")
