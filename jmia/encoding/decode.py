@@ -1,0 +1,237 @@
+"""Reads an encoding: from the published model and the key alone, who was encoded.
+
+Song and Shokri, section 3: the discriminator of the training is not needed. A new one,
+an MLP, learns to tell the activations of D_A-m from those of D_A-nm, both made again
+from the secret, and is then asked about the activations of any row. Its answer is its
+log-odds: higher = more likely encoded, above 0 = called a member.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmia import _validate, models
+from jmia.encoding import activations
+from jmia.encoding import keys as keys_lib
+from jmia.stats import intervals
+from jmia.training import optimizers
+from jmia.training import recipe as recipe_lib
+
+PyTree = Any
+# A forward pass of this many rows of a VGG takes about 0.5 GiB.
+_KEYS_AT_ONCE, _ROWS_AT_ONCE = 8, 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+  """Settings of the decoder; the paper's, but for the batch size, which it omits.
+
+  Attributes:
+    hidden: units of its hidden layer.
+    num_epochs: passes over the synthetic rows.
+    learning_rate: of SGD with momentum.
+    momentum: of SGD.
+    batch_size: synthetic rows in a minibatch.
+  """
+
+  hidden: int = 128
+  num_epochs: int = 80
+  learning_rate: float = 0.001
+  momentum: float = 0.9
+  batch_size: int = 20
+
+  def __post_init__(self) -> None:
+    for name in ("hidden", "num_epochs", "learning_rate", "batch_size"):
+      _validate.positive(name, getattr(self, name))
+    _validate.probability("momentum", self.momentum)
+
+
+class Decoders(NamedTuple):
+  """Decoders of one model, one for each of `M` keys.
+
+  Attributes:
+    layer: what they read.
+    units: `[M, n]` int32, which units of it.
+    variables: of the decoders' MLPs, leaves `[M, ...]` float32.
+  """
+
+  layer: str
+  units: np.ndarray
+  variables: PyTree
+
+
+class Decoded(NamedTuple):
+  """How well members are told from others, one value for each of `M` models.
+
+  Attributes:
+    precision: at equal numbers of members and others: `tpr / (tpr + fpr)`, 0 where
+      nobody is called a member.
+    recall: the true positive rate.
+    fpr: the false positive rate.
+    auc: with its 95 % interval.
+    auc_low: see `intervals.auc`.
+    auc_high: see `intervals.auc`.
+  """
+
+  precision: np.ndarray
+  recall: np.ndarray
+  fpr: np.ndarray
+  auc: np.ndarray
+  auc_low: np.ndarray
+  auc_high: np.ndarray
+
+
+def fit(
+  model: nn.Module,
+  variables: PyTree,
+  keys: Sequence[keys_lib.Key],
+  example_shape: tuple[int, ...],
+  config: DecodeConfig | None = None,
+) -> Decoders:
+  """Returns each key's decoder of a published model.
+
+  A decoder depends on the model and its key alone: what it draws at random (initial
+  weights, order of the rows) is drawn from the secret too.
+
+  Args:
+    model: the published module.
+    variables: its parameters and other collections.
+    keys: `M` keys, alike in all but their secrets.
+    example_shape: shape of one row of data.
+    config: of the decoders. Default: the paper's.
+
+  Raises:
+    ValueError: as `keys.expand`.
+  """
+  config, parts = config or DecodeConfig(), []
+  for start in range(0, max(1, len(keys)), _KEYS_AT_ONCE):
+    some = keys[start : start + _KEYS_AT_ONCE]
+    material = keys_lib.expand(some, model, example_shape)
+    fitted = _fit(model, some[0].layer, config, variables, material)
+    parts.append((material.units, jax.device_get(fitted)))
+  units, fitted = jax.tree.map(lambda *a: np.concatenate(a), *parts)
+  return Decoders(keys[0].layer, units, fitted)
+
+
+def scores(
+  model: nn.Module,
+  variables: PyTree,
+  decoders: Decoders,
+  x: np.ndarray,
+  feature_scale: float,
+) -> np.ndarray:
+  """Returns each decoder's log-odds that each row was encoded.
+
+  Args:
+    model: the published module.
+    variables: its parameters and other collections.
+    decoders: of `fit`, for this model.
+    x: `[N, ...]` features as stored.
+    feature_scale: the dataset's.
+
+  Returns:
+    `[M, N]` float32, higher = member, above 0 = called one.
+
+  Raises:
+    ValueError: if x holds no rows.
+  """
+  if not len(x):
+    raise ValueError("x holds no rows, expected at least one")
+  found = []
+  for rows in np.array_split(x, -(-len(x) // _ROWS_AT_ONCE)):
+    # The last rows are filled up with copies, so that one program does for all.
+    fill = np.minimum(np.arange(min(len(x), _ROWS_AT_ONCE)), len(rows) - 1)
+    h = _read(model, decoders.layer, feature_scale, variables, rows[fill])
+    log_odds = _ask(h, decoders.units, decoders.variables)
+    found.append(np.asarray(log_odds)[:, : len(rows)])
+  return np.concatenate(found, axis=1)
+
+
+def measure(scores: np.ndarray, is_member: np.ndarray) -> Decoded:
+  """Returns how well scores tell members from others.
+
+  Args:
+    scores: `[..., N]` log-odds; above 0 is called a member.
+    is_member: `[N]` bool; with members and others.
+
+  Raises:
+    ValueError: as `intervals.auc`, or members or others are absent.
+  """
+  is_member = np.asarray(is_member)
+  if is_member.all() or not is_member.any():
+    raise ValueError(
+      f"is_member holds {is_member.sum()} members of {is_member.size} rows, expected"
+      " members and others"
+    )
+  called = np.asarray(scores) > 0
+  recall = called[..., is_member].mean(-1)
+  fpr = called[..., ~is_member].mean(-1)
+  precision = recall / np.maximum(recall + fpr, np.finfo(np.float64).tiny)
+  bounds = intervals.auc(scores, is_member)
+  return Decoded(precision, recall, fpr, bounds.auc, bounds.low, bounds.high)
+
+
+def _decoder(config: DecodeConfig) -> nn.Module:
+  """The decoder's MLP. Two logits: their difference is the log-odds."""
+  return models.make("mlp", 2, features=(config.hidden,))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _fit(model, layer, config: DecodeConfig, variables, material: keys_lib.Material):
+  """Variables `[M, ...]` of the decoders of some keys."""
+  num_synthetic = material.synthetic.shape[1]
+  optimizer = optimizers.OptimizerConfig(
+    learning_rate=config.learning_rate, momentum=config.momentum
+  )
+  recipe = recipe_lib.supervised(
+    _decoder(config),
+    optimizers.transformation(optimizer),
+    example_shape=material.units.shape[1:],
+    num_classes=2,
+    batch_size=min(config.batch_size, num_synthetic),
+    num_epochs=config.num_epochs,
+    learning_rate=optimizers.schedule(optimizer, config.num_epochs),
+  )
+  job = recipe_lib.Job(jnp.arange(num_synthetic), jnp.int32(num_synthetic))
+  is_member = (jnp.arange(num_synthetic) < num_synthetic // 2).astype(jnp.int32)
+
+  def fit_one(h, words):
+    data = recipe_lib.Data(h, is_member)
+    state = recipe.init(jax.random.wrap_key_data(words, impl="threefry2x32"), job)
+    state, _ = jax.lax.scan(
+      lambda s, _: recipe.update(s, job, data), state, length=config.num_epochs
+    )
+    return recipe_lib.model_variables(state)
+
+  # Read one key's rows after another: the model's activations are the large part.
+  h = jax.lax.map(
+    lambda at: activations.read(model, variables, at[0], layer)[:, at[1]],
+    (material.synthetic, material.units),
+  )
+  return jax.vmap(fit_one)(h, material.words)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _read(model, layer: str, feature_scale: float, variables, x):
+  """`[B, U]` of stored rows."""
+  x = recipe_lib.as_float(x, feature_scale)
+  return activations.read(model, variables, x, layer)
+
+
+@jax.jit
+def _ask(h, units, variables):
+  """`[M, B]` log-odds of what was read, `h [B, U]`."""
+  params: Any = variables["params"]
+  decoder = _decoder(DecodeConfig(hidden=params["Dense_0"]["bias"].shape[-1]))
+
+  def ask_one(units, variables):
+    logits: Any = decoder.apply(variables, h[:, units])
+    return logits[:, 1] - logits[:, 0]
+
+  return jax.vmap(ask_one)(units, variables)
