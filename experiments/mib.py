@@ -216,10 +216,10 @@ def _marked_images(
 ) -> dict[str, list[np.ndarray]]:
   """Two images with the default trigger, and one with what the studies make of it."""
   default = settings.trigger
-  larger = max(size for size in settings.sizes if size <= min(dataset.x.shape[1:3]))
+  larger = max(2, min(dataset.x.shape[1:3]) // 3)
   cases = {
     "default": (0, default),
-    "on another": (1, default),
+    "another image": (1, default),
     "random pattern": (0, dataclasses.replace(default, pattern="random")),
     "top left": (0, dataclasses.replace(default, place="top_left")),
     f"{larger}×{larger}": (0, dataclasses.replace(default, size=larger)),

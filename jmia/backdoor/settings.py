@@ -120,12 +120,12 @@ _CIFAR = Settings(
   sizes=_PATCH_SIZES,
 )
 _MNIST = Settings(train=config_lib.preset("mnist"), trigger=_PATCH, sizes=_PATCH_SIZES)
-# A hundredth, since a thousandth of the small sets that come this way is a row or two.
+# More, since a thousandth of the small sets that come this way is a row or two.
 _SMALL = (0.0025, 0.005, 0.01, 0.02, 0.05)
 _OTHER_IMAGES = Settings(
   train=config_lib.TrainConfig(),
   trigger=_PATCH,
-  marked_share=0.01,
+  marked_share=0.02,
   sizes=_PATCH_SIZES,
   ratios=_SMALL,
 )

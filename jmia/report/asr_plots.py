@@ -103,7 +103,7 @@ def images_figure(
       panel.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
       panel.set(xticks=[], yticks=[])
       panel.grid(visible=False)
-      panel.spines[:].set_visible(False)
+      panel.spines[:].set(visible=True, color=plots.LIGHT["grid"])
   for panel, opacity in zip(panels[0], opacities, strict=True):
     panel.set_title(f"v = {opacity:g}", fontsize=8.5)
   return drawing
