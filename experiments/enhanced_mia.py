@@ -268,7 +268,9 @@ def _figures(cohort, outcomes, exposure) -> dict[str, Any]:
   pairs = [("shadow", "population"), ("reference", "distillation")][: 1 + distilled]
   num_held = cohort.held[cohort.converged].sum(axis=0)
   figures = {
-    "roc.png": study_plots.mean_roc_figure(_FPR, curves, auc),
+    "roc.png": study_plots.mean_roc_figure(
+      _FPR, curves, auc, cohort.config.num_members
+    ),
     "null_losses.png": study_plots.null_figure(
       _null_panels(cohort, outcomes, names), _ALPHA
     ),

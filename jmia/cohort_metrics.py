@@ -18,6 +18,8 @@ from jmia.stats import intervals, roc
 
 _BLOCK_SIZE = 2**22  # scores ranked at a time, to bound memory
 TRUTH = "ground truth"
+# As in the paper's Table 3.
+_COMPARED = ("leave_one_out", "shadow", "population", "reference", "distillation")
 
 
 def by_target(cohort: Cohort) -> dict[str, list[evaluation.Outcome]]:
@@ -140,14 +142,14 @@ def agreement(evidence: Evidence, alpha: float) -> tuple[list[str], np.ndarray]:
   Returns:
     `A` names, `TRUTH` first, and the share of samples `[A, A]` on which two agree.
   """
-  at = np.arange(len(evidence.members)) if evidence.left_out is None else (
-    evidence.left_out
-  )  # fmt: skip
-  missing = evaluation.lacking(evidence, evaluation.ATTACKS)
+  at = evidence.left_out
+  if at is None:
+    at = np.arange(len(evidence.members))
+  missing = evaluation.lacking(evidence, _COMPARED)
   calls: Mapping[str, np.ndarray] = {TRUTH: evidence.members} | {
     attack: evidence.losses
     <= evaluation.evaluate(evidence, attack, alpha=alpha).thresholds
-    for attack in reversed(evaluation.ATTACKS)
+    for attack in _COMPARED
     if attack not in missing
   }
   decisions = np.stack([call[at] for call in calls.values()])

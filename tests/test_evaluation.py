@@ -209,3 +209,18 @@ def test_a_null_that_is_too_small_is_refused():
   others = NULL._replace(population_labels=np.zeros(P, np.int32))
   with pytest.raises(ValueError, match="holds 0 losses of class 1"):
     evaluation.evaluate(others, "shadow")
+
+
+def test_distilled_models_that_held_a_sample_are_left_out_of_its_null():
+  held = np.zeros((R, N), bool)
+  held[0] = True
+  without = LEAK._replace(distilled_losses=LEAK.distilled_losses[1:])
+  expected = evaluation.evaluate(without, "distillation", alpha=0.3)
+  found = evaluation.evaluate(
+    LEAK._replace(distilled_held=held), "distillation", alpha=0.3
+  )
+  np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
+  np.testing.assert_allclose(found.thresholds, expected.thresholds, rtol=1e-4)
+  usual = evaluation.evaluate(without, "distillation")
+  np.testing.assert_array_equal(usual.scores, expected.scores)
+  assert (usual.thresholds < expected.thresholds).all()

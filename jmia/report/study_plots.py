@@ -33,7 +33,10 @@ class NullPanel(NamedTuple):
 
 @plots.styled
 def mean_roc_figure(
-  fpr: np.ndarray, tpr: Mapping[str, np.ndarray], auc: Mapping[str, float]
+  fpr: np.ndarray,
+  tpr: Mapping[str, np.ndarray],
+  auc: Mapping[str, float],
+  num_nonmembers: int,
 ) -> "figure.Figure":
   """ROC curves averaged over targets, on linear and on logarithmic axes.
 
@@ -41,12 +44,14 @@ def mean_roc_figure(
     fpr: `[K]` false positive rates, ascending.
     tpr: attack -> `[K]` mean true positive rate of the targets.
     auc: attack -> mean AUC, for the legend.
+    num_nonmembers: of each target; rates below one of them are not drawn on the
+      logarithmic axis.
   """
   drawing = plots.empty_figure(9.2, 4.2)
   for panel, scale in zip(drawing.subplots(1, 2), ("linear", "log"), strict=True):
     plots.roc_axes(panel, scale)
     for attack, rate in tpr.items():
-      seen = (fpr > 0) & (rate > 0) if scale == "log" else slice(None)
+      seen = (fpr * num_nonmembers >= 1) & (rate > 0) if scale == "log" else slice(None)
       panel.plot(
         fpr[seen],
         rate[seen],
@@ -120,7 +125,7 @@ def auc_by_size_figure(
     panel.minorticks_off()
     panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
     panel.set_xlabel(label)
-    panel.legend(loc="lower right", title="mean; dots: each target", alignment="left")
+    _legend_above(panel, "lines: mean; dots: each target", len(series))
   all_axes[0].set_ylabel("AUC")
   return drawing
 
@@ -143,7 +148,8 @@ def difference_figure(
     alpha: the level of the thresholds.
   """
   drawing = plots.empty_figure(4.4 * len(pairs), 4.3)
-  for panel, pair in zip(drawing.subplots(1, len(pairs)), pairs, strict=True):
+  all_axes = drawing.subplots(1, len(pairs), squeeze=False)[0]
+  for panel, pair in zip(all_axes, pairs, strict=True):
     x, y = (differences[attack] for attack in pair)
     for kind, is_kind, marker in (
       ("nonmember", ~members, "o"),
@@ -162,21 +168,14 @@ def difference_figure(
         label={"member": "members", "nonmember": "non-members"}[kind],
         zorder=3 if kind == "member" else 2,
       )
-    panel.set(xscale="symlog", yscale="symlog")
     for line in (panel.axvline, panel.axhline):
       line(0, color=plots.LIGHT["ink"], linewidth=1.0)
     _symlog_axes(panel, x, y)
     names = [wording.attack(attack).title for attack in pair]
     panel.set_xlabel(f"loss − threshold of {names[0]}")
     panel.set_ylabel(f"loss − threshold of {names[1]}")
-    panel.legend(
-      loc="lower left",
-      bbox_to_anchor=(-0.02, 1.0),
-      ncols=2,
-      title=f"α = {alpha:g}; member if at most 0",
-      alignment="left",
-      markerscale=2,
-    )
+    panel.set_box_aspect(1)
+    _legend_above(panel, f"α = {alpha:g}; called a member: at most 0", 2)
   return drawing
 
 
@@ -204,9 +203,9 @@ def sample_auc_figure(auc: Mapping[str, np.ndarray], *, least: int) -> "figure.F
   panel.set_xlim(0, 1)
   panel.grid(visible=False, axis="x")
   panel.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
-  panel.set_xlabel(f"AUC of a sample over models (samples that {least} models held)")
+  panel.set_xlabel("AUC of a sample over models")
   panel.set_ylabel("share of samples")
-  panel.legend(loc="upper left")
+  _legend_above(panel, f"samples that at least {least} models were trained on", 2)
   return drawing
 
 
@@ -250,9 +249,34 @@ def _null_panel(
   panel.grid(visible=False, axis="x")
 
 
+def _legend_above(panel: "axes.Axes", title: str, num_columns: int) -> None:
+  panel.legend(
+    loc="lower left",
+    bbox_to_anchor=(-0.02, 1.0),
+    ncols=num_columns,
+    title=title,
+    alignment="left",
+    columnspacing=1.2,
+    markerscale=1.5,
+  )
+
+
 def _symlog_axes(panel: "axes.Axes", x: np.ndarray, y: np.ndarray) -> None:
   """Axes that are linear up to a typical size of what they show, and then decades."""
-  for values, set_scale in ((x, panel.set_xscale), (y, panel.set_yscale)):
+  for values, set_scale, set_ticks in (
+    (x, panel.set_xscale, panel.set_xticks),
+    (y, panel.set_yscale, panel.set_yticks),
+  ):
     size = np.abs(values[values != 0])
-    linear = 10.0 ** math.floor(math.log10(np.median(size))) if size.size else 1.0
-    set_scale("symlog", linthresh=linear, linscale=0.6)
+    if not size.size:
+      continue
+    first = math.floor(math.log10(np.median(size)))
+    last = math.ceil(math.log10(size.max()))
+    set_scale("symlog", linthresh=10.0**first, linscale=0.6)
+    stride = max(1, math.ceil((last - first + 1) / 3))
+    powers = [10.0**power for power in range(first, last + 1, stride)]
+    low, high = values.min(), values.max()
+    ticks = [-p for p in powers[::-1] if -p >= low] + [0.0]
+    ticks += [p for p in powers if p <= high]
+    set_ticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
+    panel.minorticks_off()
