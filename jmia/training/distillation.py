@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from jmia.training import recipe as recipe_lib
 
-
 NO_TEACHER = -1
 
 
