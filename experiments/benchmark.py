@@ -1,0 +1,62 @@
+"""Measures what jmia does in bulk, beside what a user would otherwise run.
+
+    python -m experiments.benchmark --suite=training --output=training.json
+    python -m experiments.benchmark --suite=training/cnn --output=cnn.json
+
+A suite's calls and its peers' take turns in one process, and medians are compared. The
+table comes last. Targets are those of the device: two CPU cores, or one data-centre GPU
+(`--matmul_precision=tensorfloat32`, which holds for PyTorch too). A peer that is not
+installed leaves its columns empty; jmia's need jax, flax, optax and NumPy alone.
+"""
+
+from collections.abc import Callable, Mapping
+import pathlib
+import time
+
+from absl import flags
+import jax
+
+from experiments import common
+from experiments.benchmarks import measure, training
+from jmia.report import results
+
+_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
+  **training.SUITES,
+}
+
+flags.declare_key_flag("matmul_precision")
+_SUITE = flags.DEFINE_string(
+  "suite",
+  "training",
+  f"What to measure: {', '.join(_SUITES)}, or `training` for all of its parts.",
+)
+_OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
+
+
+def main() -> None:
+  """Measures a suite, writes its rows, and prints them."""
+  names = [n for n in _SUITES if n == _SUITE.value or n.startswith(f"{_SUITE.value}/")]
+  if not names:
+    raise ValueError(f"suite={_SUITE.value}, expected training or {', '.join(_SUITES)}")
+  if not _OUTPUT.value:
+    raise ValueError("--output must have a value: the file for the results")
+  output = pathlib.Path(_OUTPUT.value).expanduser()
+  output.parent.mkdir(parents=True, exist_ok=True)
+  # Compilation is measured, so it must not come from a folder.
+  jax.config.update("jax_enable_compilation_cache", False)
+  rows, seconds = [], {}
+  for name in names:
+    start = time.perf_counter()
+    rows += [row.content() for row in _SUITES[name]()]
+    seconds[name] = time.perf_counter() - start
+  config = {"suite": _SUITE.value, "matmul_precision": jax.config.jax_default_matmul_precision}
+  seconds["total"] = sum(seconds.values())
+  results.write(
+    output,
+    results.document(rows, config=config, seed=common.SEED.value, seconds=seconds),
+  )
+  print(results.table(measure.cells(rows)))
+
+
+if __name__ == "__main__":
+  common.run(main)

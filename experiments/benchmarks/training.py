@@ -1,0 +1,337 @@
+"""Suite `training`: many models by the engine beside one after another in PyTorch.
+
+Both sides train the same network from float32 parameters with the same batch size, a
+fresh order each epoch, momentum and weight decay, on rows that lie on the device. Rows
+and labels are random: nothing here depends on what is learnt. An epoch of the engine
+and the peers' work take turns, and the first turn is not counted.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from experiments.benchmarks import measure, products, torch_loop
+from jmia import splits, types
+from jmia.training import config as config_lib
+from jmia.training import optimizers, parallel
+from jmia.training import recipe as recipe_lib
+
+_SGD = optimizers.OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+  """What is trained.
+
+  Attributes:
+    name: of the rows.
+    shape: of an example, stored as uint8.
+    num_classes: number of classes.
+    num_rows: rows of the data.
+    num_members: rows each model trains on.
+    config: the model, its optimiser and its batch size.
+    unit: what a cost is of, an epoch of one model or a step of one.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  num_classes: int
+  num_rows: int
+  num_members: int
+  config: config_lib.TrainConfig
+  unit: str = "epoch"
+
+  @property
+  def num_steps(self) -> int:
+    """Minibatches of an epoch, the last, partial one too."""
+    return -(-self.num_members // self.config.batch_size)
+
+  def dataset(self) -> types.Dataset:
+    """Returns random bits, or random pixels scaled to [0, 1]."""
+    rng = np.random.default_rng(0)
+    is_image = len(self.shape) == 3
+    x = rng.integers(256 if is_image else 2, size=(self.num_rows, *self.shape))
+    return types.Dataset(
+      name=self.name,
+      x=x.astype(np.uint8),
+      y=rng.integers(self.num_classes, size=self.num_rows).astype(np.int32),
+      num_classes=self.num_classes,
+      num_train=self.num_rows,
+      feature_scale=1 / 255 if is_image else 1.0,
+      is_synthetic=True,
+      description="random",
+    )
+
+
+FC = Case(
+  name="fc",
+  shape=(600,),
+  num_classes=100,
+  num_rows=20_000,
+  num_members=5_000,
+  config=config_lib.TrainConfig(
+    model="mlp_purchase", optimizer=_SGD(weight_decay=5e-4), batch_size=128
+  ),
+)
+FC150 = Case(
+  name="fc150",
+  shape=(446,),
+  num_classes=30,
+  num_rows=5_010,
+  num_members=4_008,
+  config=config_lib.TrainConfig(
+    model="mlp_mib",
+    optimizer=_SGD(weight_decay=5e-4, schedule="piecewise", boundaries=(50, 80)),
+    batch_size=64,
+  ),
+)
+CNN = Case(
+  name="cnn",
+  shape=(32, 32, 3),
+  num_classes=10,
+  num_rows=5_000,
+  num_members=640,
+  config=config_lib.TrainConfig(
+    model="cnn_32_64",
+    optimizer=_SGD(learning_rate=0.01, weight_decay=5e-4),
+    batch_size=64,
+  ),
+)
+RESNET = Case(
+  name="resnet18",
+  shape=(32, 32, 3),
+  num_classes=10,
+  num_rows=2_000,
+  num_members=256,
+  config=config_lib.TrainConfig(
+    model="resnet18",
+    optimizer=_SGD(learning_rate=0.01, weight_decay=5e-4),
+    batch_size=128,
+  ),
+  unit="step",
+)
+
+
+def fc() -> list[measure.Row]:
+  """Purchase's network: at several widths, and at the one that is chosen."""
+  shapes = products.of_mlp(FC.config.batch_size, (600, 512, 256, 128, 64, 100))
+  if _on_cpu():
+    target = {"ratio": 1.05, "limit_share": 0.9}
+    return [
+      _beside_torch(FC, width, shapes=shapes, target=target, num_turns=3)
+      for width in (1, 4, 16, 64, None)
+    ]
+  widths = (1, 16, 64, 256)
+  targets: list[dict[str, float]] = [{}, {}, {}, {"ratio": 50, "limit_share": 0.4}]
+  return [
+    _beside_torch(FC, width, shapes=shapes, target=target, num_turns=5)
+    for width, target in zip(widths, targets, strict=True)
+  ]
+
+
+def fc150() -> list[measure.Row]:
+  """MIB's network: on a CPU part of its 150 epochs, since one is like another."""
+  shapes = products.of_mlp(FC150.config.batch_size, (446, 256, 128, 30))
+  target = {"ratio": 1.1 if _on_cpu() else 50}
+  num_turns = 3 if _on_cpu() else 149
+  return [
+    _beside_torch(FC150, None, shapes=shapes, target=target, num_turns=num_turns)
+  ]
+
+
+def cnn() -> list[measure.Row]:
+  """A small CNN beside PyTorch, and beside the native convolution under vmap."""
+  if not _on_cpu():
+    many = dataclasses.replace(CNN, num_members=5_000)
+    targets: list[dict[str, float]] = [{}, {}, {"ratio": 10}]
+    rows = [
+      _beside_torch(many, width, target=target, num_turns=5)
+      for width, target in zip((1, 16, 64), targets, strict=True)
+    ]
+    return [*rows, _beside_native(many, 64, num_turns=3)]
+  rows = [
+    _beside_torch(CNN, width, target={"ratio": 1.1}, num_turns=5)
+    for width in (1, 2, 4, None)
+  ]
+  # The native one takes seconds for a step: two steps, which is still a loop.
+  few = dataclasses.replace(CNN, num_members=2 * CNN.config.batch_size)
+  return [*rows, _beside_native(few, 2, target={"ratio": 10}, num_turns=1)]
+
+
+def resnet18() -> list[measure.Row]:
+  """A network that fills the device alone: width gains nothing and must cost nothing."""
+  if not _on_cpu():
+    case = dataclasses.replace(RESNET, num_members=1_280)
+    return [
+      _beside_torch(case, None, target={"ratio": 1.0}, num_turns=5),
+      _beside_native(case, 4, num_turns=3),
+    ]
+  alone = _beside_torch(RESNET, 1, target={"ratio": 0.95}, num_turns=2)
+  together = _run(RESNET, 4, {}, num_turns=2)
+  per_model = measure.Row(
+    suite="training/resnet18",
+    name="step",
+    width=4,
+    ours=together.ours,
+    compile_s=together.compile_s,
+    peer="width 1",
+    theirs=alone.ours,
+    target={"ratio": 0.95},
+  )
+  memory = measure.Row(
+    suite="training/resnet18",
+    name="step at batch 32",
+    width=1,
+    ours=measure.Cost(*[float("nan")] * 2),
+    target={"temporary_mib": 350},
+    more={"temporary_mib": _temporary_mib(RESNET, 32)},
+  )
+  return [alone, per_model, memory]
+
+
+SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
+  "training/fc": fc,
+  "training/fc150": fc150,
+  "training/cnn": cnn,
+  "training/resnet18": resnet18,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Run:
+  """What was measured of a run; costs are per unit of one model."""
+
+  ours: measure.Cost
+  peers: Mapping[str, measure.Cost]
+  width: int
+  compile_s: float
+
+
+def _beside_torch(
+  case: Case,
+  width: int | None,
+  *,
+  shapes: list[products.Shape] | None = None,
+  target: Mapping[str, float],
+  num_turns: int,
+) -> measure.Row:
+  """Measures a case beside PyTorch and, if `shapes` are given, its bare products."""
+  peers: dict[str, Callable[[], None]] = {}
+  if torch_loop.is_installed():
+    peers["torch"] = torch_loop.trainer(
+      case.dataset(), case.config, np.arange(case.num_members)
+    )
+  limit_width = width or (8 if _on_cpu() else 256)
+  if shapes is not None:
+    # The CPU's limit is that of the same shapes; an accelerator's its best rate.
+    side = 8192
+    bare = shapes if _on_cpu() else [(side, side, side)]
+    peers["bare"] = products.runner(bare, limit_width if _on_cpu() else 1)
+  run = _run(case, width, peers, num_turns)
+  share = None
+  if shapes is not None:
+    bare_seconds = run.peers["bare"].wall * _units(case)
+    if _on_cpu():
+      share = case.num_steps * bare_seconds / limit_width / run.ours.wall
+    else:
+      rate = products.flops(bare) / bare_seconds
+      share = case.num_steps * products.flops(shapes) / run.ours.wall / rate
+  return measure.Row(
+    suite=f"training/{case.name}",
+    name=case.unit,
+    width=run.width,
+    ours=run.ours,
+    peer=torch_loop.name(),
+    theirs=run.peers.get("torch"),
+    limit_share=share,
+    compile_s=run.compile_s,
+    target=target,
+    more={"chosen": width is None},
+  )
+
+
+def _beside_native(
+  case: Case, width: int, *, target: Mapping[str, float] | None = None, num_turns: int
+) -> measure.Row:
+  """Measures a case as it is lowered by default beside `lax.conv` under vmap."""
+  options = (*case.config.model_options, ("lowering", "native"))
+  config = dataclasses.replace(case.config, model_options=options)
+  ours = _run(case, width, {}, num_turns)
+  native = _run(dataclasses.replace(case, config=config), width, {}, num_turns)
+  return measure.Row(
+    suite=f"training/{case.name}",
+    name=case.unit,
+    width=width,
+    ours=ours.ours,
+    compile_s=ours.compile_s,
+    peer="native convolution",
+    theirs=native.ours,
+    target=target or {},
+  )
+
+
+def _run(
+  case: Case, width: int | None, peers: Mapping[str, Callable], num_turns: int
+) -> _Run:
+  """Trains with the engine; after each of its epochs each peer is called once."""
+  dataset = case.dataset()
+  num_models = width or (16 if _on_cpu() else 64)
+  config = dataclasses.replace(case.config, num_epochs=num_turns + 1)
+  trainable = config_lib.build(config, dataset)
+  ours: list[measure.Cost] = []
+  theirs: dict[str, list[measure.Cost]] = {name: [] for name in peers}
+  begun: list[tuple[measure.Cost, int]] = []
+
+  def take_turns(done: int, total: int) -> None:
+    del total
+    if begun:
+      start, before = begun.pop()
+      ours.append(measure.since(start, (done - before) * _units(case)))
+    for name, call in peers.items():
+      start = measure.now()
+      call()
+      theirs[name].append(measure.since(start, _units(case)))
+    begun.append((measure.now(), done))
+
+  with measure.compilation() as seconds:
+    result = parallel.run(
+      trainable.recipe,
+      jax.random.key(0),
+      recipe_lib.Job(
+        *splits.draw(np.arange(case.num_rows), case.num_members, num_models, seed=0)
+      ),
+      recipe_lib.Data(dataset.x, dataset.y),
+      width=width,
+      progress=take_turns,
+    )
+  return _Run(
+    ours=measure.median(ours),
+    peers={name: measure.median(costs[1:]) for name, costs in theirs.items()},
+    width=result.width,
+    compile_s=sum(seconds),
+  )
+
+
+def _temporary_mib(case: Case, batch_size: int) -> float:
+  """Returns the temporary memory of one model's compiled epoch, in MiB."""
+  dataset = case.dataset()
+  config = dataclasses.replace(case.config, batch_size=batch_size, num_epochs=1)
+  recipe = config_lib.build(config, dataset).recipe
+  job = recipe_lib.Job(np.arange(4 * batch_size, dtype=np.int32), np.int32(batch_size))
+  data = recipe_lib.Data(dataset.x, dataset.y)
+  state = jax.eval_shape(recipe.init, jax.random.key(0), job)
+  one = functools.partial(jax.tree.map, lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype))
+  update = jax.jit(jax.vmap(recipe.update, (0, 0, None)), donate_argnums=0)
+  compiled = update.lower(one(state), one(job), data).compile()
+  return compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+
+def _units(case: Case) -> int:
+  return case.num_steps if case.unit == "step" else 1
+
+
+def _on_cpu() -> bool:
+  return jax.default_backend() == "cpu"
