@@ -13,17 +13,17 @@ denominator, since `s^2 = m / (m - 1) (alpha - alpha^2)`. At alpha = 0 and 1 the
 criterion stands though T is infinite: never a claim, always a claim. The other test is
 the exact binomial one, and it decides (`Verification.rejected`).
 
-**Their real levels**, at tau = 0.95 and beta = 1 / K: for K = 2 the t-test is liberal
-(up to 6.0 % of clean models accused), for K of 10 and more conservative, and the more
-so the fewer queries (from 30: 0.8 % at K = 10, 0.3 % at 30, 0.02 % at 100). At
-tau = 0.99 and K = 2 it accuses 3.1 % from 5 queries, since all successes are always a
-claim; above beta = 1 / 2 it is liberal without limit. The exact test never exceeds its
-level and finds more where K is large: 2.6 %, 1.7 % and 3.6 % in the same cases.
+**Their real levels**, at beta = 1 / K and 5 to 200 queries: at tau = 0.95 the t-test is
+liberal for K = 2 (it accuses up to 6.0 % of clean models) and conservative for K of 10
+and more (from 30 queries 0.8 % at K = 10, 0.3 % at 30, 0.02 % at 100). At tau = 0.99,
+K = 2 and 5 queries it accuses 3.1 %, since it takes an ASR of 1 for certain; above
+beta = 1 / 2 that happens ever more often. The exact test never exceeds its level, and
+where K is large it has more power: its levels from 30 queries are 2.6, 1.7 and 3.6 %.
 
 **What the exact test assumes.** For one fixed model: queries drawn independently from
 the owner's distribution, or at random without replacement from held-out rows so drawn,
 chosen without regard to the model's answers; and beta at least that model's own rate.
-Then its false claims are at most 1 - tau for that model. A mean over clean models is no
+Then that model is accused with a chance of at most 1 - tau. A mean over clean models is no
 such bound: queries of one model share the model, so if clean models differ, those above
 the mean are accused too often. `beta = 1 / K` is an assumption as well: a trigger or
 label that clean models favour breaks it. Choosing the label at random does not mend
