@@ -3,7 +3,8 @@
     python -m experiments.verify --key=DIR/key.json --predictions=PRED.npy
 
 PRED.npy (or .csv) holds the model's answers to the query set, in its order: labels [m],
-or probabilities or logits [m, C]. The model is needed for nothing else.
+or probabilities or logits [m, C]. The model is needed for nothing else. With
+--output_dir the verdict is also written to DIR/verdict.json.
 """
 
 from absl import flags

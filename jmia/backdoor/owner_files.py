@@ -53,6 +53,10 @@ def read_data(path: _Path) -> Data:
   if path.is_dir():
     return _read_folder(path)
   arrays = _read_npz(path, ("x", "y"))
+  try:
+    ownership.check_data(arrays["x"], arrays["y"])
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
   return Data(arrays["x"], arrays["y"])
 
 

@@ -128,7 +128,11 @@ def mark(
     ValueError: an argument is not as said, the trigger does not fit or changes no row
       to be marked, or there are too few rows to draw from.
   """
-  _check_data(x, y, target_label, num_classes)
+  check_data(x, y)
+  _validate.labels("y", y, num_classes)
+  _check_label(target_label, num_classes)
+  if target_label > np.iinfo(y.dtype).max:
+    raise ValueError(f"target_label={target_label} does not fit y's dtype {y.dtype}")
   _check_queries(num_queries, num_classes)
   stamp = triggers.make(trigger, x.shape[1:])
   data_sha256 = fingerprint(x, y)
@@ -266,6 +270,19 @@ def fingerprint(*arrays: np.ndarray) -> str:
   return digest.hexdigest()
 
 
+def check_data(x: np.ndarray, y: np.ndarray) -> None:
+  """Raises ValueError unless x holds finite rows `[N, ...]` and y integers `[N]`."""
+  if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
+    raise ValueError(
+      f"x has shape {x.shape} and dtype {x.dtype}, expected booleans or real numbers "
+      "[N, ...]"
+    )
+  _validate.finite("x", x)
+  _validate.shape("y", y, (len(x),))
+  if not np.issubdtype(y.dtype, np.integer):
+    raise ValueError(f"y has dtype {y.dtype}, expected integer labels")
+
+
 def check_query_set(key: Key, queries: np.ndarray) -> None:
   """Raises ValueError unless these are the key's queries, in its order."""
   found = fingerprint(queries)
@@ -349,22 +366,6 @@ def _are_largest(scores: np.ndarray, key: Key) -> np.ndarray:
     raise ValueError("predictions' first column counts the rows: leave it out")
   others = np.delete(scores, key.target_label, axis=1)
   return scores[:, key.target_label] > others.max(axis=1)
-
-
-def _check_data(
-  x: np.ndarray, y: np.ndarray, target_label: int, num_classes: int
-) -> None:
-  if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
-    raise ValueError(
-      f"x has shape {x.shape} and dtype {x.dtype}, expected booleans or real numbers "
-      "[N, ...]"
-    )
-  _validate.finite("x", x)
-  _validate.shape("y", y, (len(x),))
-  _validate.labels("y", y, num_classes)
-  _check_label(target_label, num_classes)
-  if target_label > np.iinfo(y.dtype).max:
-    raise ValueError(f"target_label={target_label} does not fit y's dtype {y.dtype}")
 
 
 def _check_label(target_label: int, num_classes: int) -> None:

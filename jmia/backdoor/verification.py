@@ -23,10 +23,10 @@ where K is large it has more power: its levels from 30 queries are 2.6, 1.7 and 
 **What the exact test assumes.** For one fixed model: queries drawn independently from
 the owner's distribution, or at random without replacement from held-out rows so drawn,
 chosen without regard to the model's answers; and beta at least that model's own rate.
-Then that model is accused with a chance of at most 1 - tau. A mean over clean models is no
-such bound: queries of one model share the model, so if clean models differ, those above
-the mean are accused too often. `beta = 1 / K` is an assumption as well: a trigger or
-label that clean models favour breaks it. Choosing the label at random does not mend
+Then that model is accused with a chance of at most 1 - tau. A mean over clean models is
+no such bound: queries of one model share the model, so if clean models differ, those
+above the mean are accused too often. `beta = 1 / K` is an assumption as well: a trigger
+or label that clean models favour breaks it. Choosing the label at random does not mend
 that, since a model that gives all marked samples one label meets it once in K times.
 """
 

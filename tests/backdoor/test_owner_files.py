@@ -123,6 +123,11 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     ({"x": np.zeros((2, 2))}, "not an .npz of x and y alone: it holds x"),
     ({"x": np.zeros(1), "y": np.zeros(1), "z": np.zeros(1)}, "it holds x, y, z"),
     ({"x": np.array([None]), "y": np.zeros(1)}, "not an .npz of x and y alone"),
+    ({"x": np.zeros((0, 2)), "y": np.zeros(0, int)}, r"x has shape \(0, 2\)"),
+    ({"x": np.full((2, 2), np.nan), "y": np.zeros(2, int)}, "x holds 4 NaN"),
+    ({"x": np.full((2, 2), "a"), "y": np.zeros(2, int)}, "and dtype <U1, expected"),
+    ({"x": np.zeros((2, 2)), "y": np.array(["a", "b"])}, "y has dtype <U1, expected"),
+    ({"x": np.zeros((2, 2)), "y": np.zeros(3, int)}, r"y has shape \(3,\), expected"),
   ],
 )
 def test_npz_files_that_are_refused(tmp_path, arrays, message):
