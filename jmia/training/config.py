@@ -64,7 +64,6 @@ def build(
   loss: Callable[[recipe_lib.Loss], recipe_lib.Loss] = lambda loss: loss,
   gradient: recipe_lib.Gradient = recipe_lib.value_and_grad,
   batches: recipe_lib.Batches | None = None,
-  output: Callable[[jax.Array], jax.Array] = lambda logits: logits,
 ) -> Trainable:
   """Returns the recipe that a configuration means for a dataset.
 
@@ -75,7 +74,6 @@ def build(
     loss: loss seam, of the cross-entropy.
     gradient: gradient seam; `config.clip_norm` clips what it returns.
     batches: which rows each step sees. Default: all members, shuffled.
-    output: output seam, of predictions.
 
   Raises:
     ValueError: if an option is unknown to the model.
@@ -99,7 +97,7 @@ def build(
     gradient=gradient,
     batches=batches,
   )
-  return Trainable(recipe, recipe_lib.predictor(model, dataset.feature_scale, output))
+  return Trainable(recipe, recipe_lib.predictor(model, dataset.feature_scale))
 
 
 _SGD = optimizers.OptimizerConfig

@@ -1,0 +1,331 @@
+"""Defences by name and strength: `plan` says what they change, `build` trains so."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import types
+from typing import Any, NamedTuple
+
+import jax
+
+from jmia import _validate
+from jmia import types as types_lib
+from jmia.defenses import dp_sgd, early_stopping, output, softening, stacking
+from jmia.training import augment
+from jmia.training import config as config_lib
+from jmia.training import recipe as recipe_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DefenseConfig:
+  """One defence.
+
+  Attributes:
+    name: one of `names()`.
+    strength: what it means depends on the defence (`describe`); None for those that
+      have none.
+    delta: of DP-SGD, whose strength is epsilon; as are those that follow.
+    clip_norm: L2 norm that each example's gradient is clipped to.
+    microbatch_size: examples whose gradients are held at once.
+  """
+
+  name: str
+  strength: float | None = None
+  delta: float = 1e-5
+  clip_norm: float = 1.0
+  microbatch_size: int = 16
+
+  def __post_init__(self) -> None:
+    _validate.known("defense", self.name, _DEFENSES)
+    meaning = _DEFENSES[self.name].meaning
+    if (self.strength is None) != (meaning is None):
+      expected = "none" if meaning is None else f"a strength, {meaning}"
+      raise ValueError(
+        f"defense {self.name!r} has strength {self.strength}, expected {expected}"
+      )
+
+  def __str__(self) -> str:
+    """As `parse` takes it, without DP-SGD's settings."""
+    return self.name if self.strength is None else f"{self.name}:{self.strength:g}"
+
+
+class Plan(NamedTuple):
+  """What defences change.
+
+  Attributes:
+    train: settings: weight decay, dropout.
+    transforms: data seams, in order, before features are scaled.
+    loss: loss seam.
+    gradient: gradient seam.
+    batches: which rows each step sees; None for all members, shuffled.
+    wrap: makes another recipe of the recipe.
+    output: output seam.
+    mechanism: of DP-SGD, with the guarantee; None without it.
+  """
+
+  train: config_lib.TrainConfig
+  transforms: tuple[recipe_lib.Transform, ...] = ()
+  loss: Callable[[recipe_lib.Loss], recipe_lib.Loss] = lambda loss: loss
+  gradient: recipe_lib.Gradient = recipe_lib.value_and_grad
+  batches: recipe_lib.Batches | None = None
+  wrap: Callable[[config_lib.Trainable], config_lib.Trainable] = lambda t: t
+  output: output.Output = lambda logits: logits
+  mechanism: dp_sgd.Mechanism | None = None
+
+
+class _Problem(NamedTuple):
+  """What a defence may have to know."""
+
+  dataset: types_lib.Dataset
+  num_members: int
+
+
+class _Defense(NamedTuple):
+  """How a defence changes a plan.
+
+  Attributes:
+    apply: (plan, config, problem) -> plan.
+    meaning: of its strength; None if it has none.
+    mixes_examples: whether an example's gradient depends on other examples, or they
+      are used outside of gradients: what DP-SGD does not allow.
+  """
+
+  apply: Callable[[Plan, DefenseConfig, _Problem], Plan]
+  meaning: str | None
+  mixes_examples: bool = False
+
+
+def names() -> tuple[str, ...]:
+  """Returns the names of the defences."""
+  return tuple(_DEFENSES)
+
+
+def describe() -> dict[str, str | None]:
+  """Returns what each defence's strength means; None for those without."""
+  return {name: defense.meaning for name, defense in _DEFENSES.items()}
+
+
+def parse(text: str, **options: Any) -> DefenseConfig:
+  """Returns the defence written as `NAME` or `NAME:STRENGTH`, such as `dp_sgd:2`.
+
+  Args:
+    text: as said; a strength may be `inf`.
+    **options: further fields of the configuration.
+
+  Raises:
+    ValueError: if it is no such text, the name is unknown, or a strength is missing or
+      too many.
+  """
+  name, colon, written = text.strip().partition(":")
+  strength = None
+  if colon:
+    try:
+      strength = float(written)
+    except ValueError:
+      raise ValueError(
+        f"defense {text!r} has the strength {written!r}, expected a number"
+      ) from None
+  return DefenseConfig(name=name, strength=strength, **options)
+
+
+def plan(
+  defenses: Sequence[DefenseConfig],
+  train: config_lib.TrainConfig,
+  dataset: types_lib.Dataset,
+  *,
+  num_members: int,
+) -> Plan:
+  """Returns what defences change in the training of models of a dataset.
+
+  Args:
+    defenses: applied together, in order; none leaves training as it is.
+    train: the settings without them.
+    dataset: gives shapes and scale.
+    num_members: of the models, for which DP-SGD's sampling rate is chosen.
+
+  Raises:
+    ValueError: a strength is out of range, a defence is named twice, or DP-SGD is asked
+      for with one that its guarantee does not hold for.
+    ImportError: DP-SGD's packages are not installed.
+  """
+  used = [defense.name for defense in defenses]
+  twice = sorted({name for name in used if used.count(name) > 1})
+  if twice:
+    raise ValueError(f"defense {twice[0]!r} is named {used.count(twice[0])} times")
+  mixing = [name for name in used if _DEFENSES[name].mixes_examples]
+  if "dp_sgd" in used and mixing:
+    raise ValueError(
+      f"defense 'dp_sgd' cannot go with {mixing[0]!r}, which uses an example outside"
+      " of its own clipped gradient: the guarantee would not hold"
+    )
+  changed = Plan(train)
+  for defense in defenses:
+    apply = _DEFENSES[defense.name].apply
+    changed = apply(changed, defense, _Problem(dataset, num_members))
+  return changed
+
+
+def build(
+  plan: Plan,
+  dataset: types_lib.Dataset,
+  *,
+  transforms: tuple[recipe_lib.Transform, ...] = (),
+) -> config_lib.Trainable:
+  """Returns the defended recipe and predictor, as `training.config.build`.
+
+  Args:
+    plan: of `plan`.
+    dataset: what it was made for.
+    transforms: data seams that go before the defences', such as a mark.
+
+  Raises:
+    ValueError: as `training.config.build`.
+  """
+  plain = config_lib.build(
+    plan.train,
+    dataset,
+    transforms=(*transforms, *plan.transforms),
+    loss=plan.loss,
+    gradient=plan.gradient,
+    batches=plan.batches,
+  )
+  recipe, predict = plan.wrap(plain)
+
+  def predict_defended(variables: Any, x: jax.Array) -> jax.Array:
+    return plan.output(predict(variables, x))
+
+  return config_lib.Trainable(recipe, predict_defended)
+
+
+def _output(make: Callable[..., output.Output]):
+  def apply(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+    del problem
+    before = plan.output
+    after = make() if config.strength is None else make(config.strength)
+    return plan._replace(output=lambda logits: after(before(logits)))
+
+  return apply
+
+
+def _transform(make: Callable[[float], recipe_lib.Transform]):
+  def apply(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+    del problem
+    added = make(config.strength or 0)
+    return plan._replace(transforms=(*plan.transforms, added))
+
+  return apply
+
+
+def _rand_augment(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+  white = 1 / problem.dataset.feature_scale
+  added = augment.rand_augment(config.strength or 0, white)
+  return plan._replace(transforms=(*plan.transforms, added))
+
+
+def _l2(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+  del problem
+  decay = config.strength or 0.0
+  optimizer = dataclasses.replace(plan.train.optimizer, weight_decay=decay)
+  return plan._replace(train=dataclasses.replace(plan.train, optimizer=optimizer))
+
+
+def _dropout(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+  del problem
+  options = {**dict(plan.train.model_options), "dropout_rate": config.strength}
+  train = dataclasses.replace(plan.train, model_options=tuple(options.items()))
+  return plan._replace(train=train)
+
+
+def _label_smoothing(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+  del problem
+  before, smooth = plan.loss, softening.label_smoothing(config.strength or 0)
+  return plan._replace(loss=lambda loss: smooth(before(loss)))
+
+
+def _early_stopping(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+  del problem
+  before, share = plan.wrap, config.strength or 0
+  return plan._replace(wrap=lambda t: early_stopping.wrap(before(t), share))
+
+
+def _stacking(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+  before = plan.wrap
+  stack = functools.partial(
+    stacking.wrap,
+    num_parts=_whole("num_parts", config.strength),
+    num_classes=problem.dataset.num_classes,
+    batch_size=plan.train.batch_size,
+  )
+  return plan._replace(wrap=lambda t: stack(before(t)))
+
+
+def _dp_sgd(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
+  private = dp_sgd.DPConfig(
+    epsilon=config.strength or 0,
+    delta=config.delta,
+    clip_norm=config.clip_norm,
+    microbatch_size=config.microbatch_size,
+  )
+  train = plan.train
+  run = dp_sgd.mechanism(
+    private,
+    num_members=problem.num_members,
+    batch_size=train.batch_size,
+    num_epochs=train.num_epochs,
+  )
+  return plan._replace(
+    gradient=dp_sgd.noisy_gradient(
+      private.clip_norm,
+      run.noise_multiplier,
+      train.batch_size,
+      private.microbatch_size,
+    ),
+    batches=dp_sgd.poisson(run, run.num_steps // train.num_epochs),
+    mechanism=run,
+  )
+
+
+def _whole(name: str, value: float | None) -> int:
+  """Returns a strength that counts something; raises ValueError if it is none."""
+  if value is None or value != int(value):
+    raise ValueError(f"{name}={value} must be a whole number")
+  return int(value)
+
+
+def _counted(name: str, make: Callable[[int], Any]) -> Callable[[float], Any]:
+  return lambda strength: make(_whole(name, strength))
+
+
+_DEFENSES: Mapping[str, _Defense] = types.MappingProxyType(
+  {
+    "top_k": _Defense(
+      _output(_counted("k", output.top_k)), "the number of probabilities given"
+    ),
+    "rounding": _Defense(
+      _output(_counted("decimals", output.rounding)), "the decimals given"
+    ),
+    "noise": _Defense(_output(output.noise), "the standard deviation on a probability"),
+    "temperature": _Defense(_output(output.temperature), "what logits are divided by"),
+    "label_only": _Defense(_output(output.label_only), None),
+    "l2": _Defense(_l2, "the weight decay"),
+    "dropout": _Defense(_dropout, "the share dropped"),
+    "flip": _Defense(_transform(lambda _: augment.random_flip), None),
+    "crop": _Defense(
+      _transform(_counted("padding", augment.random_crop)), "pixels of padding"
+    ),
+    "cutout": _Defense(
+      _transform(_counted("side", augment.cutout)), "the side in pixels"
+    ),
+    "rand_augment": _Defense(_rand_augment, "the magnitude, up to 1"),
+    "bit_flip": _Defense(_transform(augment.bit_flip), "the share of bits turned"),
+    "early_stopping": _Defense(
+      _early_stopping, "the share of members that validate", mixes_examples=True
+    ),
+    "label_smoothing": _Defense(_label_smoothing, "the share spread over classes"),
+    "mixup": _Defense(
+      _transform(softening.mixup), "alpha of Beta(alpha, alpha)", mixes_examples=True
+    ),
+    "stacking": _Defense(_stacking, "the number of parts", mixes_examples=True),
+    "dp_sgd": _Defense(_dp_sgd, "epsilon"),
+  }
+)
