@@ -153,6 +153,43 @@ def scores(
   return np.concatenate(found, axis=1)
 
 
+def scores_of_readings(
+  h_synthetic: np.ndarray,
+  h: np.ndarray,
+  keys: Sequence[keys_lib.Key],
+  config: DecodeConfig | None = None,
+) -> np.ndarray:
+  """As `scores` of `fit`, where a model is known by its answers alone.
+
+  Args:
+    h_synthetic: `[M, 2 * S, C]` float32 log-probabilities that the model gives to each
+      key's synthetic rows, in the order of `keys.Material`.
+    h: `[N, C]` those that it gives to the rows in question.
+    keys: `M` keys that read the output.
+    config: of the decoders. Default: the paper's.
+
+  Returns:
+    `[M, N]` float32 log-odds.
+
+  Raises:
+    ValueError: if an array is not finite or not of its shape.
+  """
+  rows = 2 * keys[0].num_synthetic
+  _validate.shape("h_synthetic", h_synthetic, (len(keys), rows, None))
+  _validate.shape("h", h, (None, h_synthetic.shape[-1]))
+  _validate.finite("h_synthetic", h_synthetic)
+  _validate.finite("h", h)
+  words = np.array([divmod(key.secret, 2**32) for key in keys], np.uint32)
+  units = np.arange(h.shape[-1])
+  found = []
+  for start in range(0, len(keys), _KEYS_AT_ONCE):
+    some = slice(start, start + _KEYS_AT_ONCE)
+    fitted = _fit_readings(config or DecodeConfig(), h_synthetic[some], words[some])
+    every_unit = np.broadcast_to(units, (len(words[some]), len(units)))
+    found.append(np.asarray(_ask(h, every_unit, fitted)))
+  return np.concatenate(found)
+
+
 def measure(scores: np.ndarray, is_member: np.ndarray) -> Decoded:
   """Returns how well scores tell members from others.
 
@@ -185,14 +222,25 @@ def _decoder(config: DecodeConfig) -> nn.Module:
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _fit(model, layer, config: DecodeConfig, variables, material: keys_lib.Material):
   """Variables `[M, ...]` of the decoders of some keys."""
-  num_synthetic = material.synthetic.shape[1]
+  # Read one key's rows after another: the model's activations are the large part.
+  h = jax.lax.map(
+    lambda at: activations.read(model, variables, at[0], layer)[:, at[1]],
+    (material.synthetic, material.units),
+  )
+  return _fit_readings(config, h, material.words)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fit_readings(config: DecodeConfig, h, words):
+  """Variables `[M, ...]` of the decoders of readings `h [M, 2 * S, n]`."""
+  num_synthetic = h.shape[1]
   optimizer = optimizers.OptimizerConfig(
     learning_rate=config.learning_rate, momentum=config.momentum
   )
   recipe = recipe_lib.supervised(
     _decoder(config),
     optimizers.transformation(optimizer),
-    example_shape=material.units.shape[1:],
+    example_shape=h.shape[2:],
     num_classes=2,
     batch_size=min(config.batch_size, num_synthetic),
     num_epochs=config.num_epochs,
@@ -209,12 +257,7 @@ def _fit(model, layer, config: DecodeConfig, variables, material: keys_lib.Mater
     )
     return recipe_lib.model_variables(state)
 
-  # Read one key's rows after another: the model's activations are the large part.
-  h = jax.lax.map(
-    lambda at: activations.read(model, variables, at[0], layer)[:, at[1]],
-    (material.synthetic, material.units),
-  )
-  return jax.vmap(fit_one)(h, material.words)
+  return jax.vmap(fit_one)(h, words)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

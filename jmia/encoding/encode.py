@@ -37,7 +37,7 @@ from jmia import _validate, models, splits, types
 from jmia.encoding import activations
 from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
-from jmia.training import optimizers
+from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
 
 Array = jax.Array
@@ -212,6 +212,55 @@ def recipe(
     return state._replace(epoch=state.epoch + 1), metrics
 
   return recipe_lib.Recipe(parts.init, update, config.train.num_epochs)
+
+
+class Encoded(NamedTuple):
+  """`M` trained models, each as it would be published.
+
+  Attributes:
+    variables: parameters and statistics, leaves `[M, ...]` on the host.
+    metrics: `[M, E]` each, those of `recipe`.
+    diverged_epoch: `[M]` int32, -1 for none; leave the others out.
+  """
+
+  variables: PyTree
+  metrics: dict[str, np.ndarray]
+  diverged_epoch: np.ndarray
+
+  def model(self, m: int) -> PyTree:
+    """Returns the variables of model m."""
+    return jax.tree.map(lambda a: a[m], self.variables)
+
+
+def train(
+  config: EncodeConfig,
+  dataset: types.Dataset,
+  jobs: Job,
+  key: jax.Array,
+  **run_options: Any,
+) -> Encoded:
+  """Trains one encoded model for each job.
+
+  Args:
+    config: the settings.
+    dataset: whose rows the jobs name.
+    jobs: of `make_jobs`.
+    key: typed key `[]`; model m starts from `fold_in(key, m)`.
+    **run_options: of `parallel.run`, such as `width` or `checkpoint_dir`.
+
+  Raises:
+    ValueError: as `recipe` and `parallel.run`.
+  """
+  result = parallel.run(
+    recipe(config, dataset),
+    key,
+    jobs,
+    recipe_lib.Data(dataset.x, dataset.y),
+    collect=lambda state, job, data: recipe_lib.model_variables(state),
+    config=dataclasses.asdict(config),
+    **run_options,
+  )
+  return Encoded(result.collected, result.metrics, result.diverged_epoch)
 
 
 def make_model(config: config_lib.TrainConfig, dataset: types.Dataset) -> nn.Module:

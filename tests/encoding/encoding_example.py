@@ -11,8 +11,7 @@ from jmia import datasets
 from jmia.encoding import activations, encode
 from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
-from jmia.training import optimizers, parallel
-from jmia.training import recipe as recipe_lib
+from jmia.training import optimizers
 
 NUM_MEMBERS, NUM_ENCODED = 600, 120
 
@@ -64,14 +63,7 @@ def encoded(layer="Dense_1", num_models=2) -> Encoded:
     [r[:NUM_ENCODED] for r in rows],
     keys_lib.expand(keys, model, dataset.x.shape[1:]),
   )
-  result = parallel.run(
-    encode.recipe(settings, dataset),
-    jax.random.key(0),
-    jobs,
-    recipe_lib.Data(dataset.x, dataset.y),
-    collect=lambda state, job, data: recipe_lib.model_variables(state),
-  )
-  variables = [
-    jax.tree.map(lambda a, m=m: a[m], result.collected) for m in range(num_models)
-  ]
+  result = encode.train(settings, dataset, jobs, jax.random.key(0))
+  assert (result.diverged_epoch == -1).all()
+  variables = [result.model(m) for m in range(num_models)]
   return Encoded(dataset, model, keys, jobs, variables, result.metrics)

@@ -1,0 +1,186 @@
+"""Watermark: an owner shows that a model was encoded with the owner's key and rows.
+
+Song and Shokri, section 3.2. Two things may be false about a claim, and each has a null
+hypothesis and an exact test of its own; a claim stands if both are rejected.
+
+The rows. The owner assigns at random which rows of a set are claimed (and encoded), the
+others are controls, rows like them that are not. *Null: the model does not depend on
+this assignment* (it is not the owner's, or the rows are unrelated). Then every
+assignment was as likely, whatever the model, the key and the rows are. With n claimed
+rows and m controls, the number of claimed rows among the n that score highest is
+hypergeometric; its upper tail is `p_rows`. This is a randomisation test: rows may well
+be in the training data of both sides, which an ordinary comparison of members with
+others would not survive. It rests on the assignment having been random.
+
+The key. *Null: the model does not depend on the secret* (a thief who knows the rows,
+but not s, made one up). Then the secret is exchangeable with K others drawn at random
+now, each of which decodes the same rows, and
+`p_key = (1 + #{share_k >= share}) / (1 + K)`. The rows' test alone would not do: an
+encoded model does hold its members apart, and a decoder of a wrong secret reads it in
+some direction, in which they may happen to lie higher.
+
+The statistic of both is the share of claimed rows among the n highest of all: a wrong
+decoder may well call all rows members, so a share above a fixed threshold would say
+little. Under the union of both nulls `max(p_rows, p_key)` is at most alpha with
+probability at most alpha. Neither test protects from a search: who tries 1,000 secrets
+on a model finds one with `p_key` near 1 in 1,000. So key and assignment must have been
+committed to (`commitment`) before the model was published.
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from jmia import _validate
+from jmia.encoding import keys as keys_lib
+
+# A stream of the secret beside those of `synthetic` and `hybrid`.
+_DECOYS = 5
+
+
+class Verdict(NamedTuple):
+  """What the verification of a claim found.
+
+  Attributes:
+    share: of the claimed rows that are among the n highest of all rows; by chance
+      `n / (n + m)`.
+    claimed_called: share of the claimed rows that the decoder calls members (log-odds
+      above 0).
+    controls_called: the same of the controls.
+    p_rows: of the rows' test.
+    p_key: of the key's test; at least `1 / (1 + K)`.
+    p_value: the larger of the two.
+    level: at which the claim was tested.
+    accepted: whether `p_value <= level`.
+  """
+
+  share: float
+  claimed_called: float
+  controls_called: float
+  p_rows: float
+  p_key: float
+  p_value: float
+  level: float
+  accepted: bool
+
+
+def assign(
+  rows: np.ndarray, num_claimed: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns which rows are claimed, drawn at random, and which are controls.
+
+  Args:
+    rows: `[n]` rows of the owner's data.
+    num_claimed: how many of them are claimed; the rest are controls.
+    seed: of the draw; independent of all that a model could know.
+
+  Raises:
+    ValueError: if `num_claimed` leaves no claimed row or no control.
+  """
+  if not 1 <= num_claimed < len(rows):
+    raise ValueError(f"num_claimed={num_claimed} must be from 1 to {len(rows) - 1}")
+  order = np.random.default_rng(seed).permutation(rows)
+  return np.sort(order[:num_claimed]), np.sort(order[num_claimed:])
+
+
+def wrong_keys(key: keys_lib.Key, number: int, seed: int) -> list[keys_lib.Key]:
+  """Returns keys that differ from `key` in the secret, drawn at random.
+
+  Raises:
+    ValueError: if `number` is below 1.
+  """
+  _validate.positive("number", number)
+  source = np.random.Philox(key=np.array([seed, _DECOYS], np.uint64))
+  secrets = [int(word) for word in source.random_raw(number)]
+  return [dataclasses.replace(key, secret=secret) for secret in secrets]
+
+
+def verify(scores: np.ndarray, is_claimed: np.ndarray, level: float) -> Verdict:
+  """Tests a claim.
+
+  Args:
+    scores: `[1 + K, N]` log-odds of every row by the claimed key, and then by `K`
+      secrets drawn at random (`wrong_keys`).
+    is_claimed: `[N]` bool: claimed rows and controls.
+    level: alpha, in (0, 1).
+
+  Raises:
+    ValueError: if there is no wrong key, no claimed row or no control, shapes differ, a
+      score is not finite, or so few wrong keys are given that no `p_key` can reach the
+      level.
+  """
+  shares = claimed_share(scores, is_claimed)
+  _validate.probability("level", level, open_interval=True)
+  num_wrong = len(shares) - 1
+  if (1 + num_wrong) * level < 1:
+    raise ValueError(
+      f"{num_wrong} wrong keys cannot reach level={level}: expected at least"
+      f" {int(np.ceil(1 / level)) - 1}"
+    )
+  num_claimed = int(is_claimed.sum())
+  p_rows = rows_p_value(shares[0], num_claimed, len(is_claimed) - num_claimed)
+  p_key = float((1 + (shares[1:] >= shares[0]).sum()) / (1 + num_wrong))
+  p_value = max(p_rows, p_key)
+  return Verdict(
+    share=float(shares[0]),
+    claimed_called=float((scores[0, is_claimed] > 0).mean()),
+    controls_called=float((scores[0, ~is_claimed] > 0).mean()),
+    p_rows=p_rows,
+    p_key=p_key,
+    p_value=p_value,
+    level=level,
+    accepted=p_value <= level,
+  )
+
+
+def claimed_share(scores: np.ndarray, is_claimed: np.ndarray) -> np.ndarray:
+  """Returns the share of the n claimed rows among the n rows that score highest.
+
+  Args:
+    scores: `[M, N]`. Of equal scores, the controls' count as higher.
+    is_claimed: `[N]` bool.
+
+  Returns:
+    `[M]` float64.
+
+  Raises:
+    ValueError: as `verify`.
+  """
+  is_claimed, scores = np.asarray(is_claimed), np.asarray(scores)
+  if is_claimed.dtype != np.bool_ or is_claimed.all() or not is_claimed.any():
+    raise ValueError("is_claimed must be bool, true of some rows and not of all")
+  _validate.shape("scores", scores, (None, len(is_claimed)))
+  _validate.finite("scores", scores)
+  num_claimed = is_claimed.sum()
+  # Sorted by the score, and within a tie controls first: the last key sorts first.
+  order = np.lexsort((np.broadcast_to(is_claimed, scores.shape), -scores), axis=-1)
+  return is_claimed[order[:, :num_claimed]].sum(1) / num_claimed
+
+
+def rows_p_value(share: float, num_claimed: int, num_controls: int) -> float:
+  """Returns the chance of at least this share under a random assignment of the rows."""
+  hits = round(share * num_claimed)
+  total = num_claimed + num_controls
+  return float(stats.hypergeom.sf(hits - 1, total, num_claimed, num_claimed))
+
+
+def commitment(key: keys_lib.Key, claimed: np.ndarray, controls: np.ndarray) -> str:
+  """Returns a SHA-256 to publish (with a date) before the model is.
+
+  It binds the owner to key, rows and assignment, and tells nobody what they are, as the
+  secret is random.
+
+  Args:
+    key: of the watermark.
+    claimed: `[n, ...]` features of the claimed rows.
+    controls: `[m, ...]` features of the controls.
+  """
+  digest = hashlib.sha256(json.dumps(dataclasses.asdict(key), sort_keys=True).encode())
+  for part in (claimed, controls):
+    digest.update(f"{part.dtype.str}{part.shape}".encode())
+    digest.update(np.ascontiguousarray(part).tobytes())
+  return digest.hexdigest()

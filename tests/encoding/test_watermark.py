@@ -1,0 +1,133 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jmia.encoding import keys as keys_lib
+from jmia.encoding import watermark
+
+KEY = keys_lib.Key(secret=11, layer="Dense_1")
+
+
+def test_the_share_by_hand():
+  is_claimed = np.array([True, True, False, False, False])
+  scores = np.array(
+    [[5.0, 4, 3, 2, 1], [5, 1, 4, 3, 2], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0]]
+  )
+  found = watermark.claimed_share(scores, is_claimed)
+  np.testing.assert_array_equal(found, [1, 0.5, 0, 0])  # all tied: controls first
+
+
+def test_p_rows_counts_assignments():
+  """Against every assignment of 3 claimed among 8 rows, ties included."""
+  scores = np.array([3.0, 1, 4, 1, 5, 9, 2, 6])
+  for claimed in itertools.combinations(range(8), 3):
+    is_claimed = np.isin(np.arange(8), claimed)
+    share = watermark.claimed_share(scores[None], is_claimed)[0]
+    top = set(np.argsort(-scores)[:3])
+    hits = [len(top & set(c)) for c in itertools.combinations(range(8), 3)]
+    expected = np.mean(np.array(hits) >= round(3 * share))
+    assert watermark.rows_p_value(share, 3, 5) == pytest.approx(expected)
+
+
+def _rejected(p_values, level):
+  """Asserts that p-values under a null respect the level, up to 5 sigma."""
+  rate = np.mean(np.asarray(p_values) <= level)
+  assert rate <= level + 5 * np.sqrt(level * (1 - level) / len(p_values))
+  return rate
+
+
+def test_false_claims_respect_the_level():
+  rng = np.random.default_rng(0)
+  num_wrong, trials, level = 39, 1500, 0.05
+  is_claimed = np.arange(50) < 20
+  unrelated, wrong_key = [], []
+  for _ in range(trials):
+    # The right key sees a structure in the rows which the assignment knows nothing of,
+    # with many ties; other keys see nothing.
+    scores = rng.normal(size=(1 + num_wrong, 50))
+    scores[0] = np.round(3 * rng.exponential(size=50))
+    unrelated.append(watermark.verify(scores, rng.permutation(is_claimed), level))
+    # A model that does hold its members apart, in a direction of each key's own.
+    apart = rng.normal(size=(1 + num_wrong, 1)) * is_claimed
+    scores = np.round(3 * (rng.normal(size=(1 + num_wrong, 50)) + 2 * apart))
+    wrong_key.append(watermark.verify(scores, is_claimed, level))
+  for level in (0.05, 0.2):
+    _rejected([v.p_value for v in unrelated], level)
+    _rejected([v.p_rows for v in unrelated], level)
+    _rejected([v.p_value for v in wrong_key], level)
+    # The key's test is not idle, and the rows' test alone would not do.
+    assert _rejected([v.p_key for v in wrong_key], level) > level / 2
+    assert np.mean([v.p_rows <= level for v in wrong_key]) > 1.5 * level
+
+
+def test_a_true_claim_is_accepted():
+  rng = np.random.default_rng(1)
+  is_claimed = np.arange(100) < 40
+  scores = rng.normal(size=(100, 100))
+  scores[0] += 3 * is_claimed - 1.5
+  found = watermark.verify(scores, is_claimed, 0.01)
+  assert found.accepted
+  assert found.p_key == 1 / 100
+  assert found.p_rows < 1e-9
+  assert found.p_value == found.p_key
+  assert found.share > 0.85
+  assert found.claimed_called == (scores[0, :40] > 0).mean()
+  assert found.controls_called == (scores[0, 40:] > 0).mean()
+  assert not watermark.verify(scores[::-1], is_claimed, 0.01).accepted
+
+
+def test_assignment_is_a_random_partition():
+  rows = np.arange(100, 130)
+  claimed, controls = watermark.assign(rows, 12, seed=1)
+  np.testing.assert_array_equal(np.sort(np.append(claimed, controls)), rows)
+  assert len(claimed) == 12
+  counts = sum(
+    np.isin(rows, watermark.assign(rows, 12, seed=s)[0]) for s in range(2000)
+  )
+  # Counts are binomial(2000, 0.4), with a fixed sum.
+  statistic = ((counts - 800) ** 2 / (2000 * 0.4 * 0.6)).sum() * 29 / 30
+  assert stats.chi2.sf(statistic, 29) > 1e-3
+  for number in (0, 30):
+    with pytest.raises(ValueError, match=f"num_claimed={number}"):
+      watermark.assign(rows, number, seed=1)
+
+
+def test_wrong_keys_differ_in_the_secret_alone():
+  wrong = watermark.wrong_keys(KEY, 50, seed=3)
+  assert len({key.secret for key in wrong} | {KEY.secret}) == 51
+  assert all(dataclasses.replace(key, secret=11) == KEY for key in wrong)
+  assert wrong == watermark.wrong_keys(KEY, 50, seed=3)
+  assert wrong != watermark.wrong_keys(KEY, 50, seed=4)
+  with pytest.raises(ValueError, match="number=0"):
+    watermark.wrong_keys(KEY, 0, seed=3)
+
+
+def test_commitment_binds_key_rows_and_assignment():
+  claimed, controls = np.ones((2, 3), np.uint8), np.zeros((4, 3), np.uint8)
+  first = watermark.commitment(KEY, claimed, controls)
+  assert first == watermark.commitment(KEY, claimed.copy(), controls.copy())
+  others = {
+    watermark.commitment(dataclasses.replace(KEY, secret=12), claimed, controls),
+    watermark.commitment(KEY, controls, claimed),
+    watermark.commitment(KEY, claimed[:1], np.append(claimed[1:], controls, axis=0)),
+    watermark.commitment(KEY, claimed.astype(np.float32), controls),
+  }
+  assert len(others | {first}) == 5
+
+
+def test_claims_that_cannot_be_tested_are_refused():
+  scores, is_claimed = np.zeros((101, 4)), np.array([True, False, False, False])
+  with pytest.raises(ValueError, match=r"99 wrong keys cannot reach level=0.001.*999"):
+    watermark.verify(scores[:100], is_claimed, 0.001)
+  with pytest.raises(ValueError, match="level=1"):
+    watermark.verify(scores, is_claimed, 1.0)
+  with pytest.raises(ValueError, match="scores has shape"):
+    watermark.verify(scores[:, :3], is_claimed, 0.05)
+  with pytest.raises(ValueError, match="scores holds 1 NaN"):
+    watermark.verify(np.where(np.arange(4) == 2, np.nan, scores)[:1], is_claimed, 0.05)
+  for bad in (is_claimed | True, is_claimed & False, is_claimed.astype(int)):
+    with pytest.raises(ValueError, match="is_claimed must be bool"):
+      watermark.verify(scores, bad, 0.05)
