@@ -23,12 +23,13 @@ ALLOWED = {
   },
   "evaluation": {"evidence", "signals", "attacks", "stats", *BASE},
   "evidence": {"signals", *BASE},
-  # The middle floor. Recipes know models and no dataset; attacks know neither.
+  # The middle floor. Recipes know models and no dataset; attacks know neither, but one
+  # of them trains a network of its own on arrays.
   "datasets": BASE,
   "splits": BASE,
   "training": {"models", *BASE},
   "signals": {"_validate"},
-  "attacks": {"stats", "_validate"},
+  "attacks": {"stats", "training", "_validate"},
   "backdoor": {"signals", "splits", "stats", "training", "models", *BASE},
   "encoding": {"signals", "splits", "stats", "training", "models", *BASE},
   "defenses": {"training", "models", *BASE},

@@ -1,4 +1,4 @@
-"""Random flips: half of the images, each by its own draw."""
+"""Random flips, crops, holes and distortions, each image by its own draw."""
 
 import jax
 import numpy as np
@@ -28,3 +28,111 @@ def test_images_are_mirrored_or_left(shape):
 def test_what_is_no_image_is_refused():
   with pytest.raises(ValueError, match=r"x has shape \(5, 4\), expected images"):
     augment.random_flip(jax.random.key(0), _batch(np.zeros((5, 4))), None, None)
+
+
+def _apply(transform, x, seed=0):
+  run = jax.jit(lambda key: transform(key, _batch(x), None, None).x)
+  return np.asarray(run(jax.random.key(seed)))
+
+
+def _random_images(num=200, side=6):
+  x = np.random.default_rng(0).integers(1, 17, size=(num, side, side, 2))
+  return x.astype(np.uint8)
+
+
+def test_crops_are_the_image_shifted_with_zeros_behind():
+  x = _random_images()
+  found = _apply(augment.random_crop(2), x)
+  assert found.dtype == np.uint8
+  padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+  seen = set()
+  for image, out in zip(padded, found, strict=True):
+    at = [
+      (i, j)
+      for i in range(5)
+      for j in range(5)
+      if (image[i : i + 6, j : j + 6] == out).all()
+    ]
+    assert len(at) == 1
+    seen.update(at)
+  assert len(seen) == 25
+
+
+def test_cutout_clears_a_square_around_any_pixel():
+  x = _random_images()
+  found = _apply(augment.cutout(3), x)
+  kept = found == x
+  assert (found[~kept] == 0).all()
+  hole = ~kept.all(axis=-1)
+  np.testing.assert_array_equal(hole, (~kept).all(axis=-1))
+  for one in hole:
+    rows, columns = np.nonzero(one)
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert one.sum() == height * width  # a rectangle
+    assert {height, width} <= {2, 3}  # two where the edge cuts it
+  assert hole.any(axis=0).all()
+
+
+def test_rand_augment_keeps_type_and_range_and_leaves_out_what_was_not_drawn():
+  x = _random_images()
+  found = _apply(augment.rand_augment(0.5, 16.0), x)
+  assert found.dtype == np.uint8
+  assert found.max() <= 16
+  assert (found != x).any(axis=(1, 2, 3)).mean() > 0.9
+  # Without an amount an image stays as it is.
+  neutral = augment._distort(x[0], np.zeros(7, np.float32), 16.0)
+  np.testing.assert_array_equal(neutral, x[0])
+
+
+def test_each_distortion_does_what_it_is_called():
+  image = np.arange(25, dtype=np.float32).reshape(5, 5) / 25
+
+  def distort(number, amount):
+    return augment._distort(image, amount * np.eye(7, dtype=np.float32)[number], 1.0)
+
+  np.testing.assert_allclose(distort(0, -0.5), image * 0.55, rtol=1e-5)
+  low = distort(1, -1.0)  # less contrast about the same mean
+  np.testing.assert_allclose(
+    low, image.mean() + 0.1 * (image - image.mean()), rtol=1e-4
+  )
+  np.testing.assert_allclose(
+    distort(2, 0.5), np.where(image > 0.5, 1 - image, image), rtol=1e-5
+  )
+  down = distort(3, 1 / 2.25)  # by one pixel of five
+  np.testing.assert_array_equal(down[:-1], image[1:])
+  assert (down[-1] == 0).all()
+  np.testing.assert_array_equal(distort(4, 1 / 2.25)[:, :-1], image[:, 1:])
+  assert (distort(5, 1.0)[2] == image[2]).all()  # a shear leaves the middle row
+  turned = augment._distort(image, np.array([0, 0, 0, 0, 0, 0, 3.0]), 1.0)
+  np.testing.assert_array_equal(turned, np.rot90(image, -1))
+
+
+def test_bits_are_turned_over_at_the_rate():
+  x = np.random.default_rng(0).integers(2, size=(100, 400), dtype=np.uint8)
+  found = _apply(augment.bit_flip(0.1), x)
+  assert set(np.unique(found)) == {0, 1}
+  assert abs((found != x).mean() - 0.1) < 4 * 0.3 / np.sqrt(x.size)
+
+
+@pytest.mark.parametrize(
+  ("call", "message"),
+  [
+    (lambda: augment.random_crop(0), "padding=0"),
+    (lambda: augment.cutout(0), "side=0"),
+    (lambda: augment.rand_augment(1.5, 1.0), "magnitude=1.5"),
+    (lambda: augment.rand_augment(0.5, 0.0), "white=0.0"),
+    (lambda: augment.rand_augment(0.5, 1.0, 8), "num_operations=8 must be between"),
+    (lambda: augment.bit_flip(2), "rate=2"),
+    (
+      lambda: augment.bit_flip(0.5)(None, _batch(np.zeros((2, 3))), None, None),
+      "x has dtype float64, expected bits",
+    ),
+    (
+      lambda: augment.cutout(2)(None, _batch(np.zeros((2, 3))), None, None),
+      r"x has shape \(2, 3\), expected images",
+    ),
+  ],
+)
+def test_bad_settings_and_features_are_named(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()

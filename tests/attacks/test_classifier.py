@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jmia.attacks import classifier
+from jmia.stats import roc
+
+SMALL = classifier.ClassifierConfig(hidden_sizes=(4, 8), num_epochs=15, batch_size=64)
+
+
+def _answers(seed, num, num_classes=3, flip=None):
+  """Members are surer; in class `flip` it is the others who are."""
+  rng = np.random.default_rng(seed)
+  labels = rng.integers(num_classes, size=num)
+  members = rng.random(num) < 0.5
+  is_sure = members if flip is None else members ^ (labels == flip)
+  gain = np.where(is_sure, 4.0, 1.0) + rng.normal(0, 0.7, num)
+  logits = rng.normal(0, 0.5, (num, num_classes))
+  logits[np.arange(num), labels] += gain
+  return classifier.Shadow(logits.astype(np.float32), labels, members)
+
+
+def test_each_class_can_have_a_network_of_its_own():
+  config = classifier.ClassifierConfig(**{**vars(SMALL), "per_class": True})
+  shadow, target = _answers(0, 900), _answers(1, 400)
+  found = classifier.score(target.logits, target.labels, shadow, config)
+  assert found.scores.dtype == np.float32
+  assert roc.auc(found.scores, target.members) > 0.9
+  assert found.validation_auc.shape == (3, 2)
+  best = np.array(config.hidden_sizes)[found.validation_auc.argmax(axis=1)]
+  np.testing.assert_array_equal(found.hidden_sizes, best)
+
+
+def test_with_the_label_it_can_learn_a_rule_for_each_class():
+  # Sorted probabilities cannot: where class 0 is the other way round, they mislead.
+  shadow, target = _answers(0, 900, flip=0), _answers(1, 400, flip=0)
+  in_class = target.labels == 0
+  area = {}
+  for name, top_k in (("label", None), ("sorted", 3)):
+    config = classifier.ClassifierConfig(
+      hidden_sizes=(16,), num_epochs=40, batch_size=64, learning_rate=1e-2, top_k=top_k
+    )
+    found = classifier.score(target.logits, target.labels, shadow, config)
+    area[name] = roc.auc(found.scores[in_class], target.members[in_class])
+  assert area["label"] > 0.9
+  assert area["sorted"] < 0.3
+
+
+def test_a_masked_network_is_the_narrow_one():
+  network = classifier._Network(8)
+  job = classifier._Job(jnp.arange(3), 3, jnp.arange(2), jnp.arange(2), jnp.int32(3))
+  recipe = classifier._recipe(network, SMALL, 5)
+  state = recipe.init(jax.random.key(0), job)
+  data = classifier._Data(
+    jax.random.normal(jax.random.key(1), (3, 5)), jnp.arange(3) % 2, jnp.zeros((1, 5))
+  )
+  trained, _ = recipe.update(state, job, data)
+  for params in (state.params, trained.params):
+    narrow = {
+      "hidden": {
+        "kernel": params["hidden"]["kernel"][:, :3],
+        "bias": params["hidden"]["bias"][:3],
+      },
+      "out": {"kernel": params["out"]["kernel"][:3], "bias": params["out"]["bias"]},
+    }  # fmt: skip
+    np.testing.assert_allclose(
+      network.apply({"params": params}, data.x, 3),
+      classifier._Network(3).apply({"params": narrow}, data.x),
+      rtol=1e-5,
+      atol=1e-6,
+    )
+  # What is masked is not trained.
+  np.testing.assert_array_equal(
+    trained.params["hidden"]["kernel"][:, 3:], state.params["hidden"]["kernel"][:, 3:]
+  )
+
+
+def test_more_answers_than_wanted_are_cut_down():
+  shadow = _answers(0, 100)
+  cut = classifier._at_most(shadow, 40, np.random.default_rng(0))
+  assert len(cut.labels) == len(cut.logits) == 40
+  assert classifier._at_most(shadow, 100, None) is shadow
+
+
+def test_held_out_answers_are_of_both_kinds_and_not_trained_on():
+  shadow = _answers(0, 100)
+  train, held_out = classifier._hold_out(
+    np.arange(100), shadow.members, SMALL, np.random.default_rng(0)
+  )
+  assert sorted([*train, *held_out]) == list(range(100))
+  for kind in (True, False):
+    num = (shadow.members == kind).sum()
+    assert (shadow.members[held_out] == kind).sum() == round(0.2 * num)
+
+
+def _scored(**changes):
+  shadow = _answers(0, 30)
+  arrays = {**shadow._asdict(), **changes}
+  return classifier.score(shadow.logits, shadow.labels, classifier.Shadow(**arrays))
+
+
+@pytest.mark.parametrize(
+  ("call", "message"),
+  [
+    (lambda: _scored(logits=np.zeros((30, 4))), "shadow.logits has shape"),
+    (lambda: _scored(labels=np.full(30, 3)), "shadow.labels holds labels"),
+    (lambda: _scored(members=np.zeros(30)), "shadow.members has dtype"),
+    (lambda: _scored(members=np.zeros(30, bool)), "hold 0 members to learn from"),
+    (lambda: _scored(logits=np.full((30, 3), np.nan)), "shadow.logits holds 90 NaN"),
+    (lambda: classifier.ClassifierConfig(hidden_sizes=()), "hidden_sizes is empty"),
+    (lambda: classifier.ClassifierConfig(top_k=0), "top_k=0"),
+    (lambda: classifier.ClassifierConfig(validation_share=1), "validation_share=1"),
+  ],
+)
+def test_bad_input_is_named(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()

@@ -1,0 +1,124 @@
+"""Defences that make another recipe of a recipe: early stopping and stacking."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jmia import splits, types
+from jmia.defenses import early_stopping, stacking
+from jmia.training import config as config_lib
+from jmia.training import optimizers, parallel
+from jmia.training import recipe as recipe_lib
+
+NUM_EPOCHS = 6
+
+
+def _dataset():
+  rng = np.random.default_rng(0)
+  y = rng.integers(3, size=60).astype(np.int32)
+  x = (np.eye(3)[y] @ rng.normal(0, 2, (3, 8)) + rng.normal(0, 1.5, (60, 8))).astype(
+    np.float32
+  )
+  return types.Dataset("blobs", x, y, 3, 60, 1.0, True, "Blobs.")
+
+
+DATASET = _dataset()
+TRAIN = config_lib.TrainConfig(
+  model="mlp", model_options=(("features", (6,)),), batch_size=8,
+  num_epochs=NUM_EPOCHS, optimizer=optimizers.OptimizerConfig(learning_rate=0.3),
+)  # fmt: skip
+PLAIN = config_lib.build(TRAIN, DATASET)
+JOBS = recipe_lib.Job(*splits.ragged([np.arange(40), np.arange(5, 35)]))
+DATA = recipe_lib.Data(DATASET.x, DATASET.y)
+
+
+def _first(jobs):
+  return jax.tree.map(lambda a: jnp.asarray(a[0]), jobs)
+
+
+def test_early_stopping_keeps_the_epoch_that_fits_its_validation_split_best():
+  wrapped = early_stopping.wrap(PLAIN, 0.2)
+  job, key = _first(JOBS), jax.random.key(3)
+  held_out = np.asarray(early_stopping.is_validation(key, job, 0.2))
+  assert held_out.sum() == 8
+  # By hand: the plain recipe on the others, and the loss on those held out.
+  order = np.asarray(early_stopping._order(key, job))
+  kept = job._replace(member_idx=job.member_idx[order], num_members=jnp.int32(32))
+  assert set(order[:32]) == set(np.flatnonzero(~held_out))
+  state, plain = wrapped.recipe.init(key, job), PLAIN.recipe.init(key, kept)
+  step, plain_step = jax.jit(wrapped.recipe.update), jax.jit(PLAIN.recipe.update)
+  found = []
+  rows = np.asarray(job.member_idx)[held_out]
+  for _ in range(NUM_EPOCHS):
+    state, metrics = step(state, job, DATA)
+    plain, _ = plain_step(plain, kept, DATA)
+    variables = recipe_lib.model_variables(plain)
+    log_p = jax.nn.log_softmax(PLAIN.predict(variables, DATASET.x[rows]))
+    loss = -log_p[np.arange(8), DATASET.y[rows]].mean()
+    np.testing.assert_allclose(metrics["validation_loss"], loss, rtol=1e-4)
+    found.append((loss, variables))
+  best = min(found, key=lambda pair: pair[0])[1]
+  assert best is not found[-1][1]  # else the test shows nothing
+  kept_best = recipe_lib.model_variables(state)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), kept_best, best
+  )
+
+
+def test_models_of_different_sizes_hold_out_their_share():
+  recipe = early_stopping.wrap(PLAIN, 0.2).recipe
+
+  def collect(state, job, data):
+    return early_stopping.is_validation(state.inner.key, job, 0.2)
+
+  result = parallel.run(recipe, jax.random.key(0), JOBS, DATA, collect=collect, width=2)
+  np.testing.assert_array_equal(result.collected.sum(axis=1), [8, 6])
+  assert not result.collected[1, 30:].any()  # padding
+  assert np.isfinite(result.metrics["validation_loss"]).all()
+
+
+def test_stacked_models_share_no_member_and_their_layer_learns_from_others():
+  job = _first(JOBS)
+  bases, (layer_idx, num_layer) = stacking._parts(jax.random.key(0), job, 3)
+  parts = [
+    np.asarray(idx)[:num]
+    for idx, num in zip(bases.member_idx, bases.num_members, strict=True)
+  ]
+  parts.append(np.asarray(layer_idx)[:num_layer])
+  assert sorted(len(part) for part in parts) == [13, 13, 14]
+  np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(40))
+
+
+def test_a_stacked_model_is_the_layer_on_its_bases_probabilities():
+  stacked = stacking.wrap(PLAIN, 3, num_classes=3, batch_size=8)
+
+  def collect(state, job, data):
+    variables = recipe_lib.model_variables(state)
+    each = jax.vmap(PLAIN.predict, (0, None))
+    bases = each(recipe_lib.model_variables(state.bases), data.x)
+    return stacked.predict(variables, data.x), bases, state.layer.params
+
+  result = parallel.run(
+    stacked.recipe, jax.random.key(0), JOBS, DATA, collect=collect, width=2
+  )
+  logits, bases, layer = result.collected
+  for m in range(2):
+    probs = np.hstack(np.asarray(jax.nn.softmax(bases[m])))
+    dense = jax.tree.map(lambda a, m=m: a[m], layer)["Dense_0"]
+    expected = probs @ dense["kernel"] + dense["bias"]
+    np.testing.assert_allclose(logits[m], expected, rtol=1e-4, atol=1e-5)
+    assert (logits[m].argmax(-1) == DATASET.y).mean() > 0.5
+  assert not np.allclose(bases[0, 0], bases[0, 1])
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: early_stopping.wrap(PLAIN, 1.0), "share=1.0"),
+    (lambda: stacking.wrap(PLAIN, 1, num_classes=3, batch_size=8), "num_parts=1"),
+  ],
+)
+def test_bad_strengths_are_named(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
