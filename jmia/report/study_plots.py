@@ -12,6 +12,7 @@ if TYPE_CHECKING:
   from matplotlib import axes, figure
 
 _NUMBER = {name: number for number, name in enumerate(wording.ATTACKS)}
+_MOST_POINTS = 1000
 _LOWEST_LOSS = 1e-6  # losses below are drawn there, on a logarithmic axis
 
 
@@ -139,7 +140,8 @@ def difference_figure(
 ) -> "figure.Figure":
   """Loss minus threshold by one attack against another's, for each sample of a target.
 
-  A sample left of, or below, a line at 0 is called a member by that attack.
+  A sample left of, or below, a line at 0 is called a member by that attack. At most
+  1,000 samples of each kind are drawn, the first ones.
 
   Args:
     pairs: of attacks, one panel for each: horizontal, vertical.
@@ -156,8 +158,8 @@ def difference_figure(
       ("member", members, "x"),
     ):
       panel.plot(
-        x[is_kind],
-        y[is_kind],
+        x[is_kind][:_MOST_POINTS],
+        y[is_kind][:_MOST_POINTS],
         linestyle="none",
         marker=marker,
         markersize=2.5,
@@ -243,7 +245,10 @@ def _null_panel(
   panel.set_xlim(edges[0], edges[-1])
   stride = max(1, math.ceil((edges[-1] - edges[0]) / 4))
   ticks = np.arange(math.ceil(edges[0]), edges[-1] + 1e-9, stride)
-  panel.set_xticks(ticks, [f"{10.0**tick:g}" for tick in ticks])
+  names = [f"{10.0**tick:g}" for tick in ticks]
+  if logs.min() <= math.log10(_LOWEST_LOSS):
+    names[0] = f"≤{names[0]}"
+  panel.set_xticks(ticks, names)
   panel.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
   panel.locator_params(axis="y", nbins=4)
   panel.grid(visible=False, axis="x")
@@ -263,19 +268,21 @@ def _legend_above(panel: "axes.Axes", title: str, num_columns: int) -> None:
 
 def _symlog_axes(panel: "axes.Axes", x: np.ndarray, y: np.ndarray) -> None:
   """Axes that are linear up to a typical size of what they show, and then decades."""
-  for values, set_scale, set_ticks in (
-    (x, panel.set_xscale, panel.set_xticks),
-    (y, panel.set_yscale, panel.set_yticks),
+  for values, set_scale, set_ticks, set_limits in (
+    (x, panel.set_xscale, panel.set_xticks, panel.set_xlim),
+    (y, panel.set_yscale, panel.set_yticks, panel.set_ylim),
   ):
     size = np.abs(values[values != 0])
     if not size.size:
       continue
     first = math.floor(math.log10(np.median(size)))
     last = math.ceil(math.log10(size.max()))
-    set_scale("symlog", linthresh=10.0**first, linscale=0.6)
+    set_scale("symlog", linthresh=10.0**first, linscale=1)
     stride = max(1, math.ceil((last - first + 1) / 3))
     powers = [10.0**power for power in range(first, last + 1, stride)]
-    low, high = values.min(), values.max()
+    low = min(1.5 * values.min(), -(10.0**first))
+    high = max(1.5 * values.max(), 10.0**first)
+    set_limits(low, high)
     ticks = [-p for p in powers[::-1] if -p >= low] + [0.0]
     ticks += [p for p in powers if p <= high]
     set_ticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
