@@ -30,8 +30,11 @@ AXIS = "model"
 
 # More models than this at once gained nothing on each device where it was measured.
 _MAX_WIDTH_CPU, _MAX_WIDTH_ACCELERATOR = 8, 256
-# On a CPU, models in training past this size leave the caches and slow each other.
-_CPU_BUDGET = 128 * 2**20
+# On a CPU, models in training past this size leave the caches and slow each other: a
+# small CNN is fastest alone, Purchase's MLP four to eight at a time.
+_CPU_BUDGET = 64 * 2**20
+# A model that needs more than this is taken to fill an accelerator alone.
+_FILLS_ACCELERATOR = 256 * 2**20
 
 
 class Result(NamedTuple):
@@ -81,7 +84,7 @@ def run(
     mesh: devices, with one axis named `AXIS`. Default: all.
     memory_budget: bytes on each device for the models in training, the shared data
       not counted; it bounds the width where none is given. Default: 80 % of what an
-      accelerator has free, 128 MiB on a CPU.
+      accelerator has free, 64 MiB on a CPU.
     checkpoint_dir: where to save and resume. Default: nothing is saved.
     checkpoint_seconds: at most this much training is lost to a kill; 0 saves after
       every epoch.
@@ -267,24 +270,24 @@ def _compile(
   Raises:
     ValueError: as `run`.
   """
-  if width is not None and (width < 1 or width % num_devices):
-    raise ValueError(f"width={width} must be a multiple of the {num_devices} devices")
+  if width is not None:
+    if width < 1 or width % num_devices:
+      raise ValueError(f"width={width} must be a multiple of the {num_devices} devices")
+    return _compile_at(lower, width), width
   share = math.ceil(num_models / num_devices)
-  cap = _MAX_WIDTH_CPU if jax.default_backend() == "cpu" else _MAX_WIDTH_ACCELERATOR
-  per_device = _even(share, cap)
   budget = _default_budget() if memory_budget is None else memory_budget
+  on_cpu = jax.default_backend() == "cpu"
+  per_device = _even(share, _MAX_WIDTH_CPU if on_cpu else _MAX_WIDTH_ACCELERATOR)
+  if not on_cpu and per_device > 1:
+    # Of a large network hundreds side by side would take long to compile, if they can
+    # be: one model tells.
+    programs = _compile_at(lower, num_devices)
+    if _FILLS_ACCELERATOR < _bytes_needed(programs) <= budget:
+      return programs, num_devices
   while True:
-    lowered = lower(width or per_device * num_devices)
-    programs = _Programs(
-      # Initialisers are many small random draws: optimised in full they take up to
-      # eight times as long to compile as at level 1, and run no faster; at level 0
-      # they compile little sooner, and run four to nine times slower.
-      lowered.init.compile({"xla_backend_optimization_level": 1}),
-      lowered.update.compile(),
-      lowered.collect.compile(),
-    )
+    programs = _compile_at(lower, per_device * num_devices)
     needed = _bytes_needed(programs)
-    if width is not None or needed <= budget:
+    if needed <= budget:
       break
     if per_device == 1:
       if memory_budget is None:
@@ -293,7 +296,20 @@ def _compile(
         f"training one model takes {needed} bytes, memory_budget={memory_budget}"
       )
     per_device = _even(share, max(1, per_device * budget // needed))
-  return programs, width or per_device * num_devices
+  return programs, per_device * num_devices
+
+
+def _compile_at(lower: Callable[[int], _Programs], width: int) -> _Programs:
+  """Returns the programs compiled for `width` models at once."""
+  lowered = lower(width)
+  return _Programs(
+    # Initialisers are many small random draws: optimised in full they take up to
+    # eight times as long to compile as at level 1, and run no faster; at level 0
+    # they compile little sooner, and run four to nine times slower.
+    lowered.init.compile({"xla_backend_optimization_level": 1}),
+    lowered.update.compile(),
+    lowered.collect.compile(),
+  )
 
 
 def _even(num_models: int, cap: int) -> int:

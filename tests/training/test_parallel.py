@@ -241,6 +241,26 @@ def test_width_shrinks_to_the_budget(monkeypatch):
   assert _width_in(11_500_000, recipe) == 4  # three chunks of 4, not of 5, 5 and 2
 
 
+@pytest.mark.parametrize(("num_floats", "width"), [(1_000, 12), (40_000_000, 1)])
+def test_a_model_that_fills_an_accelerator_trains_alone(monkeypatch, num_floats, width):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  lowered = []
+  lower = parallel._lower
+
+  def note(*args):
+    lowered.append(args[3])
+    return lower(*args)
+
+  monkeypatch.setattr(parallel, "_lower", note)
+  _, chosen = parallel._compile(
+    lambda width: _lowered(_heavy(num_floats), lambda *args: (), width),
+    None, 12, 1, 2**40,
+  )  # fmt: skip
+  assert chosen == width
+  # One model is tried first: where it fills the device nothing wider is compiled.
+  assert lowered == sorted({1, width})
+
+
 @pytest.mark.parametrize("memory_budget", [0, 900_000])
 def test_a_model_above_the_budget_is_refused(memory_budget):
   with pytest.raises(ValueError, match=rf"one model takes \d+.*{memory_budget}"):
