@@ -6,6 +6,7 @@ layer. A layer is named by its path in the module, such as `Dense_1`, `Conv_4` o
 or a convolution is read before the ReLU that the models apply outside of it.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -48,6 +49,7 @@ def layer_shapes(
   }
 
 
+@functools.lru_cache(maxsize=64)  # asked for every few keys, and slow to trace
 def num_units(model: nn.Module, layer: str, example_shape: tuple[int, ...]) -> int:
   """Returns how many units `read` finds for one example.
 

@@ -114,6 +114,24 @@ def verify(scores: np.ndarray, is_claimed: np.ndarray, level: float) -> Verdict:
       level.
   """
   shares = claimed_share(scores, is_claimed)
+  called = scores[0] > 0
+  return judge(shares, called, is_claimed, level)
+
+
+def judge(
+  shares: np.ndarray, called: np.ndarray, is_claimed: np.ndarray, level: float
+) -> Verdict:
+  """As `verify`, of what is read off the scores: for many claims of the same rows.
+
+  Args:
+    shares: `[1 + K]`, `claimed_share` of the claimed key and of the wrong ones.
+    called: `[N]` bool, the rows that the claimed key's decoder calls members.
+    is_claimed: `[N]` bool.
+    level: alpha.
+
+  Raises:
+    ValueError: if the level cannot be reached, or is not in (0, 1).
+  """
   _validate.probability("level", level, open_interval=True)
   num_wrong = len(shares) - 1
   if (1 + num_wrong) * level < 1:
@@ -127,8 +145,8 @@ def verify(scores: np.ndarray, is_claimed: np.ndarray, level: float) -> Verdict:
   p_value = max(p_rows, p_key)
   return Verdict(
     share=float(shares[0]),
-    claimed_called=float((scores[0, is_claimed] > 0).mean()),
-    controls_called=float((scores[0, ~is_claimed] > 0).mean()),
+    claimed_called=float(called[is_claimed].mean()),
+    controls_called=float(called[~is_claimed].mean()),
     p_rows=p_rows,
     p_key=p_key,
     p_value=p_value,

@@ -1,0 +1,321 @@
+"""Robust membership encoding: the studies of Song and Shokri.
+
+    python -m experiments.membership_encoding --output_dir=DIR               # digits
+    python -m experiments.membership_encoding --output_dir=DIR --setup=mnist_mlp \
+        --study=whitebox --data_dir=TFDS
+
+Training code that encodes tells its holder of a key, from the published model alone,
+which of a chosen part of the training rows were members. Studies:
+
+    whitebox        accuracy, and the encoding in a hidden layer (table 2)
+    blackbox        the same in the model's outputs (table 4)
+    amount          how many rows are encoded (table 3)
+    capacity        how large the model is (figure 3)
+    losses          losses of each group by epoch (figures 2 and 4)
+    projection      activations and outputs in the plane (figures 5 and 6)
+    redaction       images with a part blacked out (tables 5 and 6)
+    pruning         weights set to zero (figure 7)
+    transfer        tuned on another task (figure 8)
+    reconstruction  missing bits of a record (section 3)
+    hybrid          sensitive attributes hidden in the model (section 3)
+    watermark       how often false claims of ownership are accepted (section 3.2)
+
+DIR/results.json holds a row for each trial and variant, with the paper's figures beside
+it, and DIR/STUDY.png the plot. With --models_dir models are kept, and studies of the
+same settings use them again. A run that was interrupted goes on where it was.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import pathlib
+import shutil
+import time
+from typing import Any
+
+from absl import flags
+import numpy as np
+
+from experiments import common, training_flags
+from experiments import study as study_flags
+from jmia import datasets, types
+from jmia.datasets import clusters
+from jmia.encoding import record_studies, settings, studies, trials
+from jmia.report import encoding_plots, plots, results
+
+flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(study_flags)
+flags.adopt_module_key_flags(training_flags)
+_SETUP = flags.DEFINE_enum(
+  "setup", "digits", list(settings.SETUPS), "Dataset, model and rates of the paper."
+)
+_FORM = flags.DEFINE_enum(
+  "form",
+  None,
+  ["whitebox", "blackbox"],
+  "Where the encoding is. Default: whitebox, but in the study blackbox.",
+)
+_MODELS_DIR = flags.DEFINE_string(
+  "models_dir", None, "Folder where trained models are kept for other studies."
+)
+_NUM_TEST = flags.DEFINE_integer(
+  "num_test", None, "Rows to tell members from. Default: the paper's.", lower_bound=2
+)
+_NUM_SYNTHETIC = flags.DEFINE_integer(
+  "num_synthetic", None, "Synthetic rows of each kind. Default: 500.", lower_bound=1
+)
+_ENCODED_SHARE = flags.DEFINE_float(
+  "encoded_share", None, "Share of the members to encode. Default: the paper's, 0.2."
+)
+_AMOUNTS = flags.DEFINE_list(
+  "amounts", None, "Shares to encode in the study amount. Default: the paper's."
+)
+_TRANSFER_TO = flags.DEFINE_string(
+  "transfer_to", None, "Images to tune on. Default: stl10 for cifar10."
+)
+_NUM_CLAIMS = flags.DEFINE_integer(
+  "num_claims", 1000, "False claims of each kind on each model.", lower_bound=99
+)
+
+_STUDIES: Mapping[str, Callable[[trials.Context], list[studies.Row]]] = {
+  **studies.STUDIES,
+  "reconstruction": record_studies.reconstructed,
+  "hybrid": record_studies.hybrids,
+  "watermark": lambda context: record_studies.calibrated(context, _NUM_CLAIMS.value),
+  "transfer": lambda context: studies.transferred(context, _target(context)),
+}
+_NAMES = (*_STUDIES, "projection")
+# What is plotted of a study: horizontal axis, quantities, what tells lines apart.
+_CURVES: Mapping[str, tuple[str, Sequence[str], str]] = {
+  "amount": ("num_encoded", ("auc", "test_accuracy"), "form"),
+  "capacity": ("width", ("auc", "test_accuracy"), "form"),
+  "losses": ("epoch", ("encoded_loss", "other_loss", "test_loss", "encoding_loss"), ""),
+  "pruning": ("share", ("auc", "test_accuracy"), "method"),
+  "transfer": ("epoch", ("auc", "target_accuracy"), "form"),
+  "reconstruction": ("num_missing", ("top1",), "records"),
+  "hybrid": ("hash_bits", ("recovered", "false_recoveries"), "way"),
+}
+# Columns of the terminal's table, of those that a study has.
+_COLUMNS = (
+  "num_encoded", "width", "mask", "method", "share", "epoch", "records", "num_missing",
+  "hash_bits", "way", "model", "claim", "baseline_accuracy", "test_accuracy",
+  "target_accuracy", "precision", "recall", "auc", "top1", "chance", "recovered",
+  "wrongly_recovered", "false_recoveries", "mean_share", "p_value_at_0.01",
+  "p_value_at_0.05",
+)  # fmt: skip
+_VARIED = _COLUMNS[:12]
+
+
+def main() -> None:
+  """Runs a study, and writes its rows and plots."""
+  started = time.perf_counter()
+  study = study_flags.STUDY.value or "whitebox"
+  if study not in _NAMES:
+    raise ValueError(f"study={study} is unknown, expected one of {', '.join(_NAMES)}")
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    setup = _setup()
+    with common.progress_bars() as progress:
+      context = _context(study, setup, output_dir, progress)
+      loaded = time.perf_counter()
+      if study == "projection":
+        rows = _project(output_dir, context)
+      else:
+        rows = _STUDIES[study](context)
+    if study in _CURVES:
+      _plot(output_dir / f"{study}.png", study, rows)
+    content = results.document(
+      rows,
+      config={
+        "setup": _SETUP.value,
+        **dataclasses.asdict(setup),
+        "data": context.dataset.description,
+        "study": study,
+        "form": context.form,
+        "num_trials": context.num_trials,
+      },
+      seed=common.SEED.value,
+      seconds={
+        "load": loaded - started,
+        "study": time.perf_counter() - loaded,
+        "total": time.perf_counter() - started,
+      },
+      notes=_notes(rows),
+    )
+    results.write(output_dir / "results.json", content)
+    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+  print(results.table(_table(rows)))
+  print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _setup() -> settings.Setup:
+  """The setup that was asked for, with the settings that were given as flags."""
+  setup = settings.SETUPS[_SETUP.value]
+  train = setup.train
+  if training_flags.NUM_EPOCHS.value is not None:
+    train = settings.with_epochs(train, training_flags.NUM_EPOCHS.value)
+  given: dict[str, Any] = {
+    "train": training_flags.override(train),
+    "dataset": common.DATASET.value,
+    "num_members": training_flags.NUM_MEMBERS.value,
+    "num_test": _NUM_TEST.value,
+    "num_synthetic": _NUM_SYNTHETIC.value,
+    "encoded_share": _ENCODED_SHARE.value,
+    "amounts": None if _AMOUNTS.value is None else _numbers("amounts", _AMOUNTS.value),
+    "transfer_to": _TRANSFER_TO.value,
+  }
+  return dataclasses.replace(
+    setup, **{name: value for name, value in given.items() if value is not None}
+  )
+
+
+def _numbers(flag: str, texts: Sequence[str]) -> tuple[float, ...]:
+  try:
+    return tuple(float(text) for text in texts)
+  except ValueError:
+    raise ValueError(f"{flag}={','.join(texts)} must be numbers") from None
+
+
+def _context(study, setup, output_dir, progress) -> trials.Context:
+  root = pathlib.Path(_MODELS_DIR.value or output_dir / "checkpoints").expanduser()
+
+  def options(name: str) -> dict[str, Any]:
+    return {
+      "width": common.WIDTH.value,
+      "checkpoint_dir": root / f"{_SETUP.value}_{common.SEED.value}_{name}",
+      "progress": lambda done, total: progress(name, done, total),
+    }
+
+  form = _FORM.value or ("blackbox" if study == "blackbox" else "whitebox")
+  if study in ("whitebox", "blackbox") and form != study:
+    raise ValueError(f"form={form} with study={study}: expected the same")
+  return trials.Context(
+    name=_SETUP.value,
+    setup=setup,
+    dataset=_load(setup),
+    black_box=form == "blackbox",
+    num_trials=study_flags.NUM_TRIALS.value or 3,
+    seed=common.SEED.value,
+    options=options,
+  )
+
+
+def _load(setup: settings.Setup) -> types.Dataset:
+  """The setup's rows; a generated dataset has as many as are needed."""
+  num_examples = common.NUM_EXAMPLES.value
+  if setup.dataset == "purchase100_synthetic" and num_examples is None:
+    num_examples = setup.num_members + setup.num_test
+  dataset = datasets.load(
+    setup.dataset,
+    data_dir=common.DATA_DIR.value,
+    num_examples=num_examples,
+    seed=common.SEED.value,
+  )
+  if setup.num_clusters is not None:
+    dataset = clusters.relabel(dataset, setup.num_clusters, seed=common.SEED.value)
+  return dataset
+
+
+def _target(context: trials.Context) -> types.Dataset:
+  """The task that models are tuned on."""
+  if context.setup.transfer_to is None:
+    raise ValueError(
+      f"study=transfer: setup={context.name} has no task to tune on; name a dataset by"
+      " --transfer_to"
+    )
+  return datasets.load(context.setup.transfer_to, data_dir=common.DATA_DIR.value)
+
+
+def _project(output_dir: pathlib.Path, context: trials.Context) -> list[dict[str, Any]]:
+  """Writes the points and their plot; returns what can be said in numbers."""
+  found = list(studies.projected(context))
+  panels = {f"{p.what}, {p.method}": (p.points, p.group) for p in found}
+  drawing = encoding_plots.projection_figure(panels, studies.GROUPS)
+  plots.write_png(output_dir / "projection.png", drawing)
+  points: dict[str, Any] = {f"{p.what}_{p.method}": p.points for p in found}
+  np.savez(output_dir / "projection.npz", **points, group=found[0].group)
+  return [
+    {
+      "study": "projection",
+      "setup": context.name,
+      "form": context.form,
+      "what": p.what,
+      "method": p.method,
+      "group": name,
+      "mean": p.points[p.group == number].mean(0).tolist(),
+      "spread": p.points[p.group == number].std(0).tolist(),
+    }
+    for p in found
+    for number, name in enumerate(studies.GROUPS)
+  ]
+
+
+def _plot(path: pathlib.Path, study: str, rows: Sequence[Mapping[str, Any]]) -> None:
+  x, quantities, by = _CURVES[study]
+  panels: dict[str, list[encoding_plots.Curve]] = {}
+  if not by:  # one panel, a line for each quantity
+    panels["mean loss"] = [_curve(rows, x, q, q.replace("_", " ")) for q in quantities]
+  for quantity in quantities if by else ():
+    lines = dict.fromkeys(row[by] for row in rows)
+    panels[quantity.replace("_", " ")] = [
+      _curve([row for row in rows if row[by] == line], x, quantity, str(line))
+      for line in lines
+    ]
+  drawing = encoding_plots.curves_figure(panels, x.replace("_", " "))
+  plots.write_png(path, drawing)
+
+
+def _curve(rows, x: str, quantity: str, label: str) -> encoding_plots.Curve:
+  at = sorted({row[x] for row in rows if row.get(quantity) is not None})
+  values: list[list[float]] = [
+    [row[quantity] for row in rows if row[x] == one and row[quantity] is not None]
+    for one in at
+  ]
+  most = max(map(len, values), default=0)
+  y = np.array([of_x + [np.nan] * (most - len(of_x)) for of_x in values])
+  return encoding_plots.Curve(label, np.array(at, float), y)
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  diverged = sum(bool(row.get("diverged")) for row in rows)
+  return [f"{diverged} rows are of models that diverged."] if diverged else []
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+  """Means over trials, with the paper's figures, and their header."""
+  if rows[0]["study"] == "projection":
+    header = ["what", "method", "group", "mean"]
+    return [header] + [[_cell(row[name]) for name in header] for row in rows]
+  if rows[0]["study"] == "losses":
+    last = max(row["epoch"] for row in rows)
+    rows = [row for row in rows if row["epoch"] == last]
+    shown = ["encoded_loss", "other_loss", "test_loss", "encoding_loss"]
+  else:
+    shown = [name for name in _COLUMNS if name in rows[0]]
+  variants: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+  for row in rows:
+    variants.setdefault(tuple(row.get(name) for name in _VARIED), []).append(row)
+  lines = [["study", "trials", *(name.replace("_", " ") for name in shown)]]
+  for same in variants.values():
+    lines.append([same[0]["study"], str(len(same)), *(_mean(same, n) for n in shown)])
+    figures = same[0].get("paper")
+    if figures:
+      lines.append(["  the paper", "", *(_cell(figures.get(name)) for name in shown)])
+  return lines
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+  values = [row[name] for row in rows]
+  if name in _VARIED or any(value is None for value in values):
+    return _cell(values[0])
+  return _cell(float(np.mean(values)))
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return ""
+  if isinstance(value, list):
+    return ", ".join(map(_cell, value))
+  return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+  common.run(main)
