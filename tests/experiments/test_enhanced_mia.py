@@ -38,17 +38,19 @@ FLAGS = (
   "--dataset=digits",
   "--num_models=16",
   "--num_targets=3",
+  "--width=3",
 )
 
 
 @pytest.fixture(scope="module")
-def run():
-  """Runs the binary with flags: its exit code."""
+def run(tmp_path_factory):
+  """Runs the binary with flags: its exit code. What was compiled is kept."""
+  cache = f"--compilation_cache={tmp_path_factory.mktemp('xla')}"
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(configs.CONFIGS, "tiny", TINY)
 
     def run(*arguments):
-      patch.setattr(sys, "argv", ["enhanced_mia", "--compilation_cache=", *arguments])
+      patch.setattr(sys, "argv", ["enhanced_mia", cache, *arguments])
       with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
         common.run(binary.main)
       return stopped.value.code or 0
