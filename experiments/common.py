@@ -31,8 +31,8 @@ DATA_DIR = flags.DEFINE_string(
 DATASET = flags.DEFINE_string(
   "dataset",
   None,
-  f"{', '.join(datasets.names())}, or npz:PATH with x and y. Default: the command's"
-  " own.",
+  f"{', '.join(datasets.names())}, npz:PATH with x and y, or folder:PATH of images and"
+  " a CSV. Default: the command's own.",
 )
 NUM_EXAMPLES = flags.DEFINE_integer(
   "num_examples", None, "Rows to generate of a synthetic dataset. Default: its own."

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jmia.backdoor import ownership
+from jmia.datasets import image_folder
 
 _Path = str | os.PathLike[str]
 _COLUMNS = ["filename", "label"]
@@ -178,46 +179,34 @@ def _read_npz(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]
 
 
 def _read_folder(folder: pathlib.Path) -> Data:
-  tables = sorted(folder.glob("*.csv"))
-  if len(tables) != 1:
-    raise ValueError(f"{folder}: holds {len(tables)} CSV files, expected 1 with labels")
-  names, y = _read_labels(tables[0])
-  files = [folder / name for name in names]
+  table = image_folder.read_table(folder)
+  if list(table.header) != _COLUMNS:
+    raise ValueError(
+      f"{table.path}: expected the columns {','.join(_COLUMNS)} and rows"
+    )
+  for line, row in enumerate(zip(table.names, table.labels, strict=True), start=2):
+    if not row[1].isdecimal():
+      raise ValueError(
+        f"{table.path}: row {line} is {[*row]}, expected a filename and a label"
+      )
+    if pathlib.PurePath(row[0]).suffix != ".png":
+      raise ValueError(f"{table.path}: row {line}: {row[0]} is no .png")
+  files = [folder / name for name in table.names]
   extra = set(folder.rglob("*.png")) - set(files)
   if extra:
-    raise ValueError(f"{tables[0]}: does not list {min(extra).relative_to(folder)}")
-  return Data(_read_images(files), y, tuple(names), tables[0].name)
-
-
-def _read_labels(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
-  header, *rows = _lines(path) or [[]]
-  if header != _COLUMNS or not rows:
-    raise ValueError(f"{path}: expected the columns {','.join(_COLUMNS)} and rows")
-  for line, row in enumerate(rows, start=2):
-    if len(row) != 2 or not row[1].strip().isdecimal():
-      raise ValueError(f"{path}: row {line} is {row}, expected a filename and a label")
-    name = pathlib.PurePath(row[0])
-    if name.is_absolute() or ".." in name.parts or name.suffix != ".png":
-      raise ValueError(f"{path}: row {line}: {row[0]} is no .png inside the folder")
-  names = [str(pathlib.PurePath(name)) for name, _ in rows]
-  if len(set(names)) != len(names):
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f"{path}: lists {twice} more than once")
-  return names, np.array([int(label) for _, label in rows])
+    raise ValueError(f"{table.path}: does not list {min(extra).relative_to(folder)}")
+  y = np.array([int(label) for label in table.labels])
+  return Data(_read_images(files), y, table.names, table.path.name)
 
 
 def _read_images(files: Sequence[pathlib.Path]) -> np.ndarray:
   """`[N, H, W]` or `[N, H, W, 3]` uint8."""
-  images = [_read_image(file) for file in files]
-  for file, image in zip(files, images, strict=True):
-    if image.shape != images[0].shape:
-      raise ValueError(
-        f"{file}: of shape {image.shape}, expected {images[0].shape} as {files[0].name}"
-      )
-  return np.stack(images)
+  return image_folder.read_images(files, _read_image)
 
 
-def _read_image(path: pathlib.Path) -> np.ndarray:
+def _read_image(path: pathlib.Path, first: tuple[int, ...] | None) -> np.ndarray:
+  """An image as it is, so that it can be written so again."""
+  del first
   with path.open("rb") as file:
     header = file.read(26)
     # Pillow would open deeper or indexed images too, but not as they are.
@@ -244,7 +233,7 @@ def _write_images(
 
 def _read_csv(path: pathlib.Path) -> np.ndarray:
   """A table of numbers; `[m]` if it has one column."""
-  rows = _lines(path)
+  rows = image_folder.read_lines(path)
   if rows and not _is_number(rows[0][0]):
     rows = rows[1:]
   if not rows or len({len(row) for row in rows}) > 1:
@@ -254,15 +243,6 @@ def _read_csv(path: pathlib.Path) -> np.ndarray:
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
   return table[:, 0] if table.shape[1] == 1 else table
-
-
-def _lines(path: pathlib.Path) -> list[list[str]]:
-  """The cells of all lines of a CSV that are not empty."""
-  try:
-    with path.open(newline="") as file:
-      return [row for row in csv.reader(file) if row]
-  except (csv.Error, UnicodeDecodeError) as error:
-    raise ValueError(f"{path}: not a CSV: {error}") from error
 
 
 def _is_number(text: str) -> bool:

@@ -7,6 +7,7 @@
 | `location30`, `purchase100`, `texas100` | fixed | original archives, see `archives` |
 | `mnist`, `cifar10`, `cifar100`, `stl10` | fixed | the stock TFDS builders |
 | `npz:PATH` | the user's | a NumPy archive, see `arrays.npz` |
+| `folder:PATH` | the user's | images with a CSV, see `image_folder.load` |
 
 TFDS is imported only where one of its datasets is read for the first time; from then
 on a memory-mapped copy is used (`cache`).
@@ -16,14 +17,14 @@ import os
 import pathlib
 
 from jmia import _validate, types
-from jmia.datasets import arrays, tfds_source
+from jmia.datasets import arrays, image_folder, tfds_source
 
-_NPZ_PREFIX = "npz:"
+_FROM_PATH = {"npz": arrays.npz, "folder": image_folder.load}
 _EMBEDDED = ("digits", "purchase100_synthetic")
 
 
 def names() -> tuple[str, ...]:
-  """Returns the names `load` knows, but for `npz:PATH`, which names a file."""
+  """Returns the names `load` knows, but for `npz:PATH` and `folder:PATH`."""
   return (*_EMBEDDED, *tfds_source.SOURCES)
 
 
@@ -37,7 +38,8 @@ def load(
   """Loads a dataset, preparing and caching it first where that is needed.
 
   Args:
-    name: one of `names()`, or `npz:PATH` for arrays of one's own.
+    name: one of `names()`, or `npz:PATH` or `folder:PATH` for arrays or images of one's
+      own.
     data_dir: TFDS's folder, by default its own default: `$TFDS_DATA_DIR`, else
       `~/tensorflow_datasets`. Original archives are looked for in its
       `downloads/manual/`, caches are kept in its `jmia_cache/`.
@@ -53,15 +55,17 @@ def load(
     OSError: if the dataset is absent and cannot be downloaded, or is damaged.
     ImportError: if the dataset needs tensorflow-datasets and that is not installed.
   """
-  if not name.startswith(_NPZ_PREFIX):
-    _validate.known("dataset", name, (*names(), f"{_NPZ_PREFIX}PATH"))
+  kind, colon, path = name.partition(":")
+  is_path = bool(colon) and kind in _FROM_PATH
+  if not is_path:
+    _validate.known("dataset", name, (*names(), *(f"{k}:PATH" for k in _FROM_PATH)))
   if num_examples is not None and name != "purchase100_synthetic":
     raise ValueError(
       f"num_examples={num_examples} was given, but {name!r} has a fixed size; "
       "expected None"
     )
-  if name.startswith(_NPZ_PREFIX):
-    return arrays.npz(name, name.removeprefix(_NPZ_PREFIX))
+  if is_path:
+    return _FROM_PATH[kind](name, path)
   if name == "digits":
     return arrays.digits()
   if name == "purchase100_synthetic":
