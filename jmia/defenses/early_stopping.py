@@ -124,10 +124,9 @@ def _validation_loss(predict, variables, training_job, job, data, share) -> jax.
   slots = training_job.num_members + jnp.arange(most)
   rows = training_job.member_idx[jnp.minimum(slots, num_slots - 1)]
 
-  def loss_of(row: jax.Array) -> jax.Array:
-    logits = predict(variables, data.x[row][None])[0]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, data.y[row])
-
-  losses = jax.lax.map(loss_of, rows, batch_size=min(_VALIDATION_BATCH, most))
+  logits = recipe_lib.answers(
+    predict, variables, data.x, rows, batch_size=_VALIDATION_BATCH
+  )
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, data.y[rows])
   is_in = slots < job.num_members
   return jnp.where(is_in, losses, 0).sum() / is_in.sum()

@@ -10,7 +10,8 @@ import jax
 
 from jmia import _validate
 from jmia import types as types_lib
-from jmia.defenses import dp_sgd, early_stopping, output, softening, stacking
+from jmia.defenses import dp_sgd, early_stopping, softening, stacking
+from jmia.defenses import output as output_lib
 from jmia.training import augment
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
@@ -69,7 +70,7 @@ class Plan(NamedTuple):
   gradient: recipe_lib.Gradient = recipe_lib.value_and_grad
   batches: recipe_lib.Batches | None = None
   wrap: Callable[[config_lib.Trainable], config_lib.Trainable] = lambda t: t
-  output: output.Output = lambda logits: logits
+  output: output_lib.Output = lambda logits: logits
   mechanism: dp_sgd.Mechanism | None = None
 
 
@@ -86,12 +87,14 @@ class _Defense(NamedTuple):
   Attributes:
     apply: (plan, config, problem) -> plan.
     meaning: of its strength; None if it has none.
+    is_output: whether it acts on predictions alone, and training is as without it.
     mixes_examples: whether an example's gradient depends on other examples, or they
       are used outside of gradients: what DP-SGD does not allow.
   """
 
   apply: Callable[[Plan, DefenseConfig, _Problem], Plan]
   meaning: str | None
+  is_output: bool = False
   mixes_examples: bool = False
 
 
@@ -103,6 +106,12 @@ def names() -> tuple[str, ...]:
 def describe() -> dict[str, str | None]:
   """Returns what each defence's strength means; None for those without."""
   return {name: defense.meaning for name, defense in _DEFENSES.items()}
+
+
+def acts_on_output(name: str) -> bool:
+  """Whether a defence changes predictions alone: its models are those without it."""
+  _validate.known("defense", name, _DEFENSES)
+  return _DEFENSES[name].is_output
 
 
 def parse(text: str, **options: Any) -> DefenseConfig:
@@ -197,7 +206,7 @@ def build(
   return config_lib.Trainable(recipe, predict_defended)
 
 
-def _output(make: Callable[..., output.Output]):
+def _output(make: Callable[..., output_lib.Output]):
   def apply(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
     del problem
     before = plan.output
@@ -299,14 +308,24 @@ def _counted(name: str, make: Callable[[int], Any]) -> Callable[[float], Any]:
 _DEFENSES: Mapping[str, _Defense] = types.MappingProxyType(
   {
     "top_k": _Defense(
-      _output(_counted("k", output.top_k)), "the number of probabilities given"
+      _output(_counted("k", output_lib.top_k)),
+      "the number of probabilities given",
+      is_output=True,
     ),
     "rounding": _Defense(
-      _output(_counted("decimals", output.rounding)), "the decimals given"
+      _output(_counted("decimals", output_lib.rounding)),
+      "the decimals given",
+      is_output=True,
     ),
-    "noise": _Defense(_output(output.noise), "the standard deviation on a probability"),
-    "temperature": _Defense(_output(output.temperature), "what logits are divided by"),
-    "label_only": _Defense(_output(output.label_only), None),
+    "noise": _Defense(
+      _output(output_lib.noise),
+      "the standard deviation on a probability",
+      is_output=True,
+    ),
+    "temperature": _Defense(
+      _output(output_lib.temperature), "what logits are divided by", is_output=True
+    ),
+    "label_only": _Defense(_output(output_lib.label_only), None, is_output=True),
     "l2": _Defense(_l2, "the weight decay"),
     "dropout": _Defense(_dropout, "the share dropped"),
     "flip": _Defense(_transform(lambda _: augment.random_flip), None),

@@ -44,6 +44,21 @@ class TrainConfig:
       _validate.positive("clip_norm", self.clip_norm)
 
 
+def with_epochs(config: TrainConfig, num_epochs: int) -> TrainConfig:
+  """Returns the training cut, or drawn out, its schedule's steps in proportion.
+
+  Raises:
+    ValueError: if `num_epochs` is below 1.
+  """
+  _validate.positive("num_epochs", num_epochs)
+  boundaries = tuple(
+    round(boundary * num_epochs / config.num_epochs)
+    for boundary in config.optimizer.boundaries
+  )
+  optimizer = dataclasses.replace(config.optimizer, boundaries=boundaries)
+  return dataclasses.replace(config, optimizer=optimizer, num_epochs=num_epochs)
+
+
 class Trainable(NamedTuple):
   """A recipe, and how its trained models predict.
 

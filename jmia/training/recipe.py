@@ -362,3 +362,32 @@ def predictor(
     return output(logits.astype(jnp.float32))
 
   return predict
+
+
+def answers(
+  predict: Callable[[PyTree, Array], Array],
+  variables: PyTree,
+  x: Array,
+  rows: Array,
+  *,
+  batch_size: int,
+) -> Array:
+  """Returns a model's logits on rows of the data, a batch at a time; traceable.
+
+  Args:
+    predict: of `predictor`.
+    variables: of `model_variables`.
+    x: `[N, ...]` as stored.
+    rows: `[n]` int rows of `x`; the last batch is filled up with the last of them.
+    batch_size: rows predicted at once.
+
+  Returns:
+    `[n, C]` float32.
+  """
+  num_rows = len(rows)
+  batch_size = min(batch_size, num_rows)
+  num_batches = -(-num_rows // batch_size)
+  slots = jnp.minimum(jnp.arange(num_batches * batch_size), num_rows - 1)
+  batches = jnp.asarray(rows)[slots].reshape(num_batches, batch_size)
+  logits = jax.lax.map(lambda batch: predict(variables, x[batch]), batches)
+  return logits.reshape(num_batches * batch_size, -1)[:num_rows]

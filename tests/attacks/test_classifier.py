@@ -6,7 +6,9 @@ import pytest
 from jmia.attacks import classifier
 from jmia.stats import roc
 
-SMALL = classifier.ClassifierConfig(hidden_sizes=(4, 8), num_epochs=15, batch_size=64)
+SMALL = classifier.ClassifierConfig(
+  hidden_sizes=(4, 8), num_epochs=25, batch_size=64, learning_rate=1e-2
+)
 
 
 def _answers(seed, num, num_classes=3, flip=None):

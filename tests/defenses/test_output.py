@@ -68,8 +68,8 @@ def test_noise_is_that_of_its_answer_and_its_seed():
   assert same.mean() > 0.99
   assert not np.allclose(_probs(first), _probs(output.noise(0.01, seed=1)(LOGITS)))
   shift = _probs(first) - _probs(LOGITS)
-  # Renormalising and the bound at zero take some of it away.
-  assert 0.004 < shift.std() < 0.01
+  # Dividing by the sum and the bound at zero change it a little.
+  assert 0.004 < shift.std() < 0.012
   assert len(np.unique(np.round(shift[:, 0], 6))) > 190  # a draw for each answer
 
 

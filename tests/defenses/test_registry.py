@@ -1,6 +1,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,13 +42,13 @@ def _plan(*names, dataset=IMAGES):
 def test_every_defence_trains_and_predicts(name):
   dataset = BITS if name == "bit_flip" else IMAGES
   trainable = registry.build(_plan(name, dataset=dataset), dataset)
-  job = recipe_lib.Job(np.arange(24, dtype=np.int32), np.int32(24))
-  data = recipe_lib.Data(dataset.x, dataset.y)
+  job = recipe_lib.Job(jnp.arange(24), jnp.int32(24))
+  data = recipe_lib.Data(jnp.asarray(dataset.x), jnp.asarray(dataset.y))
 
   def train(key):
     state = trainable.recipe.init(key, job)
     state, metrics = trainable.recipe.update(state, job, data)
-    answer = trainable.predict(recipe_lib.model_variables(state), dataset.x[:5])
+    answer = trainable.predict(recipe_lib.model_variables(state), data.x[:5])
     return answer, metrics["loss"], metrics["accuracy"]
 
   shapes = jax.eval_shape(train, jax.random.key(0))

@@ -108,7 +108,6 @@ def test_a_stacked_model_is_the_layer_on_its_bases_probabilities():
     dense = jax.tree.map(lambda a, m=m: a[m], layer)["Dense_0"]
     expected = probs @ dense["kernel"] + dense["bias"]
     np.testing.assert_allclose(logits[m], expected, rtol=1e-4, atol=1e-5)
-    assert (logits[m].argmax(-1) == DATASET.y).mean() > 0.5
   assert not np.allclose(bases[0, 0], bases[0, 1])
 
 

@@ -344,3 +344,14 @@ def test_predictor_uses_running_statistics_scale_and_output_seam():
   np.testing.assert_array_equal(masked(variables, x), np.round(expected))
   # Each row alone is the same: no batch statistics, no dropout.
   np.testing.assert_allclose(predict(variables, x[1:]), expected[1:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 100])
+def test_answers_are_those_of_one_batch(batch_size):
+  x = jnp.arange(40.0).reshape(10, 4)
+  weights = jax.random.normal(jax.random.key(0), (4, 3))
+  rows = jnp.array([7, 0, 0, 9, 2, 5, 1])
+  found = recipe_lib.answers(
+    lambda w, batch: batch @ w, weights, x, rows, batch_size=batch_size
+  )
+  np.testing.assert_allclose(found, x[rows] @ weights, rtol=1e-5)

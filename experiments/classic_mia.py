@@ -1,0 +1,338 @@
+"""Classic attacks and defences: the studies of Yang's report, and those it left out.
+
+    python -m experiments.classic_mia --study=metrics --output_dir=DIR      # digits
+    python -m experiments.classic_mia --study=defenses --output_dir=DIR \
+      --dataset=purchase100_synthetic --defenses=top_k:1,l2:1e-3,dp_sgd:2
+
+    metrics        every attack on every network, beside the report's AUC
+    gap            attack accuracy against the generalisation gap
+    transfer_arch  shadow models of another network than the target's
+    transfer_data  shadow models of another dataset (--shadow_dataset)
+    defenses       every defence against every attack: what it costs, what it helps
+    similarity     models with and without each sample (Long et al.)
+
+A dataset is cut into equal disjoint parts: members and others of the target, and of
+each shadow model. DIR/results.json holds a row for each target and attack,
+DIR/STUDY.png the study's plot, DIR/roc.png ROC curves. A run that was interrupted goes
+on where it was when it is started again.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import shutil
+import time
+from typing import Any
+
+from absl import flags
+import numpy as np
+
+from experiments import common, training_flags
+from experiments import study as study_flags
+from jmia import datasets, types
+from jmia.classic import scoring, studies
+from jmia.classic import settings as settings_lib
+from jmia.defenses import registry
+from jmia.report import classic_plots, plots, results
+from jmia.training import config as config_lib
+
+flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(study_flags)
+flags.adopt_module_key_flags(training_flags)
+_NETWORKS = flags.DEFINE_list(
+  "networks",
+  None,
+  "Some of the dataset's networks, such as cnn,mlp; the first is the default one."
+  " Default: all; on a CPU, those that are not for an accelerator.",
+)
+_ATTACKS = flags.DEFINE_list(
+  "classic_attacks",
+  None,
+  f"Some of {','.join(scoring.ATTACKS)}. Default: those with one rule for all classes.",
+)
+_NUM_SHADOWS = flags.DEFINE_integer(
+  "num_shadows", 1, "Shadow models of each target; the report has one.", lower_bound=1
+)
+_SIZES = flags.DEFINE_list(
+  "sizes", None, "Study gap: members of a model. Default: all, a half, a quarter."
+)
+_EPOCHS = flags.DEFINE_list(
+  "epochs", None, "Study gap: epochs of training. Default: all, two fifths, a tenth."
+)
+_SHADOW_DATASET = flags.DEFINE_string(
+  "shadow_dataset", None, "Study transfer_data: the other dataset."
+)
+_DEFENSES = flags.DEFINE_list(
+  "defenses",
+  None,
+  "Study defenses: NAME or NAME:STRENGTH, joined by + where they go together: "
+  + "; ".join(
+    f"{name} ({meaning})" if meaning else name
+    for name, meaning in registry.describe().items()
+  )
+  + ". Default: those that suit the dataset.",
+)
+_AWARE = flags.DEFINE_bool(
+  "aware", True, "Study defenses: whether shadow models carry the target's defence."
+)
+_DELTA = flags.DEFINE_float("delta", 1e-5, "Of DP-SGD's guarantee.")
+_DP_CLIP_NORM = flags.DEFINE_float(
+  "dp_clip_norm", 1.0, "L2 norm that DP-SGD clips each example's gradient to."
+)
+_NUM_SAMPLES = flags.DEFINE_integer(
+  "num_samples", 200, "Study similarity: samples attacked, half of them members."
+)
+_NUM_WITH = flags.DEFINE_integer(
+  "num_with", 5, "Study similarity: models with each sample, and as many without."
+)
+
+_STUDIES = (
+  "metrics", "gap", "transfer_arch", "transfer_data", "defenses", "similarity",
+)  # fmt: skip
+_ACCELERATOR_NETWORKS = ("resnet", "alexnet")
+
+
+def main() -> None:
+  """Runs a study, and writes its rows and plots."""
+  started = time.perf_counter()
+  study = study_flags.STUDY.value or "metrics"
+  if study not in _STUDIES:
+    raise ValueError(f"study={study}, expected one of {','.join(_STUDIES)}")
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    dataset = _load(common.DATASET.value or "digits")
+    with common.progress_bars() as progress:
+      plan = _plan(dataset, output_dir / "checkpoints", progress)
+      found = _run(study, plan)
+    if not found.rows:
+      raise ValueError(f"every target diverged: {'; '.join(found.notes)}")
+    _plot(study, output_dir, found)
+    content = results.document(
+      found.rows,
+      config=_config(study, plan),
+      seed=common.SEED.value,
+      seconds={"total": time.perf_counter() - started},
+      notes=found.notes,
+    )
+    summary = _summary(study, found.rows)
+    results.write(output_dir / "results.json", {**content, "summary": summary})
+    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+  print(results.table(_table(found.rows)))
+  for note in (*(f"{key}: {value}" for key, value in summary.items()), *found.notes):
+    print(f"\n{note}")
+  print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _load(name: str) -> types.Dataset:
+  return datasets.load(
+    name,
+    data_dir=common.DATA_DIR.value,
+    num_examples=common.NUM_EXAMPLES.value if name == common.DATASET.value else None,
+    seed=common.SEED.value,
+  )
+
+
+def _plan(dataset: types.Dataset, checkpoint_dir: pathlib.Path, progress):
+  """What all studies share, with what was given as flags."""
+  return studies.Plan(
+    dataset=dataset,
+    networks=_networks(dataset),
+    attacks=tuple(_ATTACKS.value or scoring.DEFAULT_ATTACKS),
+    num_members=training_flags.NUM_MEMBERS.value,
+    num_shadows=_NUM_SHADOWS.value,
+    num_trials=study_flags.NUM_TRIALS.value or 1,
+    seed=common.SEED.value,
+    width=common.WIDTH.value,
+    checkpoint_dir=checkpoint_dir,
+    progress=progress,
+  )
+
+
+def _networks(dataset: types.Dataset) -> dict[str, config_lib.TrainConfig]:
+  """The networks asked for, trained as the flags say."""
+  known = settings_lib.networks(dataset)
+  on_cpu = results.device().lower().startswith("cpu")
+  default = [name for name in known if not (on_cpu and name in _ACCELERATOR_NETWORKS)]
+  chosen = {}
+  for name in _NETWORKS.value or default:
+    if name not in known:
+      raise ValueError(
+        f"networks holds {name!r}, expected some of {','.join(known)} for"
+        f" {dataset.name}"
+      )
+    train = known[name]
+    if training_flags.NUM_EPOCHS.value is not None:
+      train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
+    chosen[name] = training_flags.override(train)
+  return chosen
+
+
+def _run(study: str, plan: studies.Plan) -> studies.Found:
+  if study == "metrics":
+    return studies.metrics(plan)
+  if study == "gap":
+    return studies.gap(plan, *_grid(plan))
+  if study == "transfer_arch":
+    return studies.transfer_arch(plan)
+  if study == "transfer_data":
+    if not _SHADOW_DATASET.value:
+      raise ValueError("--shadow_dataset must name the other dataset")
+    return studies.transfer_data(plan, _load(_SHADOW_DATASET.value))
+  if study == "similarity":
+    return studies.similarity(plan, _NUM_SAMPLES.value, _NUM_WITH.value)
+  return studies.defenses(plan, _defenses(plan.dataset), aware=_AWARE.value)
+
+
+def _defenses(dataset: types.Dataset) -> list[studies.Defenses]:
+  """The defences asked for; those joined by + go together."""
+  options = {"delta": _DELTA.value, "clip_norm": _DP_CLIP_NORM.value}
+  return [
+    tuple(registry.parse(one, **options) for one in text.split("+"))
+    for text in _DEFENSES.value or studies.default_defenses(dataset)
+  ]
+
+
+def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
+  """Sizes and epochs of study gap."""
+  num_parts = 2 * (1 + plan.num_shadows)
+  most = plan.num_members or plan.dataset.num_examples // num_parts
+  longest = next(iter(plan.networks.values())).num_epochs
+  sizes = _whole_numbers("sizes", _SIZES.value) or [most, most // 2, most // 4]
+  epochs = _whole_numbers("epochs", _EPOCHS.value) or [
+    longest, max(1, 2 * longest // 5), max(1, longest // 10),
+  ]  # fmt: skip
+  return sizes, list(dict.fromkeys(epochs))
+
+
+def _whole_numbers(name: str, texts: Sequence[str] | None) -> list[int]:
+  if not all(text.isdecimal() and int(text) > 0 for text in texts or ()):
+    raise ValueError(f"{name}={','.join(texts or ())}, expected whole numbers above 0")
+  return [int(text) for text in texts or ()]
+
+
+def _config(study: str, plan: studies.Plan) -> dict[str, Any]:
+  """Every setting the rows depend on."""
+  given = {
+    "sizes": _SIZES.value,
+    "epochs": _EPOCHS.value,
+    "shadow_dataset": _SHADOW_DATASET.value,
+    "defenses": _DEFENSES.value or studies.default_defenses(plan.dataset),
+    "delta": _DELTA.value,
+    "dp_clip_norm": _DP_CLIP_NORM.value,
+    "num_samples": _NUM_SAMPLES.value,
+    "num_with": _NUM_WITH.value,
+  }
+  return {
+    "study": study,
+    "dataset": plan.dataset.name,
+    "networks": {k: dataclasses.asdict(v) for k, v in plan.networks.items()},
+    "attacks": plan.attacks,
+    "num_members": plan.num_members,
+    "num_shadows": plan.num_shadows,
+    "num_trials": plan.num_trials,
+    **given,
+  }
+
+
+def _summary(study: str, rows: Sequence[studies.Row]) -> dict[str, Any]:
+  """The regression of each attack's accuracy on the gap."""
+  if study != "gap":
+    return {}
+  found = {}
+  for attack, (gaps, accuracies) in _by_attack(rows).items():
+    line = classic_plots.regression(gaps, accuracies)
+    if line is not None:
+      found[f"accuracy of {attack} = a + b gap"] = {
+        "a": line.intercept,
+        "b": line.slope,
+        "correlation": float(np.corrcoef(gaps, accuracies)[0, 1])
+        if np.ptp(accuracies)
+        else 0.0,
+      }
+  return found
+
+
+def _by_attack(rows: Sequence[studies.Row]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Gaps and accuracies of each attack."""
+  attacks = dict.fromkeys(row["attack"] for row in rows)
+  pairs = {
+    attack: [(r["gap"], r["accuracy"]) for r in rows if r["attack"] == attack]
+    for attack in attacks
+  }
+  return {attack: tuple(np.array(pair).T) for attack, pair in pairs.items()}
+
+
+def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
+  if study == "gap":
+    by_attack = _by_attack(found.rows)
+    gaps = next(iter(by_attack.values()))[0]
+    accuracies = {
+      attack: accuracy
+      for attack, (_, accuracy) in by_attack.items()
+      if attack != "random"
+    }
+    drawing = classic_plots.gap_figure(gaps, accuracies)
+    plots.write_png(output_dir / "gap.png", drawing)
+  if study == "defenses":
+    drawing = classic_plots.pareto_figure(
+      _variants(found.rows), found.rows[0]["num_nonmembers"]
+    )
+    plots.write_png(output_dir / "defenses.png", drawing)
+  curves = {
+    label: curve
+    for label, curve in found.curves.items()
+    if not label.endswith((": random", ": correctness"))
+  }
+  plots.write_png(output_dir / "roc.png", classic_plots.roc_figure(curves))
+
+
+def _variants(rows: Sequence[studies.Row]) -> list[classic_plots.Variant]:
+  """Each defence with its strongest attack on the first trial's target."""
+  first = [row for row in rows if row["trial"] == 0]
+  variants = []
+  for defense in dict.fromkeys(row["defense"] for row in first):
+    of_defense = [row for row in first if row["defense"] == defense]
+    worst = max(of_defense, key=lambda row: row["auc"])
+    variants.append(
+      classic_plots.Variant(
+        defense, worst["test_accuracy"], worst["auc"], tuple(worst["auc_ci"])
+      )
+    )
+  return variants
+
+
+def _table(rows: Sequence[studies.Row]) -> list[list[str]]:
+  """The rows' cells, with their header."""
+  cells = [
+    [
+      "target; shadow; defence; attack", "AUC", "95% interval", "report", "accuracy",
+      "TPR@1%", "train", "test", "gap", "eps", "eps proved",
+    ]
+  ]  # fmt: skip
+  for row in rows:
+    shadow = f"{row['shadow_model']}" + (
+      f" on {row['shadow_dataset']}" if row["shadow_dataset"] != row["dataset"] else ""
+    )
+    cells.append(
+      [
+        f"{row['model']}; {shadow}; {row['defense']}; {row['attack']}",
+        f"{row['auc']:.4f}",
+        f"{row['auc_ci'][0]:.3f}–{row['auc_ci'][1]:.3f}",
+        _or_dash(row.get("paper_auc"), ".4f"),
+        f"{row['accuracy']:.3f}",
+        f"{row['tpr_at_fpr']['0.01']:.3f}",
+        f"{row['train_accuracy']:.3f}",
+        f"{row['test_accuracy']:.3f}",
+        f"{row['gap']:.3f}",
+        _or_dash(row.get("epsilon"), ".2f"),
+        f"{row['epsilon_lower']:.2f}",
+      ]
+    )
+  return cells
+
+
+def _or_dash(value: float | None, form: str) -> str:
+  return "–" if value is None else format(value, form)
+
+
+if __name__ == "__main__":
+  common.run(main)
