@@ -216,7 +216,10 @@ def quantile(null: Null, alpha: np.ndarray, method: str) -> jax.Array:
   _validate.shape("alpha", alpha, (None,))
   if not ((alpha >= 0) & (alpha <= 1)).all():
     raise ValueError(f"alpha={alpha} must lie in [0, 1]")
-  rank = alpha[:, None] * (np.asarray(null.num_losses, np.float64) - 1)
+  count = np.asarray(null.num_losses, np.float64)
+  if (count == count[:1]).all():
+    count = count[:1]  # one column of ranks serves all
+  rank = alpha[:, None] * (count - 1)
   levels = _Levels(
     lower=np.floor(rank).astype(np.int32),
     fraction=(rank % 1).astype(np.float32),
@@ -246,7 +249,7 @@ def log_p_value(null: Null, loss: jax.Array, method: str) -> jax.Array:
 
 
 class _Levels(NamedTuple):
-  """What the significance levels come to, each `[A, N]` or `[A, 1]`."""
+  """What the significance levels come to, each `[A, N]` or, alike, `[A, 1]`."""
 
   lower: np.ndarray  # rank of the order statistic below the quantile
   fraction: np.ndarray  # of the way to the next
