@@ -145,7 +145,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     one trial) and `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims`
     and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
     each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`; `paper_asr`,
-    and `paper_inside`, whether that lies in the range (None without one). The owners of
+    and `paper_inside`, whether that lies in the range (None without one, or with one trial). The owners of
     `false_claims` are pooled, and `num_trials` counts its pairs.
   """
   groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -235,7 +235,7 @@ def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
   paper = group[0]["paper_asr"]
   line["paper_asr"] = paper
   line["paper_inside"] = (
-    None if paper is None else bool(asr.min() <= paper <= asr.max())
+    None if paper is None or len(group) < 2 else bool(asr.min() <= paper <= asr.max())
   )
   return line
 

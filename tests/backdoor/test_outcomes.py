@@ -38,10 +38,20 @@ def test_a_variant_of_three_trials():
   assert line["paper_inside"] is True
 
 
-def test_one_trial_has_no_interval_and_the_papers_figure_may_be_outside():
+def test_one_trial_has_neither_an_interval_nor_a_range_to_be_in():
   (line,) = outcomes.summary([_row("single", "default", 0.3, paper=0.6)])
   assert line["asr_all_ci"] is None
-  assert line["paper_inside"] is False
+  assert line["paper_asr"] == 0.6
+  assert line["paper_inside"] is None
+
+
+@pytest.mark.parametrize(
+  ("paper", "inside"), [(0.29, False), (0.3, True), (0.6, False)]
+)
+def test_the_papers_figure_is_inside_or_outside_the_range(paper, inside):
+  rows = [_row("single", "default", r, t, 0, paper) for t, r in enumerate((0.3, 0.5))]
+  (line,) = outcomes.summary(rows)
+  assert line["paper_inside"] is inside
 
 
 def test_an_interval_stays_within_0_and_1():
