@@ -1,0 +1,193 @@
+"""What `enhanced_mia` finds, as the rows of its results and as text."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments import enhanced_mia_configs as configs
+from jmia import cohort as cohort_lib
+from jmia import cohort_metrics, evaluation
+from jmia.report import results, wording
+from jmia.stats import intervals
+
+LEAST_HOLDING = 3  # models that held a sample, for its AUC over models to be shown
+_ALPHA = 0.3  # of Table 3
+_NUM_EXPOSED = 20
+
+
+class Found(NamedTuple):
+  """What the attacks did.
+
+  Attributes:
+    cohort: that was attacked.
+    outcomes: attack -> its outcome on each of its targets.
+    exposure: attack -> AUC `[U]` of each sample over models.
+    num_holding: `[U]` models that were trained on each sample.
+  """
+
+  cohort: cohort_lib.Cohort
+  outcomes: dict[str, list[evaluation.Outcome]]
+  exposure: dict[str, intervals.AucInterval]
+  num_holding: np.ndarray
+
+
+def find(cohort: cohort_lib.Cohort) -> Found:
+  """Attacks every target, and every sample over all models."""
+  return Found(
+    cohort=cohort,
+    outcomes=cohort_metrics.by_target(cohort),
+    exposure={
+      attack: cohort_metrics.by_sample(cohort, attack)
+      for attack in ("population", "reference")
+    },
+    num_holding=cohort.held[cohort.converged].sum(axis=0),
+  )
+
+
+def rows(
+  config: configs.Config, config_name: str, dataset_name: str, found: Found
+) -> list[dict[str, Any]]:
+  """Returns a row for each attack: means over its targets, beside the paper's."""
+  settings = found.cohort.config
+  train_accuracy, test_accuracy = _accuracies(found.cohort)
+  of_all = {
+    "config": config_name,
+    "dataset": dataset_name,
+    "num_models": settings.num_models,
+    "num_members": settings.num_members,
+    "train_accuracy": train_accuracy,
+    "test_accuracy": test_accuracy,
+    "paper_train_accuracy": config.paper_accuracy[0] / 100,
+    "paper_test_accuracy": config.paper_accuracy[1] / 100,
+  }
+  return [
+    {**of_all, "attack": attack, **_figures_of(outcomes), **_of_paper(config, attack)}
+    for attack, outcomes in found.outcomes.items()
+  ]
+
+
+def _accuracies(cohort: cohort_lib.Cohort) -> list[float]:
+  """The targets' mean accuracy on their members, and on their non-members."""
+  num_members = cohort.config.num_members
+  correct = np.take_along_axis(cohort.correct, cohort.samples, axis=1)
+  parts = (correct[:, :num_members], correct[:, num_members:])
+  return [float(part.mean()) for part in parts]
+
+
+def _figures_of(outcomes: list[evaluation.Outcome]) -> dict[str, Any]:
+  """One attack's figures, as means over its targets."""
+  summaries = [outcome.summary for outcome in outcomes]
+  auc = np.array([summary["auc"] for summary in summaries])
+  several = len(auc) > 1
+  interval = np.clip(intervals.mean(auc), 0, 1).tolist()
+  return {
+    "auc": float(auc.mean()),
+    "auc_ci": interval if several else summaries[0]["auc_ci"],
+    "auc_ci_of": "the mean, over targets" if several else "this target's AUC",
+    "auc_by_target": auc.tolist(),
+    "tpr_at_fpr": {
+      level: float(np.mean([summary["tpr_at_fpr"][level] for summary in summaries]))
+      for level in summaries[0]["tpr_at_fpr"]
+    },
+    "num_targets": len(auc),
+    "num_samples": summaries[0]["num_samples"],
+    "num_null_models": summaries[0]["num_models"],
+    "estimator": summaries[0]["estimator"],
+  }
+
+
+def _of_paper(config: configs.Config, attack: str) -> dict[str, float | None]:
+  figures = config.paper_auc.get(attack)
+  return {
+    "paper_auc": figures and figures.mean,
+    "paper_auc_deviation": figures and figures.deviation,
+  }
+
+
+def agreement(cohort: cohort_lib.Cohort) -> dict[str, Any]:
+  """Returns Table 3: how often the attacks on the first target decide alike."""
+  evidence = cohort_lib.evidence(cohort, 0)
+  names, share = cohort_metrics.agreement(evidence, _ALPHA)
+  at = evidence.left_out
+  return {
+    "alpha": _ALPHA,
+    "num_samples": len(evidence.members if at is None else at),
+    "attacks": names,
+    "share": share.tolist(),
+  }
+
+
+def exposed(found: Found) -> list[dict[str, Any]]:
+  """Returns the samples of highest AUC over models, by its interval's lower end."""
+  cohort, auc = found.cohort, found.exposure["reference"]
+  candidates = np.flatnonzero(found.num_holding >= LEAST_HOLDING)
+  order = candidates[np.argsort(-auc.low[candidates], kind="stable")]
+  return [
+    {
+      "index": int(cohort.rows[i]),
+      "label": int(cohort.labels[i]),
+      "num_holding": int(found.num_holding[i]),
+      "auc": float(auc.auc[i]),
+      "auc_ci": [float(auc.low[i]), float(auc.high[i])],
+      "auc_population": float(found.exposure["population"].auc[i]),
+    }
+    for i in order[:_NUM_EXPOSED]
+  ]
+
+
+def text(content: dict[str, Any]) -> str:
+  """Returns what a person reads of `results.json` on the terminal."""
+  first = content["rows"][0]
+  accuracy = [
+    f"{part} {100 * first[f'{part}_accuracy']:.1f} % (paper"
+    f" {100 * first[f'paper_{part}_accuracy']:.1f} %)"
+    for part in ("train", "test")
+  ]
+  header = ("attack", "AUC", "95 % interval", "paper", "TPR at 1 % FPR", "targets")
+  rows = [
+    (
+      wording.attack(row["attack"]).title,
+      f"{row['auc']:.3f}",
+      f"{row['auc_ci'][0]:.3f}-{row['auc_ci'][1]:.3f}",
+      f"{row['paper_auc']:.3f}" if row["paper_auc"] else "",
+      f"{100 * row['tpr_at_fpr']['0.01']:.1f} %",
+      str(row["num_targets"]),
+    )
+    for row in content["rows"]
+  ]
+  agreement = content["agreement"]
+  short = [name.split("_")[0][:12] for name in agreement["attacks"]]
+  shares = [
+    (name, *(f"{share:.2f}" for share in of_name))
+    for name, of_name in zip(short, agreement["share"], strict=True)
+  ]
+  return "\n".join(
+    [
+      f"{first['config']} on {first['dataset']}: {first['num_models']} models of"
+      f" {first['num_members']} rows; accuracy {', '.join(accuracy)}",
+      "",
+      results.table([header, *rows]),
+      "",
+      f"Decisions alike at alpha = {agreement['alpha']:g}, on"
+      f" {agreement['num_samples']} samples of the first target:",
+      results.table([("", *short), *shares]),
+      *_exposed_text(content["exposed_samples"]),
+    ]
+  )
+
+
+def _exposed_text(samples: list[dict[str, Any]]) -> list[str]:
+  if not samples:
+    return []
+  header = ("most exposed sample", "class", "models holding it", "AUC", "95 % interval")
+  rows = [
+    (
+      str(sample["index"]),
+      str(sample["label"]),
+      str(sample["num_holding"]),
+      f"{sample['auc']:.3f}",
+      f"{sample['auc_ci'][0]:.3f}-{sample['auc_ci'][1]:.3f}",
+    )
+    for sample in samples[:5]
+  ]
+  return ["", results.table([header, *rows])]
