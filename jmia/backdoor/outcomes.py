@@ -145,8 +145,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     one trial) and `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims`
     and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
     each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`; `paper_asr`,
-    and `paper_inside`, whether that lies in the range (None without one, or with one trial). The owners of
-    `false_claims` are pooled, and `num_trials` counts its pairs.
+    and `paper_inside`, whether that lies in the range (None without such a figure, or
+    with one trial). The owners of `false_claims` are pooled, and `num_trials` counts
+    its pairs.
   """
   groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
   several = {(r["study"], r["variant"]) for r in rows if r["owner"] > 0}
