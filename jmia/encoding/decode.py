@@ -110,11 +110,16 @@ def fit(
     ValueError: as `keys.expand`.
   """
   config, parts = config or DecodeConfig(), []
-  for start in range(0, max(1, len(keys)), _KEYS_AT_ONCE):
-    some = keys[start : start + _KEYS_AT_ONCE]
-    material = keys_lib.expand(some, model, example_shape)
+  if not keys:
+    raise ValueError("keys is empty, expected at least one")
+  for start in range(0, len(keys), _KEYS_AT_ONCE):
+    some = list(keys[start : start + _KEYS_AT_ONCE])
+    # The last few are filled up with copies, so that one program does for all.
+    fill = some[-1:] * (min(len(keys), _KEYS_AT_ONCE) - len(some))
+    material = keys_lib.expand(some + fill, model, example_shape)
     fitted = _fit(model, some[0].layer, config, variables, material)
-    parts.append((material.units, jax.device_get(fitted)))
+    kept = (material.units, jax.device_get(fitted))
+    parts.append(jax.tree.map(lambda a, n=len(some): a[:n], kept))
   units, fitted = jax.tree.map(lambda *a: np.concatenate(a), *parts)
   return Decoders(keys[0].layer, units, fitted)
 
@@ -183,10 +188,11 @@ def scores_of_readings(
   units = np.arange(h.shape[-1])
   found = []
   for start in range(0, len(keys), _KEYS_AT_ONCE):
-    some = slice(start, start + _KEYS_AT_ONCE)
-    fitted = _fit_readings(config or DecodeConfig(), h_synthetic[some], words[some])
-    every_unit = np.broadcast_to(units, (len(words[some]), len(units)))
-    found.append(np.asarray(_ask(h, every_unit, fitted)))
+    at = np.arange(start, start + min(len(keys), _KEYS_AT_ONCE))
+    at = np.minimum(at, len(keys) - 1)  # filled up, as in `fit`
+    fitted = _fit_readings(config or DecodeConfig(), h_synthetic[at], words[at])
+    every_unit = np.broadcast_to(units, (len(at), len(units)))
+    found.append(np.asarray(_ask(h, every_unit, fitted))[: len(keys) - start])
   return np.concatenate(found)
 
 

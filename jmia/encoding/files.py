@@ -1,0 +1,202 @@
+"""A model owner's files: the key, the published model, the claim, a model's answers.
+
+| file | holds |
+|---|---|
+| key, `.json` | `keys.Key`; secret |
+| model, `.npz` | parameters and statistics by path; `meta`, how the module is made |
+| claim, `.npz` | `x [N, ...]`, `is_claimed [N]`, `feature_scale`; secret for now |
+| queries, `.npz` | `x [Q, ...]` float32, what a black-box model is asked |
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import io
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+import zipfile
+
+from flax import linen as nn
+from flax import traverse_util
+import numpy as np
+
+from jmia import _validate, models
+from jmia.encoding import keys as keys_lib
+
+_Path = str | os.PathLike[str]
+_SCHEMA = 1
+
+
+class Model(NamedTuple):
+  """A published model.
+
+  Attributes:
+    name: of `models.names()`.
+    options: of the module.
+    num_classes: `C`.
+    feature_scale: a model sees `x.astype(float32) * feature_scale`.
+    variables: parameters and other collections.
+  """
+
+  name: str
+  options: dict[str, Any]
+  num_classes: int
+  feature_scale: float
+  variables: Any
+
+  @property
+  def module(self) -> nn.Module:
+    """The Flax module."""
+    return models.make(self.name, self.num_classes, **self.options)
+
+
+class Claim(NamedTuple):
+  """Rows whose membership is claimed, and controls.
+
+  Attributes:
+    x: `[N, ...]` features as stored.
+    is_claimed: `[N]` bool, false of the controls.
+    feature_scale: of the features.
+  """
+
+  x: np.ndarray
+  is_claimed: np.ndarray
+  feature_scale: float
+
+
+def write_key(path: _Path, key: keys_lib.Key, commitment: str) -> None:
+  """Writes a key as JSON, with the commitment that was published for it."""
+  content = {
+    "schema": _SCHEMA,
+    **dataclasses.asdict(key),
+    # As text, since JSON's readers may take integers for floating point.
+    "secret": str(key.secret),
+    "commitment": commitment,
+  }
+  pathlib.Path(path).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
+  """Returns a key and its commitment.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is no key; names the file.
+  """
+  try:
+    content = json.loads(_existing(path).read_text())
+    if content.pop("schema") != _SCHEMA:
+      raise ValueError(f"its schema is not {_SCHEMA}")
+    commitment = content.pop("commitment")
+    content["secret"] = int(content["secret"])
+    return keys_lib.Key(**content), commitment
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{path}: not a key of experiments.watermark ({error})") from error
+
+
+def write_model(path: _Path, model: Model) -> None:
+  """Writes a model whole."""
+  flat = traverse_util.flatten_dict(dict(model.variables), sep="/")
+  meta = {"schema": _SCHEMA, **model._replace(variables=None)._asdict()}
+  arrays = {name: np.asarray(leaf) for name, leaf in flat.items()}
+  _write_npz(path, {**arrays, "meta": np.array(json.dumps(meta))})
+
+
+def read_model(path: _Path) -> Model:
+  """Returns a published model.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is not a model that `write_model` wrote; names the file.
+  """
+  arrays = _read_npz(path)
+  try:
+    meta = json.loads(str(arrays.pop("meta")))
+    if meta.pop("schema") != _SCHEMA:
+      raise ValueError(f"its schema is not {_SCHEMA}")
+    variables = traverse_util.unflatten_dict(
+      {tuple(name.split("/")): leaf for name, leaf in arrays.items()}
+    )
+    return Model(**{**meta, "variables": variables})
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{path}: not a model file ({error})") from error
+
+
+def write_claim(path: _Path, claim: Claim) -> None:
+  """Writes a claim."""
+  _write_npz(path, claim._asdict())
+
+
+def read_claim(path: _Path) -> Claim:
+  """Returns a claim.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if an array is missing or not of its shape; names the file.
+  """
+  arrays = _read_npz(path)
+  for name in Claim._fields:
+    if name not in arrays:
+      raise ValueError(
+        f"{path}: {name} is missing, expected x, is_claimed and feature_scale"
+      )
+  _validate.shape(f"{path}: feature_scale", arrays["feature_scale"], ())
+  claim = Claim(arrays["x"], arrays["is_claimed"], float(arrays["feature_scale"]))
+  _validate.shape(f"{path}: is_claimed", claim.is_claimed, (len(claim.x),))
+  if claim.is_claimed.dtype != np.bool_:
+    raise ValueError(f"{path}: is_claimed has dtype {claim.is_claimed.dtype}, not bool")
+  return claim
+
+
+def write_queries(path: _Path, x: np.ndarray) -> None:
+  """Writes what a black-box model is to be asked."""
+  _write_npz(path, {"x": x})
+
+
+def read_answers(path: _Path, num_queries: int) -> np.ndarray:
+  """Returns a black-box model's answers as log-probabilities `[Q, C]` float32.
+
+  Args:
+    path: `.npy` of logits or log-probabilities `[Q, C]`.
+    num_queries: `Q`.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is not such an array, or not finite.
+  """
+  try:
+    answers = np.load(_existing(path), allow_pickle=False)
+  except (EOFError, ValueError) as error:
+    raise ValueError(f"{path}: not a .npy array ({error})") from error
+  _validate.shape(f"{path}", answers, (num_queries, None))
+  answers = answers.astype(np.float64)
+  _validate.finite(f"{path}", answers)
+  top = answers.max(-1, keepdims=True)
+  total = top + np.log(np.exp(answers - top).sum(-1, keepdims=True))
+  return (answers - total).astype(np.float32)
+
+
+def _existing(path: _Path) -> pathlib.Path:
+  path = pathlib.Path(path).expanduser()
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file")
+  return path
+
+
+def _read_npz(path: _Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(_existing(path), allow_pickle=False) as held:
+      return dict(held)
+  except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(f"{path}: not an .npz of plain arrays ({error})") from error
+
+
+def _write_npz(path: _Path, arrays: Mapping[str, Any]) -> None:
+  """Writes to memory first, so that a file is there whole or not at all."""
+  content = io.BytesIO()
+  np.savez(content, **arrays)
+  path = pathlib.Path(path)
+  partial = path.with_name(f".{path.name}.partial")
+  partial.write_bytes(content.getvalue())
+  partial.replace(path)

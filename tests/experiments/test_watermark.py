@@ -1,0 +1,162 @@
+import dataclasses
+import json
+import pathlib
+
+from absl import flags
+from absl.testing import flagsaver
+import jax
+import numpy as np
+import pytest
+from sklearn import datasets as sklearn_datasets
+
+from experiments import watermark as binary
+from jmia.encoding import files
+from jmia.encoding import keys as keys_lib
+
+
+def _run(command, **given):
+  flags.FLAGS.mark_as_parsed()
+  paths = {k: str(v) for k, v in given.items() if isinstance(v, pathlib.Path)}
+  with flagsaver.flagsaver(command=command, **{**given, **paths}):
+    binary.main()
+
+
+def _verdict(folder, **given):
+  """Of `verify`, with what is given and written to `folder`."""
+  _run("verify", output_dir=folder, num_wrong_keys=99, **given)
+  return json.loads((folder / "verdict.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def owned(tmp_path_factory):
+  """An owner's data, and two watermarked models: in a layer, and in the outputs."""
+  folder = tmp_path_factory.mktemp("owned")
+  digits = sklearn_datasets.load_digits()
+  np.savez(
+    folder / "data.npz",
+    x=(digits.data[:500] / 16).astype(np.float32),
+    y=digits.target[:500],
+    x_test=(digits.data[500:] / 16).astype(np.float32),
+    y_test=digits.target[500:],
+  )
+  for form in ("white", "black"):
+    _run(
+      "embed",
+      data_file=folder / "data.npz",
+      output_dir=folder / form,
+      secret="2019",
+      black_box=form == "black",
+      num_epochs=60,
+      discriminator_rate=0.1,
+      key_rows=30,
+      num_claimed=80,
+    )
+  return folder
+
+
+def _files(folder):
+  return {
+    "key_file": folder / "key.json",
+    "claim_file": folder / "claim.npz",
+    "model_file": folder / "model.npz",
+  }
+
+
+def test_an_owner_is_believed(owned, tmp_path, capsys):
+  verdict = _verdict(tmp_path, **_files(owned / "white"))
+  assert verdict["accepted"]
+  assert verdict["p_value"] == verdict["p_key"] == 0.01
+  assert verdict["p_rows"] < 1e-6
+  assert "The claim stands at level 0.01" in capsys.readouterr().out
+
+
+def test_who_knows_the_rows_but_not_the_secret_is_not(owned, tmp_path, capsys):
+  given = _files(owned / "white")
+  key, _ = files.read_key(given["key_file"])
+  claim = files.read_claim(given["claim_file"])
+  wrong = dataclasses.replace(key, secret=5)
+  files.write_key(tmp_path / "key.json", wrong, binary._commitment(wrong, claim))
+  verdict = _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
+  assert not verdict["accepted"]
+  assert "does not stand" in capsys.readouterr().out
+
+
+def test_a_model_that_can_only_be_asked(owned, tmp_path):
+  given = _files(owned / "black") | {"seed": 77}
+  path = given.pop("model_file")
+  _run("queries", output_dir=tmp_path, num_wrong_keys=99, **given)
+  x = np.load(tmp_path / "queries.npz")["x"]
+  assert x.shape == (100 * 60 + 160, 64)
+  model = files.read_model(path)
+  np.save(tmp_path / "answers.npy", model.module.apply(model.variables, x))
+  by_answers = _verdict(tmp_path, answers_file=tmp_path / "answers.npy", **given)
+  assert by_answers["accepted"]
+  # The model at hand gives the same.
+  by_model = _verdict(tmp_path, model_file=path, **given)
+  assert by_model["share"] == pytest.approx(by_answers["share"], abs=0.02)
+  assert by_model["p_key"] == by_answers["p_key"]
+
+
+def test_files_come_back(owned):
+  folder = owned / "white"
+  key, commitment = files.read_key(folder / "key.json")
+  assert key == keys_lib.Key(secret=2019, layer="Dense_1", num_synthetic=30)
+  claim = files.read_claim(folder / "claim.npz")
+  assert claim.is_claimed.sum() == 80
+  assert len(claim.x) == 160
+  assert binary._commitment(key, claim) == commitment
+  model = files.read_model(folder / "model.npz")
+  assert (model.name, model.num_classes) == ("mlp_256_128", 10)
+  files.write_model(folder / "again.npz", model)
+  again = files.read_model(folder / "again.npz")
+  jax.tree.map(np.testing.assert_array_equal, again.variables, model.variables)
+
+
+def test_bad_input_is_named(owned, tmp_path):
+  folder = owned / "white"
+  good = {
+    "key_file": folder / "key.json",
+    "claim_file": folder / "claim.npz",
+    "model_file": folder / "model.npz",
+    "num_wrong_keys": 99,
+  }
+
+  def refused(match, command="verify", **changed):
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+      _run(command, **{k: v for k, v in {**good, **changed}.items() if v is not None})
+
+  refused("--key_file must have a value", key_file=None)
+  refused("one of --model_file and --answers_file", model_file=None)
+  refused("99 wrong keys cannot reach level=0.001", level=0.001)
+  refused("no such file", model_file=tmp_path / "absent.npz")
+  refused("not a key of experiments.watermark", key_file=folder / "claim.npz")
+  refused("not a model file", model_file=folder / "claim.npz")
+  refused("x is missing, expected x, is_claimed", claim_file=folder / "model.npz")
+  refused("not what the key's commitment", claim_file=owned / "black" / "claim.npz")
+  np.save(tmp_path / "answers.npy", np.zeros((3, 10)))
+  refused(
+    "reads layer 'Dense_1'", model_file=None, answers_file=tmp_path / "answers.npy"
+  )
+  black = {name: owned / "black" / name for name in ("key.json", "claim.npz")}
+  refused(
+    r"answers.npy has shape \(3, 10\)",
+    model_file=None,
+    answers_file=tmp_path / "answers.npy",
+    key_file=black["key.json"],
+    claim_file=black["claim.npz"],
+  )
+  refused(
+    "output_dir holds model.npz",
+    "embed",
+    data_file=owned / "data.npz",
+    output_dir=folder,
+  )
+  refused("--data_file must have a value", "embed", output_dir=tmp_path)
+  refused(
+    "secret must be an integer",
+    "embed",
+    data_file=owned / "data.npz",
+    output_dir=tmp_path,
+    secret="x",
+  )
+  refused("expected a command", None)
