@@ -17,11 +17,22 @@ from absl import flags
 import jax
 
 from experiments import common
-from experiments.benchmarks import measure, training
+from experiments.benchmarks import (
+  measure,
+  rate_tests,
+  scaling,
+  scoring,
+  startup,
+  training,
+)
 from jmia.report import results
 
 _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   **training.SUITES,
+  "scoring": scoring.rows,
+  "tests": rate_tests.rows,
+  "scaling": scaling.rows,
+  "startup": startup.rows,
 }
 
 flags.declare_key_flag("matmul_precision")
@@ -49,7 +60,10 @@ def main() -> None:
     start = time.perf_counter()
     rows += [row.content() for row in _SUITES[name]()]
     seconds[name] = time.perf_counter() - start
-  config = {"suite": _SUITE.value, "matmul_precision": jax.config.jax_default_matmul_precision}
+  config = {
+    "suite": _SUITE.value,
+    "matmul_precision": jax.config.read("jax_default_matmul_precision"),
+  }
   seconds["total"] = sum(seconds.values())
   results.write(
     output,

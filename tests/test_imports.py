@@ -19,6 +19,7 @@ HEAVY = (
   "optax",
   "orbax",
   "scipy",
+  "scipy.stats",  # 0.6 s of its own, for what scipy.special has too
   "sklearn",
   "tensorflow",
   "tensorflow_datasets",
@@ -58,8 +59,8 @@ def test_the_probe_sees_what_is_loaded():
 )
 def test_the_library_loads_no_slow_package_until_it_is_used(statement):
   slow = {
-    "array_record", "jinja2", "matplotlib", "orbax", "sklearn", "tensorflow",
-    "tensorflow_datasets",
+    "array_record", "jinja2", "matplotlib", "orbax", "scipy.stats", "sklearn",
+    "tensorflow", "tensorflow_datasets",
   }  # fmt: skip
   assert not _loaded_by(statement) & slow
 

@@ -96,9 +96,11 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def now() -> Cost:
-  """Returns this process's clocks, whose differences are costs."""
-  used = resource.getrusage(resource.RUSAGE_SELF)
-  return Cost(time.perf_counter(), used.ru_utime + used.ru_stime)
+  """Returns the clocks of this process and its ended children."""
+  used = [
+    resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+  ]
+  return Cost(time.perf_counter(), sum(u.ru_utime + u.ru_stime for u in used))
 
 
 def since(start: Cost, units: float = 1) -> Cost:
@@ -135,10 +137,10 @@ def compilation() -> Iterator[list[float]]:
   """Yields the seconds of each compilation that JAX makes inside, in order."""
   seconds: list[float] = []
 
-  def listen(event: str, duration: float, **kwargs: Any) -> None:
+  def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
     del kwargs
     if event == "/jax/core/compile/backend_compile_duration":
-      seconds.append(duration)
+      seconds.append(duration_secs)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:

@@ -1,7 +1,7 @@
 """The machine's own limit: the matrix products of training, and nothing else."""
 
 from collections.abc import Callable
-import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def of_mlp(batch_size: int, sizes: tuple[int, ...]) -> list[Shape]:
     sizes: width of the input, of each hidden layer and of the output.
   """
   products = []
-  for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+  for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
     products += [(batch_size, inputs, outputs), (inputs, batch_size, outputs)]
     if layer:
       products.append((batch_size, outputs, inputs))
@@ -45,10 +45,7 @@ def runner(shapes: list[Shape], width: int) -> Callable[[], None]:
   def multiply(pairs):
     return [jnp.matmul(left, right) for left, right in pairs]
 
-  multiply = functools.partial(multiply, pairs)
-  return lambda: jax.block_until_ready(multiply())
+  def call() -> None:
+    jax.block_until_ready(multiply(pairs))
 
-
-def square(side: int = 2048) -> Callable[[], None]:
-  """Returns a function that runs one large product, the machine's best rate."""
-  return runner([(side, side, side)], 1)
+  return call

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from jmia import _validate
 from jmia.training import recipe as recipe_lib
@@ -189,7 +189,7 @@ def _max_batch_size(num_members, rate, num_steps, epsilon, delta) -> int:
   if math.isfinite(epsilon):
     allowed = _SLACK * delta / (1 + math.exp(epsilon))
   sizes = np.arange(num_members + 2)  # a neighbour may have one member more
-  overflow = num_steps * stats.binom.sf(sizes, num_members + 1, rate)
+  overflow = num_steps * special.bdtrc(sizes, num_members + 1, rate)
   return int(sizes[np.argmax(overflow <= allowed)])
 
 
