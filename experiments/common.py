@@ -53,6 +53,13 @@ _MATMUL_PRECISION = flags.DEFINE_enum(
   "Of float32 matrix products on an accelerator; a CPU's are always float32. An"
   " NVIDIA GPU is faster by tensorfloat32, which keeps 10 bits of each factor.",
 )
+_DISTRIBUTED = flags.DEFINE_string(
+  "distributed",
+  None,
+  "Train on the devices of several processes, each started with the same flags: auto"
+  " on a TPU pod, under SLURM, Open MPI or Kubernetes, else HOST:PORT,PROCESSES,ID of"
+  " process 0's address, their number and this one's. All must see --output_dir.",
+)
 
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
@@ -71,6 +78,7 @@ def run(main: Callable[[], None]) -> None:
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
     try:
+      _join_processes()
       _configure_jax()
       main()
     except KeyboardInterrupt:
@@ -107,6 +115,14 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
       for new in made:
         new.rmdir()
     raise
+
+
+def leave_files_to_first_process() -> None:
+  """Ends this process, successfully, if it is one of several and not the first."""
+  import jax
+
+  if jax.process_index() > 0:
+    sys.exit(0)
 
 
 @contextlib.contextmanager
@@ -147,6 +163,23 @@ def _is_expected(error: BaseException) -> bool:
     "experiments",
     "__main__",
   )
+
+
+def _join_processes() -> None:
+  """Makes this one of several processes, before JAX looks for devices."""
+  text = _DISTRIBUTED.value
+  if text is None:
+    return
+  import jax
+
+  if text == "auto":
+    jax.distributed.initialize()
+    return
+  address, *numbers = text.split(",")
+  if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+    raise ValueError(f"distributed={text!r}, expected auto or HOST:PORT,PROCESSES,ID")
+  num_processes, process_id = map(int, numbers)
+  jax.distributed.initialize(address, num_processes, process_id)
 
 
 def _configure_jax() -> None:

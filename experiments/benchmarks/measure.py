@@ -26,7 +26,7 @@ class Row:
     suite: the suite it is of.
     name: what is measured.
     width: models trained at once, 1 where none are.
-    ours: cost of a unit of work (a model-epoch, a call); the unit is in `name`.
+    ours: cost of a unit of work, which `name` says; None where memory is meant.
     peer: what it is compared with; says so where it is not installed.
     theirs: the peer's cost of the same unit, None where it is not installed.
     limit_share: share of the machine's own limit that is reached, None if not asked.
@@ -39,7 +39,7 @@ class Row:
   suite: str
   name: str
   width: int
-  ours: Cost
+  ours: Cost | None
   peer: str = ""
   theirs: Cost | None = None
   limit_share: float | None = None
@@ -49,15 +49,15 @@ class Row:
 
   def content(self) -> dict[str, Any]:
     """Returns the row as JSON values; `met` is None where a peer is missing."""
-    ratio = self.theirs.wall / self.ours.wall if self.theirs else None
+    ratio = self.theirs.wall / self.ours.wall if self.theirs and self.ours else None
     found = {**self.more, "ratio": ratio, "limit_share": self.limit_share}
     met = [_is_met(key, found[key], bound) for key, bound in self.target.items()]
     return {
       "suite": self.suite,
       "name": self.name,
       "width": self.width,
-      "ours_s": self.ours.wall,
-      "ours_cpu_s": self.ours.cpu,
+      "ours_s": self.ours.wall if self.ours else None,
+      "ours_cpu_s": self.ours.cpu if self.ours else None,
       "peer": self.peer,
       "peer_s": self.theirs.wall if self.theirs else None,
       "peer_cpu_s": self.theirs.cpu if self.theirs else None,

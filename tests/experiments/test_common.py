@@ -2,6 +2,7 @@ import sys
 
 from absl import logging
 from absl.testing import flagsaver
+import jax
 import pytest
 
 from experiments import common
@@ -100,6 +101,40 @@ def test_an_interruption_says_how_to_go_on(run):
 )
 def test_malformed_flags_are_one_line(run, argument, line):
   assert run(lambda: None, argument) == (2, f"tool: {line}\n")
+
+
+@pytest.mark.parametrize(
+  ("text", "arguments"), [("auto", ()), ("10.0.0.1:1234,4,3", ("10.0.0.1:1234", 4, 3))]
+)
+def test_processes_are_joined_before_the_work(run, monkeypatch, text, arguments):
+  joined = []
+  monkeypatch.setattr(jax.distributed, "initialize", lambda *args: joined.append(args))
+  assert run(lambda: joined.append("main"), f"--distributed={text}") == (0, "")
+  assert joined == [arguments, "main"]
+
+
+@pytest.mark.parametrize(
+  "text", ["", "host:1", "host:1,2", "host:1,two,0", "host:1,2,0,0"]
+)
+def test_processes_that_are_misnamed_are_refused(run, text):
+  code, line = run(lambda: None, f"--distributed={text}")
+  assert code == 2
+  assert line == (
+    f"tool: distributed={text!r}, expected auto or HOST:PORT,PROCESSES,ID\n"
+  )
+
+
+def test_files_are_left_to_the_first_process(run, monkeypatch):
+  written = []
+
+  def main():
+    common.leave_files_to_first_process()
+    written.append(jax.process_index())
+
+  assert run(main) == (0, "")
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  assert run(main) == (0, "")
+  assert written == [0]
 
 
 def test_output_dir_is_required():
