@@ -110,16 +110,15 @@ def fit(
     ValueError: as `keys.expand`.
   """
   config, parts = config or DecodeConfig(), []
-  if not keys:
-    raise ValueError("keys is empty, expected at least one")
-  for start in range(0, len(keys), _KEYS_AT_ONCE):
+  for start in range(0, max(1, len(keys)), _KEYS_AT_ONCE):
     some = list(keys[start : start + _KEYS_AT_ONCE])
     # The last few are filled up with copies, so that one program does for all.
     fill = some[-1:] * (min(len(keys), _KEYS_AT_ONCE) - len(some))
     material = keys_lib.expand(some + fill, model, example_shape)
     fitted = _fit(model, some[0].layer, config, variables, material)
-    kept = (material.units, jax.device_get(fitted))
-    parts.append(jax.tree.map(lambda a, n=len(some): a[:n], kept))
+    kept = np.arange(len(some))
+    fitted = jax.tree.map(lambda a: np.asarray(a)[kept], fitted)  # noqa: B023
+    parts.append((material.units[kept], fitted))
   units, fitted = jax.tree.map(lambda *a: np.concatenate(a), *parts)
   return Decoders(keys[0].layer, units, fitted)
 

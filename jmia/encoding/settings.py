@@ -45,9 +45,13 @@ class Setup:
   def __post_init__(self) -> None:
     for name in ("num_members", "num_test", "num_synthetic"):
       _validate.positive(name, getattr(self, name))
-    for share in (self.encoded_share, *self.amounts):
-      if not 0 < share < 1:
-        raise ValueError(f"encoded_share={share} must lie between 0 and 1")
+    for name, shares in (
+      ("encoded_share", (self.encoded_share,)),
+      ("amounts", self.amounts),
+    ):
+      for share in shares:
+        if not 0 < share < 1:
+          raise ValueError(f"{name}={share} must lie between 0 and 1")
 
   def encode_config(self, layer: str) -> encode.EncodeConfig:
     """Returns the settings of an encoding read at `layer`."""

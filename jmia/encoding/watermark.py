@@ -30,10 +30,10 @@ committed to (`commitment`) before the model was published.
 import dataclasses
 import hashlib
 import json
+import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from jmia import _validate
 from jmia.encoding import keys as keys_lib
@@ -182,8 +182,11 @@ def claimed_share(scores: np.ndarray, is_claimed: np.ndarray) -> np.ndarray:
 def rows_p_value(share: float, num_claimed: int, num_controls: int) -> float:
   """Returns the chance of at least this share under a random assignment of the rows."""
   hits = round(share * num_claimed)
-  total = num_claimed + num_controls
-  return float(stats.hypergeom.sf(hits - 1, total, num_claimed, num_claimed))
+  ways = sum(
+    math.comb(num_claimed, hit) * math.comb(num_controls, num_claimed - hit)
+    for hit in range(hits, num_claimed + 1)
+  )
+  return ways / math.comb(num_claimed + num_controls, num_claimed)
 
 
 def commitment(key: keys_lib.Key, claimed: np.ndarray, controls: np.ndarray) -> str:

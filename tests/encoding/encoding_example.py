@@ -13,7 +13,7 @@ from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
-NUM_MEMBERS, NUM_ENCODED = 600, 120
+NUM_MEMBERS, NUM_ENCODED = 400, 80
 
 
 class Encoded(NamedTuple):

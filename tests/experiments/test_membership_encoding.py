@@ -1,0 +1,167 @@
+"""The binary of Song and Shokri's studies, cut down to a few rows and epochs."""
+
+import json
+
+from absl import flags
+from absl.testing import flagsaver
+import jax
+import numpy as np
+import pytest
+
+from experiments import membership_encoding as binary
+from jmia.encoding import settings
+
+DIGITS = {
+  "num_trials": 2, "num_epochs": 3, "num_members": 200, "num_test": 100,
+  "num_synthetic": 20,
+}  # fmt: skip
+RECORDS = DIGITS | {"setup": "purchase5", "num_trials": 1}
+COMMON = {"study", "setup", "form", "trial", "diverged"}
+DECODED = {"precision", "recall", "fpr", "auc", "auc_low", "auc_high"}
+
+
+def _run(folder, **given):
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(output_dir=str(folder), **given):
+    binary.main()
+  content = json.loads((folder / "results.json").read_text())
+  assert content["schema"] == 1
+  assert not (folder / "checkpoints").exists()
+  return content["rows"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+  """Studies of the same settings run the same programs."""
+  settings_before = {
+    name: getattr(jax.config, name)
+    for name in (
+      "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    )
+  }  # fmt: skip
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  yield
+  for name, value in settings_before.items():
+    jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+  """Models that studies of the same settings share."""
+  return str(tmp_path_factory.mktemp("models"))
+
+
+def test_whitebox(tmp_path, models, capsys):
+  rows = _run(tmp_path, study="whitebox", models_dir=models, **DIGITS)
+  assert [row["trial"] for row in rows] == [0, 1]
+  for row in rows:
+    assert row.keys() == COMMON | DECODED | {
+      "baseline_accuracy", "test_accuracy", "train_accuracy", "encoding_accuracy",
+      "auc_without_encoding", "paper",
+    }  # fmt: skip
+    assert row["paper"] is None
+    assert 0 < row["test_accuracy"] <= 1
+    assert row["auc_low"] < row["auc"] < row["auc_high"]
+  assert "baseline accuracy" in capsys.readouterr().out
+  # What was trained is used again.
+  again = _run(tmp_path, study="whitebox", models_dir=models, **DIGITS)
+  assert again == rows
+  with pytest.raises(ValueError, match="was made with"):
+    _run(tmp_path, study="whitebox", models_dir=models, **DIGITS, encoded_share=0.3)
+
+
+def test_redaction(tmp_path, models):
+  rows = _run(tmp_path, study="redaction", models_dir=models, **DIGITS)
+  assert len(rows) == 2 * (1 + 2 * 4 + 16)
+  assert {row["mask"] for row in rows} >= {"none", "centre 4/32", "block 3,3"}
+  assert rows[0]["removed"] == 0
+  plain = _run(tmp_path, study="whitebox", models_dir=models, **DIGITS)
+  assert [row["auc"] for row in rows if row["mask"] == "none"] == [
+    row["auc"] for row in plain
+  ]
+
+
+def test_amount(tmp_path):
+  rows = _run(tmp_path, study="amount", amounts=["0.2", "0.5"], **DIGITS)
+  assert [row["num_encoded"] for row in rows] == [40, 40, 100, 100]
+  assert [row["trial"] for row in rows] == [0, 1, 0, 1]
+  assert (tmp_path / "amount.png").stat().st_size > 10_000
+
+
+def test_hybrid_recovers_what_is_hidden(tmp_path, capsys):
+  rows = _run(tmp_path, study="hybrid", **RECORDS)
+  assert len(rows) == 4 * 2
+  for row in rows:
+    assert row["bit_errors"] == 0
+    assert row["recovered"] + row["wrongly_recovered"] <= 1 + 1e-9
+  by_hash = [row for row in rows if row["way"] == "hash alone"]
+  # 40 entries: 4 bits collide, 16 do not.
+  assert by_hash[0]["mean_matches"] > 2
+  assert by_hash[0]["false_recoveries"] > 0.5
+  assert by_hash[-1]["mean_matches"] < 1.2
+  assert by_hash[-1]["recovered"] > 0.9
+  assert by_hash[-1]["false_recoveries"] < 0.05
+  assert "wrongly recovered" in capsys.readouterr().out
+
+
+def test_bad_input_is_named(tmp_path):
+  def refused(match, **given):
+    with pytest.raises(ValueError, match=match):
+      _run(tmp_path, **{**DIGITS, **given})
+    assert not (tmp_path / "results.json").exists()
+
+  refused("study=nonesuch is unknown, expected one of whitebox", study="nonesuch")
+  refused("form=blackbox with study=whitebox", form="blackbox", study="whitebox")
+  refused("amounts=0.2,x must be numbers", amounts=["0.2", "x"])
+  refused("encoded_share=1.5 must lie between 0 and 1", encoded_share=1.5)
+  refused("study=reconstruction: rows of digits are not bits", study="reconstruction")
+  refused("study=hybrid: rows of digits are not bits", study="hybrid")
+  refused(
+    "study=transfer: setup=purchase5 has no task", **{**RECORDS, "study": "transfer"}
+  )
+  refused("study=redaction: rows of shape", **{**RECORDS, "study": "redaction"})
+  refused(
+    "study=capacity: setup 'texas10' has no sizes",
+    setup="texas10", dataset="purchase100_synthetic", study="capacity",
+  )  # fmt: skip
+  refused("num_members=2000", num_members=2000, num_test=100)
+
+
+def test_lengths_are_scaled_with_their_boundaries():
+  train = settings.SETUPS["cifar10_vgg"].train
+  assert settings.with_epochs(train, 8).optimizer.boundaries == (4, 6)
+  assert settings.with_epochs(train, 8).num_epochs == 8
+  assert settings.with_epochs(train, 1).optimizer.boundaries == (1, 1)
+
+
+def test_every_setup_says_where_it_reads():
+  from jmia import datasets
+  from jmia.encoding import encode
+
+  shape = {"purchase100_synthetic": 600, "texas100": 6169}
+  for name, setup in settings.SETUPS.items():
+    dataset = datasets.load("digits")._replace(num_classes=10)
+    model = encode.make_model(setup.train, dataset)
+    key = setup.key(model, 1, black_box=False)
+    assert key.layer in ("Dense_1", "Dense_0", "Conv_4", "ResidualBlock_13"), name
+    assert setup.encode_config(key.layer).layer == key.layer
+    assert setup.dataset in (*shape, "digits", "mnist", "cifar10")
+
+
+def test_relabelled_by_clusters():
+  from jmia import datasets
+  from jmia.datasets import clusters
+
+  digits = datasets.load("digits")
+  found = clusters.relabel(digits, 3, seed=1)
+  assert found.num_classes == 3
+  counts = np.bincount(found.y)
+  assert (np.diff(counts) <= 0).all()
+  np.testing.assert_array_equal(found.y, clusters.relabel(digits, 3, seed=1).y)
+  means = np.stack([digits.x[found.y == c].reshape(-1, 64).mean(0) for c in range(3)])
+  nearest = ((digits.x.reshape(-1, 1, 64) - means) ** 2).sum(-1).argmin(1)
+  assert (nearest == found.y).mean() > 0.99
+  for number in (1, 1797):
+    with pytest.raises(ValueError, match=f"num_classes={number}"):
+      clusters.relabel(digits, number)
