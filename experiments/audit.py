@@ -15,6 +15,7 @@ from absl import flags
 
 from experiments import common, training_flags
 from jmia import audit, datasets, evaluation, evidence
+from jmia.defenses import registry
 from jmia.report import tables
 from jmia.training import config as config_lib
 
@@ -26,8 +27,8 @@ _SIGNALS = flags.DEFINE_string(
 _ATTACKS = flags.DEFINE_list(
   "attacks",
   None,
-  f"Some of {','.join(evaluation.ATTACKS)}. Default: all but leave_one_out, which"
-  " trains many models; with --signals all that the file allows.",
+  f"Some of {','.join(evaluation.EVERY)}. Default: the first four; with --signals, of"
+  " the first five, all that the file allows.",
 )
 _ESTIMATOR = flags.DEFINE_string(
   "estimator", None, "Threshold estimator of all attacks. Default: each attack's own."
@@ -44,6 +45,12 @@ _NUM_POPULATION = flags.DEFINE_integer(
   "Rows that calibrate the attacks and train the models compared with. Default: the"
   " rest, at most four times the members.",
   lower_bound=1,
+)
+_DEFENSE = flags.DEFINE_list(
+  "defense",
+  None,
+  "Defences that the target and all other models carry, as NAME or NAME:STRENGTH of"
+  f" {','.join(registry.names())}.",
 )
 _NUM_REFERENCES = flags.DEFINE_integer(
   "num_references", 16, "Reference models, which are the shadow models too."
@@ -66,6 +73,7 @@ def main() -> None:
       result = _audit_signals()
     else:
       result = _audit_dataset(output_dir / "checkpoints")
+    common.leave_files_to_first_process()
     audit.write(result, output_dir)
     if _SIGNALS.value is None:
       shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
@@ -94,6 +102,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_retrained=_NUM_RETRAINED.value,
     estimator=_ESTIMATOR.value,
     train=training_flags.override(config_lib.preset(dataset_name)),
+    defenses=tuple(registry.parse(text) for text in _DEFENSE.value or ()),
     seed=common.SEED.value,
     width=common.WIDTH.value,
     **({"attacks": tuple(_ATTACKS.value)} if _ATTACKS.value is not None else {}),

@@ -12,9 +12,10 @@
     similarity     models with and without each sample (Long et al.)
 
 A dataset is cut into equal disjoint parts: members and others of the target, and of
-each shadow model. DIR/results.json holds a row for each target and attack,
-DIR/STUDY.png the study's plot, DIR/roc.png ROC curves. A run that was interrupted goes
-on where it was when it is started again.
+each shadow model. DIR/results.json holds a row for each target and attack;
+DIR/STUDY.png is the plot of gap and of defenses, DIR/roc_NETWORK.png has the ROC curves
+of metrics and of similarity. A run that was interrupted goes on where it was when it is
+started again.
 """
 
 from collections.abc import Sequence
@@ -176,6 +177,10 @@ def _run(study: str, plan: studies.Plan) -> studies.Found:
   if study == "transfer_data":
     if not _SHADOW_DATASET.value:
       raise ValueError("--shadow_dataset must name the other dataset")
+    if _SHADOW_DATASET.value == plan.dataset.name:
+      raise ValueError(
+        f"shadow_dataset={_SHADOW_DATASET.value} is the target's own: expected another"
+      )
     return studies.transfer_data(plan, _load(_SHADOW_DATASET.value))
   if study == "similarity":
     return studies.similarity(plan, _NUM_SAMPLES.value, _NUM_WITH.value)
@@ -277,12 +282,11 @@ def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
       _variants(found.rows), found.rows[0]["num_nonmembers"]
     )
     plots.write_png(output_dir / "defenses.png", drawing)
-  curves = {
-    label: curve
-    for label, curve in found.curves.items()
-    if not label.endswith((": random", ": correctness"))
-  }
-  plots.write_png(output_dir / "roc.png", classic_plots.roc_figure(curves))
+  if study in ("metrics", "similarity"):
+    for target, curves in found.curves.items():
+      shown = {k: v for k, v in curves.items() if k not in ("random", "correctness")}
+      drawing = classic_plots.roc_figure(shown)
+      plots.write_png(output_dir / f"roc_{target}.png", drawing)
 
 
 def _variants(rows: Sequence[studies.Row]) -> list[classic_plots.Variant]:

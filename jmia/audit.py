@@ -76,6 +76,7 @@ def run(
     "dataset": dataset.name,
     "model": config.train.model if predict is None else "black box",
     **dataclasses.asdict(config),
+    "defenses": [str(defense) for defense in config.defenses],  # an epsilon may be inf
   }
   report, samples = from_evidence(
     gathered.evidence, config.attacks, config.estimator, settings
@@ -99,7 +100,7 @@ def from_evidence(
 
   Args:
     evidence: of `evidence.load`, for instance.
-    attacks: which of `evaluation.ATTACKS`; those that lack something are named in the
+    attacks: which of `evaluation.EVERY`; those that lack something are named in the
       report's `missing`.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     settings: recorded as the report's `config`; what JSON has no value for, as text.

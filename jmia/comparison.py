@@ -20,6 +20,8 @@ import numpy as np
 
 from jmia import _validate, evaluation, signals, splits, types
 from jmia import evidence as evidence_lib
+from jmia.attacks import similarity
+from jmia.defenses import registry
 from jmia.evidence import Evidence
 from jmia.stats import nulls
 from jmia.training import config as config_lib
@@ -30,10 +32,13 @@ Predict = Callable[[np.ndarray], Any]
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 
 _TARGET_BATCH = 1024  # rows that the target is asked about at once
-_FROM_POPULATION = {"shadow", "reference", "distillation"}  # train models on it
+# Attacks that train models on the population, and those of them that need some of its
+# rows held out of each model.
+_FROM_POPULATION = {"shadow", "reference", "distillation", "classifier"}
+_HOLD_OUT = {"shadow", "classifier"}
 _SIGNAL_BATCH = 256  # rows that each of many models predicts at once
 # Streams of the seed: each part of an audit draws from its own.
-_SPLIT, _REFERENCE, _STUDENT, _LEFT_OUT, _TARGET, _MODELS = range(6)
+_SPLIT, _REFERENCE, _STUDENT, _LEFT_OUT, _TARGET, _MODELS, _PAIRED = range(7)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,18 +46,20 @@ class AuditConfig:
   """Settings of an audit that trains models; sizes are rows.
 
   Attributes:
-    attacks: which of `evaluation.ATTACKS`.
+    attacks: which of `evaluation.EVERY`.
     num_members: the target's training set. Default: a quarter of the dataset, at
       most 2,500.
     num_nonmembers: evaluated beside them. Default: as many as members.
     num_population: rows that calibrate attacks and train the models compared with.
       Default: the rest, at most four times the members.
-    num_references: reference models, which are also the shadow models.
+    num_references: reference models, which are also the shadow models; and, to the next
+      even number, models trained on halves of the evaluated rows, for similarity.
     num_distilled: models distilled from the target.
     num_left_out: samples attacked by leave-one-out, half of them members.
     num_retrained: models retrained for each of them.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     train: how every model is trained. Default: the dataset's preset.
+    defenses: that every model carries, the target too if it is trained here.
     seed: of splits and training.
     width: models trained at once, the target apart. Default: chosen from memory
       (`parallel.run`).
@@ -68,6 +75,7 @@ class AuditConfig:
   num_retrained: int = 8
   estimator: str | None = None
   train: config_lib.TrainConfig | None = None
+  defenses: tuple[registry.DefenseConfig, ...] = ()
   seed: int = 0
   width: int | None = None
 
@@ -133,9 +141,9 @@ def gather(
 def check_attacks(attacks: Sequence[str]) -> None:
   """Raises ValueError if there are no attacks or one is unknown."""
   if not attacks:
-    raise ValueError(f"attacks is empty, expected some of {evaluation.ATTACKS}")
+    raise ValueError(f"attacks is empty, expected some of {evaluation.EVERY}")
   for name in attacks:
-    _validate.known("attack", name, evaluation.ATTACKS)
+    _validate.known("attack", name, evaluation.EVERY)
 
 
 class _Stage(NamedTuple):
@@ -167,6 +175,16 @@ class _Stage(NamedTuple):
   def key(self, stream: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(self.config.seed), stream)
 
+  def defended(self) -> registry.Plan:
+    """What the defences change in the training of every model."""
+    return registry.plan(
+      self.config.defenses, self.train, self.dataset, num_members=self.num_members
+    )
+
+  def build(self, *transforms: recipe_lib.Transform) -> config_lib.Trainable:
+    """The recipe of every model, and how it predicts."""
+    return registry.build(self.defended(), self.dataset, transforms=transforms)
+
   def run(self, what: str, *args: Any, **kwargs: Any) -> parallel.Result:
     """Trains models in a checkpoint folder of their own."""
     directory = self.checkpoint_dir and self.checkpoint_dir / what
@@ -174,7 +192,11 @@ class _Stage(NamedTuple):
       *args,
       **kwargs,
       checkpoint_dir=directory,
-      config={"dataset": self.dataset.name, "train": dataclasses.asdict(self.train)},
+      config={
+        "dataset": self.dataset.name,
+        "train": dataclasses.asdict(self.train),
+        "defenses": [dataclasses.asdict(one) for one in self.config.defenses],
+      },
       progress=lambda done, total: self.progress(what, done, total),
     )
 
@@ -239,7 +261,7 @@ def _prepare(dataset, config, split, checkpoint_dir, progress) -> _Stage:
 
 def _train_target(stage: _Stage) -> Predict:
   """Trains the model under audit; from here on it is a black box."""
-  trainable = config_lib.build(stage.train, stage.dataset)
+  trainable = stage.build()
   result = stage.run(
     "target",
     trainable.recipe,
@@ -300,14 +322,13 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
     correct=correct[:n],
     population_losses=losses[n:],
     population_labels=stage.y[n:],
+    logits=logits[:n],
   )
   plan = _plan(stage)
   if not plan:
-    return evidence, []
+    return evidence, _guarantee_note(stage)
   _check_population(stage, plan)
-  trainable = config_lib.build(
-    stage.train, stage.dataset, transforms=(distillation.soft_labels,)
-  )
+  trainable = stage.build(distillation.soft_labels)
   assigned = splits.concatenate(*plan.values())
   kind = np.repeat(list(plan), [len(part.num_members) for part in plan.values()])
   result = stage.run(
@@ -318,32 +339,41 @@ def _train_others(stage: _Stage, logits: np.ndarray) -> tuple[Evidence, list[str
       *assigned, teacher=np.where(kind == "distilled", 0, distillation.NO_TEACHER)
     ),
     distillation.Data(stage.x, stage.y, logits[None]),
-    collect=losses_of(trainable.predict),
+    collect=_answers_of(trainable.predict, stage.config.attacks, logits, n),
     width=stage.config.width,
   )
+  collected = result.collected
   diverged_epoch = _diverged_epoch(result, stage.train.num_epochs)
-  notes = _size_note(stage) + _divergence_notes(stage, kind, diverged_epoch)
+  notes = _guarantee_note(stage) + _size_note(stage)
+  notes += _divergence_notes(stage, kind, diverged_epoch)
   converged = diverged_epoch < 0
   if "reference" in plan:
     kept = (kind == "reference") & converged
-    losses = result.collected[kept]
+    losses = collected["loss"][kept]
     held = splits.member_mask(assigned, len(stage.y))[kept]
     evidence = evidence._replace(
       reference_losses=losses[:, :n],
       reference_held=held[:, :n],
       reference_population_losses=losses[:, n:],
       reference_population_held=held[:, n:],
+      shadow_logits=collected["logits"][kept] if "logits" in collected else None,
+    )
+  if "paired" in plan:
+    kept = (kind == "paired") & converged
+    evidence = evidence._replace(
+      paired_divergences=collected["divergence"][kept],
+      paired_held=splits.member_mask(assigned, len(stage.y))[kept][:, :n],
     )
   if "distilled" in plan:
     kept = (kind == "distilled") & converged
-    evidence = evidence._replace(distilled_losses=result.collected[kept][:, :n])
+    evidence = evidence._replace(distilled_losses=collected["loss"][kept][:, :n])
   if "left_out" in plan:
     members, nonmembers = _left_out(stage)
     # [Q / 2, L, n] and [L, n]: each member has models of its own, while for a
     # non-member leaving it out changes nothing, and all share theirs.
     each = (len(members), -1)
-    without = result.collected[kind == "left_out"].reshape(*each, len(stage.y))
-    full = result.collected[kind == "retrained"]
+    without = collected["loss"][kind == "left_out"].reshape(*each, len(stage.y))
+    full = collected["loss"][kind == "retrained"]
     own = np.take_along_axis(without, members[:, None, None], axis=2)[..., 0]
     valid = np.hstack(
       [
@@ -369,10 +399,16 @@ def _plan(stage: _Stage) -> dict[str, types.Splits]:
   draw = lambda num_models, stream: splits.draw(  # noqa: E731
     stage.population, _train_size(stage), num_models, seed=(config.seed, stream)
   )
-  if {"shadow", "reference"} & set(config.attacks):
+  if {"shadow", "reference", "classifier"} & set(config.attacks):
     plan["reference"] = draw(config.num_references, _REFERENCE)
   if "distillation" in config.attacks:
     plan["distilled"] = draw(config.num_distilled, _STUDENT)
+  if "similarity" in config.attacks:
+    # Halves of the samples themselves: each is in half of the models, which are as
+    # large as the target where there are as many members as others.
+    evaluated = np.arange(stage.num_evaluated)
+    num_pairs = (config.num_references + 1) // 2
+    plan["paired"] = splits.paired(evaluated, num_pairs, seed=(config.seed, _PAIRED))
   if "leave_one_out" in config.attacks:
     members, _ = _left_out(stage)
     repeated = np.repeat(members, config.num_retrained)
@@ -410,10 +446,50 @@ def losses_of(
   return collect
 
 
+def _answers_of(
+  predict: Callable[[Any, jax.Array], jax.Array],
+  attacks: Sequence[str],
+  target_logits: np.ndarray,
+  num_evaluated: int,
+) -> parallel.Collect:
+  """Keeps a model's losses, and what the attacks need of its answers beside them."""
+  losses = losses_of(predict)
+
+  def collect(state, job, data):
+    kept = {"loss": losses(state, job, data)}
+
+    def answers(rows):
+      variables = recipe_lib.model_variables(state)
+      return recipe_lib.answers(
+        predict, variables, data.x, rows, batch_size=_SIGNAL_BATCH
+      )
+
+    if "classifier" in attacks:
+      kept["logits"] = answers(np.arange(num_evaluated, len(target_logits)))
+    if "similarity" in attacks:
+      kept["divergence"] = similarity.divergence(
+        data.teacher_logits[0, :num_evaluated], answers(np.arange(num_evaluated))
+      )
+    return kept
+
+  return collect
+
+
+def _guarantee_note(stage: _Stage) -> list[str]:
+  """Says what DP-SGD guarantees, if it was used."""
+  run = stage.defended().mechanism
+  if run is None:
+    return []
+  return [
+    f"every model was trained with DP-SGD: epsilon={run.epsilon:.3g} at"
+    f" delta={run.delta:g}, for one member added or removed"
+  ]
+
+
 def _train_size(stage: _Stage) -> int:
   """Returns on how many rows models train: the target's, if the population has them."""
   available = len(stage.population)
-  if "shadow" in stage.config.attacks:  # its null is of rows that are held out
+  if _HOLD_OUT & {*stage.config.attacks}:
     available -= math.ceil(available / 5)
   return min(stage.num_members, available)
 
@@ -447,7 +523,7 @@ def _check_population(stage: _Stage, plan: Mapping[str, types.Splits]) -> None:
 
 def _diverged_epoch(result: parallel.Result, num_epochs: int) -> np.ndarray:
   """Returns `[M]`: also those whose weights stayed finite, but not their losses."""
-  is_finite = np.isfinite(result.collected).all(axis=1)
+  is_finite = np.isfinite(result.collected["loss"]).all(axis=1)
   epoch = result.diverged_epoch
   return np.where((epoch < 0) & ~is_finite, num_epochs - 1, epoch)
 

@@ -9,15 +9,28 @@ hypothesis "not a member", and differs from the others in whose losses those are
   reference      the references' on the sample: one null for each sample
   distillation   the distilled models' on the sample: likewise
   leave_one_out  on the sample, of models trained like the target without it: likewise
+
+The classic attacks only rank samples: their scores are no p-values, and they have no
+threshold on the loss (`RANKINGS`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from jmia import _validate
-from jmia.attacks import distillation, leave_one_out, population, reference, shadow
+from jmia import _validate, signals
+from jmia.attacks import (
+  classifier,
+  distillation,
+  leave_one_out,
+  metric,
+  population,
+  reference,
+  shadow,
+  similarity,
+)
 from jmia.evidence import Evidence
 from jmia.stats import intervals, nulls, roc
 
@@ -31,6 +44,7 @@ class Outcome(NamedTuple):
   Attributes:
     scores: `[N]` float32, higher = member; NaN where a sample was not attacked.
     thresholds: `[N]` float32, the loss `c_alpha` at `evaluate`'s level; NaN likewise.
+      All NaN of an attack that only ranks.
     summary: the attack's entry in `report.json`. Its `num_samples`, of which
       `num_nonmembers`, are those attacked; its `num_models` are the models whose
       losses make a sample's null, 0 where that is the target itself.
@@ -123,12 +137,78 @@ _ATTACKS: Mapping[str, _Attack] = {
 ATTACKS = tuple(_ATTACKS)
 
 
+class _Ranking(NamedTuple):
+  """How an attack that only ranks runs on evidence.
+
+  Attributes:
+    needs: the field of `Evidence` that it cannot do without.
+    lacks: what to say where that is absent.
+    run: evidence -> `[N]` scores.
+  """
+
+  needs: str
+  lacks: str
+  run: Callable[[Any], np.ndarray]
+
+
+def _metric(name):
+  def run(e):
+    values = signals.compute(jnp.asarray(e.logits), jnp.asarray(e.labels), (name,))
+    return metric.score(np.asarray(values[name]), name)
+
+  return run
+
+
+def _correctness(e):
+  return metric.correctness(e.correct)
+
+
+def _classifier(e):
+  held = e.reference_population_held
+  shadow_answers = classifier.Shadow(
+    logits=e.shadow_logits.reshape(-1, e.num_classes),
+    labels=np.tile(e.population_labels, len(held)),
+    members=held.reshape(-1),
+  )
+  return classifier.score(e.logits, e.labels, shadow_answers).scores
+
+
+def _similarity(e):
+  return similarity.score(e.paired_divergences, e.paired_held)
+
+
+_RANKINGS: Mapping[str, _Ranking] = {
+  **{
+    f"metric_{name}": _Ranking("logits", "target_logits", _metric(name))
+    for name in metric.METRICS
+  },
+  "correctness": _Ranking("logits", "target_logits", _correctness),
+  "classifier": _Ranking(
+    "shadow_logits",
+    "reference_population_logits, population_labels and reference_population_members"
+    " with both true and false",
+    _classifier,
+  ),
+  "similarity": _Ranking(
+    "paired_divergences",
+    "reference_logits and reference_members with both true and false for every sample",
+    _similarity,
+  ),
+}
+RANKINGS = tuple(_RANKINGS)
+EVERY = (*ATTACKS, *RANKINGS)
+
+
 def lacking(evidence: Evidence, attacks: Sequence[str]) -> dict[str, str]:
   """Returns attack -> what it needs, for those that the evidence does not allow."""
+  needed = {
+    **{name: (one.null, one.lacks) for name, one in _ATTACKS.items()},
+    **{name: (one.needs, one.lacks) for name, one in _RANKINGS.items()},
+  }
   return {
-    name: f"needs {_ATTACKS[name].lacks}"
+    name: f"needs {needed[name][1]}"
     for name in attacks
-    if getattr(evidence, _ATTACKS[name].null) is None
+    if getattr(evidence, needed[name][0]) is None
   }
 
 
@@ -142,8 +222,9 @@ def evaluate(
 
   Args:
     evidence: what it is given.
-    attack: one of `ATTACKS`, and not `lacking`.
-    estimator: one of `nulls.METHODS`. Default: the attack's own.
+    attack: one of `EVERY`, and not `lacking`.
+    estimator: one of `nulls.METHODS`; an attack that only ranks has none. Default: the
+      attack's own.
     alpha: the level of the thresholds; scores and summary do not depend on it.
 
   Returns:
@@ -153,29 +234,44 @@ def evaluate(
   Raises:
     ValueError: if a name is unknown, or the null is too small (the attacks' errors).
   """
-  _validate.known("attack", attack, ATTACKS)
+  _validate.known("attack", attack, EVERY)
+  if estimator is not None:
+    _validate.known("estimator", estimator, nulls.METHODS)
+  if attack in _RANKINGS:
+    ranking = _RANKINGS[attack]
+    scores = np.asarray(ranking.run(evidence), np.float32)
+    models = getattr(evidence, ranking.needs)
+    num_models = 0 if ranking.needs == "logits" else len(models)
+    summary = _summary(evidence, scores, {"num_models": num_models})
+    return Outcome(scores, np.full_like(scores, np.nan), summary)
   plan = _ATTACKS[attack]
   method = estimator or plan.estimator
-  _validate.known("estimator", method, nulls.METHODS)
   scores, thresholds = plan.run(evidence, [alpha], method)
+  null = getattr(evidence, plan.null)
+  num_models = len(null) if null.ndim == 2 else 0
+  about = {"estimator": method, "num_models": num_models}
+  return Outcome(scores, thresholds, _summary(evidence, scores, about))
+
+
+def _summary(
+  evidence: Evidence, scores: np.ndarray, about: Mapping[str, Any]
+) -> dict[str, Any]:
+  """An attack's entry in `report.json`."""
   attacked = ~np.isnan(scores)
   ranked = (scores[attacked], evidence.members[attacked])
   auc = intervals.auc(*ranked)
   tpr = roc.tpr_at_fpr(*ranked, FPRS)
   tpr_interval = intervals.tpr_at_fpr(*ranked, FPRS)
-  null = getattr(evidence, plan.null)
-  summary = {
+  return {
     "auc": float(auc.auc),
     "auc_ci": [float(auc.low), float(auc.high)],
     "accuracy": float(roc.best_accuracy(*ranked)),
     "tpr_at_fpr": _by_level(tpr),
     "tpr_at_fpr_ci": _by_level(np.stack(tpr_interval, axis=-1)),
-    "estimator": method,
     "num_samples": int(attacked.sum()),
     "num_nonmembers": int((attacked & ~evidence.members).sum()),
-    "num_models": len(null) if null.ndim == 2 else 0,
+    **about,
   }
-  return Outcome(scores, thresholds, summary)
 
 
 def _by_level(values: np.ndarray) -> dict[str, Any]:

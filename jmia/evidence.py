@@ -1,4 +1,4 @@
-"""What the attacks are given: losses of the target and of the models compared with it.
+"""What the attacks are given: answers of the target and of the models compared with it.
 
 Evidence comes from training (`audit.run`) or, for a model from any framework, from a
 file of logits (`load`). Everything is a host array, and what is absent is None.
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate, signals
+from jmia.attacks import similarity
 
 
 class Evidence(NamedTuple):
@@ -35,6 +36,12 @@ class Evidence(NamedTuple):
     distilled_losses: `[R', N]`, of models distilled from the target.
     distilled_held: `[R', N]` bool, whether it was distilled on sample n; absent if
       never.
+    logits: `[N, C]` float32, the target's.
+    shadow_logits: `[R, P, C]`, the references' on the population, on which
+      `reference_population_held` tells their members from others.
+    paired_divergences: `[D, N]`, of the target's answers from those of models of which
+      some were trained on sample n and some were not (`similarity.divergence`).
+    paired_held: `[D, N]` bool, which.
     left_out: `[Q]` int, positions in `N` of the samples with leave-one-out models.
     left_out_losses: `[L, Q]`, of models trained on the members without that sample.
     left_out_valid: `[L, Q]` bool, false where such a model diverged.
@@ -54,6 +61,10 @@ class Evidence(NamedTuple):
   reference_population_held: np.ndarray | None = None
   distilled_losses: np.ndarray | None = None
   distilled_held: np.ndarray | None = None
+  logits: np.ndarray | None = None
+  shadow_logits: np.ndarray | None = None
+  paired_divergences: np.ndarray | None = None
+  paired_held: np.ndarray | None = None
   left_out: np.ndarray | None = None
   left_out_losses: np.ndarray | None = None
   left_out_valid: np.ndarray | None = None
@@ -119,6 +130,13 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
       return None
     return arrays[name] if name in arrays else np.zeros(losses.shape, bool)
 
+  reference_held = arrays.get("reference_members")
+  is_paired = (
+    "reference_logits" in arrays
+    and reference_held is not None
+    and (reference_held.any(axis=0) & ~reference_held.all(axis=0)).all()
+  )
+  target_logits = as_logits(arrays["target_logits"])
   reference = losses_of("reference_logits", labels)
   reference_population = losses_of("reference_population_logits", population_labels)
   return Evidence(
@@ -137,7 +155,37 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
       "reference_population_members", reference_population
     ),
     distilled_losses=losses_of("distilled_logits", labels),
+    logits=target_logits,
+    shadow_logits=_shadow_logits(arrays),
+    paired_divergences=divergences(target_logits, arrays["reference_logits"])
+    if is_paired
+    else None,
+    paired_held=reference_held if is_paired else None,
   )
+
+
+def divergences(target_logits: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+  """Returns the divergence of the target's answers from each model's, `[R, N]`.
+
+  Args:
+    target_logits: `[N, C]`.
+    predictions: `[R, N, C]` finite logits or probabilities, taken one model at a time.
+  """
+  return np.stack(
+    [
+      np.asarray(similarity.divergence(target_logits, as_logits(of_model)))
+      for of_model in predictions
+    ]
+  )
+
+
+def _shadow_logits(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+  """The references' answers on the population, if they held some of it and not all."""
+  held = arrays.get("reference_population_members")
+  answers = arrays.get("reference_population_logits")
+  if answers is None or held is None or held.all() or not held.any():
+    return None
+  return np.stack([as_logits(of_model) for of_model in answers])
 
 
 def losses_and_correct(

@@ -71,7 +71,8 @@ def test_what_is_absent_is_none_and_members_of_references_default_to_none_held()
   arrays = _arrays()
   required = {name: arrays[name] for name in ("target_logits", "labels", "members")}
   evidence = evidence_lib.from_arrays(required)
-  for name in evidence._fields[6:]:
+  np.testing.assert_array_equal(evidence.logits, arrays["target_logits"])
+  for name in set(evidence._fields[6:]) - {"logits"}:
     assert getattr(evidence, name) is None
   for name in ("reference_members", "reference_population_members"):
     del arrays[name]

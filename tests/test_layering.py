@@ -11,18 +11,22 @@ ROOT = pathlib.Path(__file__).parents[1]
 BASE = {"types", "_validate"}
 ALLOWED = {
   "experiments": {
-    "audit", "cohort", "cohort_metrics", "evaluation", "evidence", "datasets", "splits",
-    "training", "signals", "attacks", "backdoor", "encoding", "defenses", "stats",
-    "models", "report", "types", "jmia",
+    "audit", "classic", "cohort", "cohort_metrics", "evaluation", "evidence",
+    "datasets", "splits", "training", "signals", "attacks", "backdoor", "encoding",
+    "defenses", "stats", "models", "report", "types", "jmia",
   },
   "audit": {"comparison", "evaluation", "evidence", "report", "jmia", *BASE},
   "cohort_metrics": {"cohort", "evaluation", "evidence", "attacks", "stats"},
   "cohort": {"comparison", "evidence", "splits", "training", *BASE},
+  "classic": {
+    "attacks", "defenses", "signals", "splits", "stats", "training", *BASE
+  },
   "comparison": {
-    "evaluation", "evidence", "splits", "training", "signals", "stats", *BASE
+    "attacks", "defenses", "evaluation", "evidence", "splits", "training", "signals",
+    "stats", *BASE
   },
   "evaluation": {"evidence", "signals", "attacks", "stats", *BASE},
-  "evidence": {"signals", *BASE},
+  "evidence": {"attacks", "signals", *BASE},
   # The middle floor. Recipes know models and no dataset; attacks know neither, but one
   # of them trains a network of its own on arrays.
   "datasets": BASE,
@@ -30,7 +34,7 @@ ALLOWED = {
   "training": {"models", *BASE},
   "signals": {"_validate"},
   "attacks": {"stats", "training", "_validate"},
-  "backdoor": {"signals", "splits", "stats", "training", "models", *BASE},
+  "backdoor": {"datasets", "signals", "splits", "stats", "training", "models", *BASE},
   "encoding": {"signals", "splits", "stats", "training", "models", *BASE},
   "defenses": {"training", "models", *BASE},
   # The ground floor.

@@ -20,7 +20,9 @@ import numpy as np
 from jmia import _validate
 
 
-def divergence(target_logits: jax.Array, model_logits: jax.Array) -> jax.Array:
+def divergence(
+  target_logits: jax.typing.ArrayLike, model_logits: jax.typing.ArrayLike
+) -> jax.Array:
   """Returns `KL(p || q) = sum_i p_i (log p_i - log q_i)` of two answers; traceable.
 
   From logits, so that a class which either model is sure against costs no accuracy.

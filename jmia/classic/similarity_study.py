@@ -120,6 +120,7 @@ def run(
   queries = np.concatenate(
     [cut.members[: setting.num_queries - half], cut.nonmembers[:half]]
   )
+  jobs = _jobs(cut.population, queries, setting)
   plan = registry.plan(
     setting.defenses, setting.train, dataset, num_members=setting.num_members
   )
@@ -140,7 +141,6 @@ def run(
 
   logits = _target_logits(train, trainable, dataset, cut.members, queries)
   started = time.monotonic()
-  jobs = _jobs(cut.population, queries, setting)
   found = train(
     "others",
     recipe_lib.Job(*jobs),

@@ -59,12 +59,12 @@ class Found(NamedTuple):
   Attributes:
     rows: as `results.json` holds them.
     notes: what a reader must know.
-    curves: label -> (scores, members) of the first trial, for ROC curves.
+    curves: target -> attack -> (scores, members), of the first trial.
   """
 
   rows: list[Row]
   notes: tuple[str, ...] = ()
-  curves: Mapping[str, tuple[np.ndarray, np.ndarray]] = {}
+  curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]] = {}
 
 
 def metrics(plan: Plan) -> Found:
@@ -115,16 +115,13 @@ def transfer_data(plan: Plan, other: types.Dataset) -> Found:
   size = min(models.part_size(d, free) for d in pair)
   plan = dataclasses.replace(plan, num_members=plan.num_members or size)
   trained: dict[str, tuple[str, models.Answers]] = {}
-  for dataset in pair:
-    # The default network of each dataset: images of two sizes may need two.
-    name, train = next(iter(settings_lib.networks(dataset).items()))
-    if dataset.name == plan.dataset.name:
-      name, train = next(iter(plan.networks.items()))
-    else:
-      default = next(iter(plan.networks.values()))
-      train = config_lib.with_epochs(train, default.num_epochs)
-    answers = _train(plan, f"data-{len(trained)}", dataset, train)
-    trained[dataset.name] = (name, answers)
+  # Each dataset has its own default network: images of two sizes may need two.
+  others = settings_lib.networks(other)
+  for number, networks in enumerate((plan.networks, others)):
+    name, train = next(iter(networks.items()))
+    train = config_lib.with_epochs(train, setting.train.num_epochs)
+    answers = _train(plan, f"data-{number}", pair[number], train)
+    trained[pair[number].name] = (name, answers)
   found = [
     _attack(
       plan,
@@ -206,7 +203,7 @@ def similarity(plan: Plan, num_queries: int, num_models: int) -> Found:
   )
   if found.num_diverged:
     notes += (f"{found.num_diverged} models diverged and are left out",)
-  return Found(rows, notes, curves)
+  return Found(rows, notes, {name: curves})
 
 
 def default_defenses(dataset: types.Dataset) -> list[str]:
@@ -312,7 +309,9 @@ def _attack(
   notes: tuple[str, ...] = ()
   curves = {}
   label = ", ".join(
-    str(about[key]) for key in ("model", "shadow_model", "defense") if key in about
+    dict.fromkeys(
+      str(about[key]) for key in ("model", "shadow_model", "defense") if key in about
+    )
   )
   run = target.mechanism
   for trial in range(plan.num_trials):
@@ -329,12 +328,24 @@ def _attack(
         "num_shadows": plan.num_shadows,
         "epsilon": run.epsilon if run and np.isfinite(run.epsilon) else None,
         "delta": run.delta if run else None,
-        "paper_auc": settings_lib.paper_auc(plan.dataset, about["model"], attack),
+        "paper_auc": settings_lib.paper_auc(plan.dataset, about["model"], attack)
+        if _is_the_reports(about)
+        else None,
       }
       rows.append(row)
       if trial == 0:
-        curves[f"{label}: {attack}"] = (scored.scores, case.members)
-  return Found(rows, notes, curves)
+        curves[attack] = (scored.scores, case.members)
+  return Found(rows, notes, {label: curves})
+
+
+def _is_the_reports(about: Mapping[str, Any]) -> bool:
+  """Whether the report has a table of such targets: as it trains them, undefended."""
+  changed = {"dataset", "num_epochs"} & about.keys()
+  return (
+    not changed
+    and about["model"] == about["shadow_model"]
+    and about.get("defense", "none") == "none"
+  )
 
 
 def _joined(found: Sequence[Found]) -> Found:

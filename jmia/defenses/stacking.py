@@ -20,6 +20,7 @@ from jmia.training import optimizers
 from jmia.training import recipe as recipe_lib
 
 _RATE = 1e-2  # of the layer's Adam: a convex problem of few weights
+_VOTE = 5.0  # weight of each base model's vote, from which the layer starts
 # A stream of the model's key that no step has: steps are counted in int32.
 _SPLIT = 2**32 - 1
 
@@ -57,14 +58,21 @@ class _LayerJob(NamedTuple):
 
 
 class _Layer(nn.Module):
-  """Logits as a linear function of the base models' probabilities."""
+  """Logits as a linear function of the base models' probabilities; first, their sum."""
 
   num_classes: int
 
   @nn.compact
   def __call__(self, x, *, train=False, mask=None):
     del train, mask
-    return nn.Dense(self.num_classes)(x)
+    return nn.Dense(self.num_classes, kernel_init=_votes)(x)
+
+
+def _votes(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+  """Initial weights: each base model's probability of a class speaks for that class."""
+  del key
+  num_bases = shape[0] // shape[1]
+  return _VOTE * jnp.tile(jnp.eye(shape[1], dtype=dtype), (num_bases, 1))
 
 
 def wrap(

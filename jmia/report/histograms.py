@@ -20,11 +20,11 @@ class Histogram(NamedTuple):
   """Shares of members and of non-members per bar, on a log10 axis.
 
   Attributes:
-    edges: `[B + 1]` float64, bar edges in decades. The outermost bars also hold what
-      lies beyond them.
+    edges: `[B + 1]` float64, bar edges, in decades but for `ranks`. The outermost bars
+      also hold what lies beyond them.
     members: `[B]` float64, the share of all members in each bar; sums to 1.
     nonmembers: `[B]` float64, likewise of the non-members.
-    threshold: where the attack decides, one of `edges`.
+    threshold: where the attack decides, one of `edges`; NaN if it only ranks.
     relative: whether the axis is loss / threshold (a threshold per class or per sample)
       and not the loss itself (one threshold for everyone).
   """
@@ -90,6 +90,25 @@ def scores(samples: Samples, attack: str) -> Histogram:
   per_decade = next((n for n in (16, 10, 8, 5, 4, 2) if n * top <= _NUM_BINS), 1)
   edges = np.arange(math.ceil(top * per_decade) + 1) / per_decade
   return _count(values, samples.members[at], edges, -math.log10(ALPHA))
+
+
+def ranks(samples: Samples, attack: str) -> Histogram:
+  """Bins the scores of an attack that only ranks, on a linear axis.
+
+  Args:
+    samples: the evaluated samples; those that were not attacked are left out.
+    attack: whose scores to use.
+
+  Returns:
+    The histogram; its `threshold` is NaN.
+  """
+  at = samples.attacked(attack)
+  values = samples.scores[attack][at].astype(np.float64)
+  low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
+  if low == high:
+    low, high = low - 0.5, high + 0.5
+  edges = np.linspace(low, high, _NUM_BINS + 1)
+  return _count(values, samples.members[at], edges, math.nan)
 
 
 def _edges(values: np.ndarray, position: float) -> tuple[float, np.ndarray]:

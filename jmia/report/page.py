@@ -10,6 +10,11 @@ from jmia.report import samples as samples_lib
 
 # The parts of an attack's result that the table shows; the rest are its settings.
 _MEASURED = ("auc", "auc_ci", "accuracy", "tpr_at_fpr", "tpr_at_fpr_ci")
+_SCORE_CAPTION = (
+  "How surprising the sample's loss would be for a non-member, more so to the right. "
+  "If the attack is well calibrated, 10% of the non-members lie right of p = 0.1; "
+  "members beyond that share are the leak."
+)
 
 
 def write(
@@ -133,6 +138,8 @@ def _attack(
 ) -> Mapping[str, Any]:
   """One attack's section: what it asks, how it was set, histograms of its samples."""
   about = wording.attack(name)
+  if samples.only_ranks(name):
+    return _ranking(number, name, report, samples)
   losses = histograms.losses(samples, name)
   called, members = samples.called(name), samples.members
   caught = wording.percent(float(called[members].mean()))
@@ -164,6 +171,29 @@ def _attack(
       f"score-{number}",
       f"Score histograms of members and non-members, {about.title}.",
     ),
+    "score_caption": _SCORE_CAPTION,
+  }
+
+
+def _ranking(
+  number: int, name: str, report: wording.Report, samples: samples_lib.Samples
+) -> Mapping[str, Any]:
+  """The section of an attack that only ranks: it has no p-values and no threshold."""
+  about = wording.attack(name)
+  settings = {k: v for k, v in report["attacks"][name].items() if k not in _MEASURED}
+  coverage = wording.coverage(report, name)
+  return {
+    "title": about.title,
+    "explanation": about.explanation,
+    "settings": _strings(settings),
+    "loss_svg": None,
+    "score_svg": plots.svg(
+      plots.rank_figure(histograms.ranks(samples, name)),
+      f"score-{number}",
+      f"Score histograms of members and non-members, {about.title}.",
+    ),
+    "score_caption": "The attack only ranks samples: its scores are no p-values."
+    + (f" It was run on {coverage}." if coverage else ""),
   }
 
 

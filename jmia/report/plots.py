@@ -295,7 +295,19 @@ def _hatch_unresolved(panel: "axes.Axes", num_nonmembers: int) -> None:
   )
 
 
-def _bars(panel: "axes.Axes", histogram: histograms.Histogram, threshold: str) -> None:
+@styled
+def rank_figure(histogram: histograms.Histogram) -> "figure.Figure":
+  """A histogram of scores that only rank, from `histograms.ranks`."""
+  drawing = empty_figure(4.6, 2.9)
+  panel = drawing.subplots()
+  _bars(panel, histogram, None)
+  panel.set_xlabel("score: more like a member to the right")
+  return drawing
+
+
+def _bars(
+  panel: "axes.Axes", histogram: histograms.Histogram, threshold: str | None
+) -> None:
   """Members filled, non-members as an outline: told apart without colour too."""
   edges = histogram.edges
   panel.stairs(
@@ -314,13 +326,14 @@ def _bars(panel: "axes.Axes", histogram: histograms.Histogram, threshold: str) -
     linewidth=1.6,
     label="non-members",
   )
-  panel.axvline(
-    histogram.threshold,
-    color=LIGHT["ink"],
-    linewidth=1.2,
-    linestyle=(0, (4, 2)),
-    label=threshold,
-  )
+  if threshold is not None:
+    panel.axvline(
+      histogram.threshold,
+      color=LIGHT["ink"],
+      linewidth=1.2,
+      linestyle=(0, (4, 2)),
+      label=threshold,
+    )
   panel.grid(visible=False, axis="x")
   panel.set_xlim(edges[0], edges[-1])
   panel.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")

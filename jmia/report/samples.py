@@ -19,12 +19,14 @@ class Samples(NamedTuple):
     members: `[N]` bool, whether the target was trained on the sample.
     labels: `[N]` integer class labels.
     loss: `[N]` float32, the target's loss on the sample.
-    scores: attack name -> `[N]` float32, `-log(p_value)`; higher = member.
+    scores: attack name -> `[N]` float32, higher = member; `-log(p_value)` but for
+      attacks that only rank.
     thresholds: attack name -> `[N]` float32, the loss `c_α` at α = 0.1 at or under
       which the attack calls the sample a member. One number repeated where the attack
       has one threshold for everyone; infinities mean "always" and "never".
 
-  An attack may leave samples out: there its score and its threshold both are NaN.
+  An attack may leave samples out: there its score and its threshold both are NaN. One
+  whose thresholds are all NaN only ranks: it has no p-values and calls no one.
   """
 
   index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, on purpose
@@ -37,6 +39,10 @@ class Samples(NamedTuple):
   def called(self, attack: str) -> np.ndarray:
     """`[N]` bool, the samples that `attack` calls members at α = 0.1."""
     return self.loss <= self.thresholds[attack]
+
+  def only_ranks(self, attack: str) -> bool:
+    """Whether `attack` has neither p-values nor thresholds on the loss."""
+    return bool(np.isnan(self.thresholds[attack]).all())
 
   def attacked(self, attack: str) -> np.ndarray:
     """`[N]` bool, the samples that `attack` was run on."""
@@ -85,7 +91,7 @@ def check(samples: Samples, attacks: Iterable[str]) -> None:
         )
       _validate.shape(f"samples.{name}[{attack!r}]", arrays[attack], (num,))
     half = samples.attacked(attack) == np.isnan(samples.thresholds[attack])
-    if half.any():
+    if half.any() and not samples.only_ranks(attack):
       raise ValueError(
         f"samples.scores[{attack!r}] and thresholds[{attack!r}] hold NaN in different "
         f"places, first at {np.flatnonzero(half)[0]}; a sample that was not attacked "

@@ -33,7 +33,8 @@ class ExposedRow(NamedTuple):
     sample: its row in the dataset or file.
     label: its class.
     loss: the target's loss.
-    p_values: one per attack, in the report's order; a dash where it was not attacked.
+    p_values: one per attack, in the report's order; a dash where it was not attacked,
+      or the attack only ranks.
     called: whether each attack calls it a member at α = 0.1; None likewise.
     num_as_high: how many non-members the strongest attack scores at least as high.
   """
@@ -130,6 +131,7 @@ def _exposed_row(
   p_values, called = [], []
   for name in attacks:
     attacked = bool(samples.attacked(name)[n])
+    attacked = attacked and not samples.only_ranks(name)
     score, threshold = samples.scores[name][n], samples.thresholds[name][n]
     p_values.append(wording.p_value(float(score)) if attacked else _ABSENT)
     called.append(bool(samples.loss[n] <= threshold) if attacked else None)

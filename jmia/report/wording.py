@@ -54,6 +54,47 @@ ATTACKS: Mapping[str, Attack] = {
     "Compares with models trained on all of the training data but this one record; an "
     "idealised attacker, who shows what a single record can give away.",
   ),
+  "metric_loss": Attack(
+    "Loss",
+    "who looks at the loss",
+    "Calls members those records on which the model's loss is low; needs nothing but "
+    "the model's answer and the record's label.",
+  ),
+  "metric_confidence": Attack(
+    "Confidence",
+    "who looks at the highest probability",
+    "Calls members those records for which the model is sure of its answer, right or "
+    "wrong; needs no label.",
+  ),
+  "metric_entropy": Attack(
+    "Entropy",
+    "who looks at the spread of the answer",
+    "Calls members those records for which the model's answer is concentrated on few "
+    "classes; needs no label.",
+  ),
+  "metric_modified_entropy": Attack(
+    "Modified entropy",
+    "who looks at the spread of the answer and the label",
+    "As entropy, but being sure of a wrong class speaks against membership.",
+  ),
+  "correctness": Attack(
+    "Correctness",
+    "who knows only whether the answer is right",
+    "Calls members those records that the model classifies rightly; it gains exactly "
+    "what the model generalises worse than it fits.",
+  ),
+  "classifier": Attack(
+    "Classifier",
+    "who trains a network on shadow models",
+    "Trains a network to tell shadow models' members from others by the whole answer "
+    "and the label, and applies it to the audited model.",
+  ),
+  "similarity": Attack(
+    "Similarity",
+    "with models that have and have not seen the record",
+    "Compares the audited model's answer with those of models trained with the record "
+    "and of models trained without it, by their divergence.",
+  ),
 }
 
 METRICS: Mapping[str, str] = {
