@@ -62,7 +62,7 @@ def main() -> None:
     seconds[name] = time.perf_counter() - start
   config = {
     "suite": _SUITE.value,
-    "matmul_precision": jax.config.read("jax_default_matmul_precision"),
+    "matmul_precision": measure.matmul_precision(),
   }
   seconds["total"] = sum(seconds.values())
   results.write(

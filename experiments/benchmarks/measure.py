@@ -149,6 +149,12 @@ def compilation() -> Iterator[list[float]]:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+def matmul_precision() -> str:
+  """Returns the precision of float32 products that JAX was set to."""
+  config: Any = jax.config  # its settings are attributes that no type checker knows
+  return str(config.jax_default_matmul_precision)
+
+
 def median(costs: Sequence[Cost]) -> Cost:
   """Returns the median of each clock."""
   return Cost(*np.median(np.array(costs), axis=0).tolist())

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import importlib.util
 from typing import Any
 
-import jax
 import numpy as np
 
+from experiments.benchmarks import measure
 from jmia import types
 from jmia.training import config as config_lib
 
@@ -45,7 +45,7 @@ def trainer(
 
   device = "cuda" if torch.cuda.is_available() else "cpu"
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
-    jax.config.read("jax_default_matmul_precision") == "tensorfloat32"
+    measure.matmul_precision() == "tensorfloat32"
   )
   x, y = torch.tensor(dataset.x), torch.tensor(dataset.y).long()
   is_image = x.ndim == 4

@@ -1,0 +1,172 @@
+"""The benchmark's arithmetic and its files; how fast anything is, no test asks."""
+
+import dataclasses
+import json
+import sys
+
+from absl.testing import flagsaver
+import jax
+import pytest
+
+from experiments import benchmark as binary
+from experiments import common
+from experiments.benchmarks import (
+  measure,
+  products,
+  rate_tests,
+  scaling,
+  scoring,
+  torch_loop,
+  training,
+)
+from jmia.training import config as config_lib
+
+KEYS = {
+  "suite", "name", "width", "ours_s", "peer", "peer_s", "ratio", "limit_share",
+  "target", "met",
+}  # fmt: skip
+
+
+def _row(**kwargs):
+  settings = {"suite": "s", "name": "n", "width": 1, "ours": measure.Cost(2.0, 3.0)}
+  return measure.Row(**{**settings, **kwargs}).content()
+
+
+@pytest.mark.parametrize(
+  ("theirs", "share", "target", "met", "missed"),
+  [
+    (4.0, None, {"ratio": 2}, True, ""),
+    (3.9, None, {"ratio": 2}, False, "ratio 1.95"),
+    (4.0, 0.8, {"ratio": 2, "limit_share": 0.9}, False, "limit_share 0.8"),
+    (None, 0.9, {"ratio": 2, "limit_share": 0.9}, None, ""),  # no peer, no verdict
+    (None, 0.8, {"ratio": 2, "limit_share": 0.9}, False, "limit_share 0.8"),
+    (4.0, None, {}, None, ""),
+  ],
+)
+def test_a_target_is_met_missed_or_open(theirs, share, target, met, missed):
+  peer = measure.Cost(theirs, theirs) if theirs else None
+  row = _row(theirs=peer, limit_share=share, target=target)
+  assert row.keys() >= KEYS
+  assert (row["met"], row["missed"]) == (met, missed)
+  assert row["ratio"] == (theirs / 2 if theirs else None)
+
+
+def test_other_figures_have_targets_from_above():
+  memory = _row(ours=None, target={"mib": 350}, more={"mib": 402.0})
+  assert (memory["target"], memory["met"]) == ("mib ≤ 350", False)
+  assert memory["ours_s"] is None
+  assert _row(target={"mib": 350}, more={"mib": 350.0})["met"] is True
+
+
+def test_calls_take_turns_after_one_each_that_does_not_count():
+  called = []
+  costs = measure.alternate(
+    lambda: called.append("a"), lambda: called.append("b"), seconds=0, least=2
+  )
+  assert "".join(called) == "ababab"
+  assert len(costs) == 2
+
+
+def test_products_of_a_step_by_hand():
+  # Batch 8, 5 -> 4 -> 3: the first layer's input needs no gradient.
+  shapes = products.of_mlp(8, (5, 4, 3))
+  assert shapes == [(8, 5, 4), (5, 8, 4), (8, 4, 3), (4, 8, 3), (8, 3, 4)]
+  assert products.flops(shapes) == 2 * 8 * (2 * 5 * 4 + 3 * 4 * 3)
+  products.runner(shapes, 2)()
+
+
+def test_a_case_trains_beside_its_peers(monkeypatch):
+  case = training.Case(
+    name="fc",
+    shape=(6,),
+    num_classes=3,
+    num_rows=40,
+    num_members=20,
+    config=config_lib.TrainConfig(model="mlp_256_128", batch_size=8),
+  )
+  shapes = products.of_mlp(8, (6, 256, 128, 3))
+  row = training._beside_torch(
+    case, 2, shapes=shapes, target={"ratio": 1e9}, num_turns=2
+  ).content()
+  assert row["width"] == 2
+  assert row["limit_share"] > 0
+  assert row["met"] is (False if torch_loop.is_installed() else None)
+  monkeypatch.setattr(torch_loop, "is_installed", lambda: False)
+  alone = training._beside_torch(case, 2, target={"ratio": 1}, num_turns=1).content()
+  assert (alone["met"], alone["peer_s"]) == (None, None)
+  assert "not installed" in alone["peer"]
+
+
+@pytest.mark.skipif(not torch_loop.is_installed(), reason="needs PyTorch")
+@pytest.mark.parametrize("case", [training.FC, training.CNN, training.RESNET])
+def test_both_sides_train_the_same_network(case):
+  """As many parameters, layer by layer; batch statistics are no parameters."""
+  dataset = dataclasses.replace(case, num_rows=2).dataset()
+  recipe = config_lib.build(case.config, dataset).recipe
+  state = jax.eval_shape(recipe.init, jax.random.key(0), None)
+  ours = sorted(leaf.size for leaf in jax.tree.leaves(state.params))
+  theirs = sorted(
+    p.numel() for p in torch_loop._model(case.config, dataset).parameters()
+  )
+  assert ours == theirs
+
+
+def test_cost_of_a_model_of_several(monkeypatch):
+  small = dataclasses.replace(
+    scaling._CASE,
+    shape=(6,),
+    num_rows=20,
+    num_members=8,
+    config=config_lib.TrainConfig(batch_size=8),
+  )
+  monkeypatch.setattr(scaling, "_CASE", small)
+  run = scaling.run(3)
+  assert run.cost.wall > 0
+  assert run.width == 3
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+  def run(*arguments):
+    monkeypatch.setattr(
+      sys, "argv", ["benchmark", "--compilation_cache=", *map(str, arguments)]
+    )
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+      common.run(binary.main)
+    jax.config.update("jax_enable_compilation_cache", True)
+    return stopped.value.code or 0, *capsys.readouterr()
+
+  return run
+
+
+@pytest.mark.parametrize("suite", ["tests", "scoring"])
+def test_the_contracts_file_and_the_table_last(run, monkeypatch, tmp_path, suite):
+  monkeypatch.setattr(rate_tests, "NUM_TESTS", 100)
+  for name, size in (("NUM_MODELS", 4), ("NUM_SAMPLES", 40), ("NUM_CLASSES", 2)):
+    monkeypatch.setattr(scoring, name, size)
+  turns = measure.alternate
+  monkeypatch.setattr(
+    measure, "alternate", lambda *calls, **_: turns(*calls, seconds=0, least=1)
+  )
+  file = tmp_path / "new" / "rows.json"
+  code, out, err = run(f"--suite={suite}", f"--output={file}")
+  assert code == 0, err
+  content = json.loads(file.read_text())
+  assert content["schema"] == 1
+  assert {"device", "versions"} <= content.keys()
+  assert all(row.keys() >= KEYS for row in content["rows"])
+  assert len(out.splitlines()) >= 2 + len(content["rows"])
+  assert suite in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "line"),
+  [
+    (("--suite=speed", "--output=x.json"), "suite=speed, expected"),
+    (("--suite=tests",), "--output must have a value"),
+  ],
+)
+def test_bad_input_is_one_line(run, arguments, line):
+  code, _, err = run(*arguments)
+  assert code == 2
+  assert err.startswith(f"benchmark: {line}")
