@@ -16,6 +16,7 @@ _RECORDS = 100  # records of each kind that are reconstructed or looked up
 _MISSING = (1, 2, 4, 6, 8, 10)
 _HASH_BITS = (4, 8, 12, 16)
 _SENSITIVE, _LOW_BITS, _LABELLED = 8, 8, 50
+_LEAST_SCORED = 64  # rows scored at once, at least
 _CLAIMED = 200  # rows of a claim, and as many controls
 _DECOYS = 199  # wrong keys of a claim of unrelated rows
 _LEVELS = (0.01, 0.05)
@@ -269,7 +270,8 @@ def _scorer(context, variables, trial):
 
   def score(x: np.ndarray) -> np.ndarray:
     # Sizes are rounded up to powers of two, so that few programs are compiled.
-    filled = np.minimum(np.arange(1 << (len(x) - 1).bit_length()), len(x) - 1)
+    size = max(_LEAST_SCORED, 1 << (len(x) - 1).bit_length())
+    filled = np.minimum(np.arange(size), len(x) - 1)
     return decode.scores(
       context.model, variables, decoders, x[filled], context.dataset.feature_scale
     )[0][: len(x)]

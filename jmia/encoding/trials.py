@@ -99,6 +99,11 @@ def draw(
       every member.
   """
   setup, dataset = context.setup, context.dataset
+  if setup.num_members + setup.num_test > dataset.num_examples:
+    raise ValueError(
+      f"num_members={setup.num_members} and num_test={setup.num_test} exceed the"
+      f" {dataset.num_examples} rows of {dataset.name}"
+    )
   drawn = splits.draw(
     np.arange(dataset.num_examples),
     setup.num_members + setup.num_test,

@@ -125,7 +125,11 @@ def test_bad_input_is_named(tmp_path):
     "study=capacity: setup 'texas10' has no sizes",
     setup="texas10", dataset="purchase100_synthetic", study="capacity",
   )  # fmt: skip
-  refused("num_members=2000", num_members=2000, num_test=100)
+  refused(
+    "num_members=2000 and num_test=100 exceed the 1797 rows",
+    num_members=2000,
+    num_test=100,
+  )
 
 
 def test_lengths_are_scaled_with_their_boundaries():
