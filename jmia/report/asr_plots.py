@@ -63,7 +63,7 @@ def ratio_figure(
     ratios: share of marked rows, in (0, 1].
     threshold: rate above which a claim is made.
   """
-  drawing = plots.empty_figure(4.6, 3.3)
+  drawing = plots.empty_figure(5.8, 3.3)
   panel = drawing.subplots()
   for ratio, variant in zip(ratios, variants, strict=True):
     _trials(panel, 100 * ratio, variant, 0)
