@@ -1,7 +1,7 @@
 """Song and Shokri's studies, each a function of a context that returns rows.
 
-A row holds `study`, `setup`, `form`, `trial`, what was varied, what was measured and
-`paper`, the paper's figures for the same (None where it gives none).
+A row holds `study`, `setup`, `form`, `trial`, `diverged`, what was varied and what was
+measured; where the paper has a table, also `paper`, its figures for the same.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -179,7 +179,7 @@ def losses(context: trials.Context) -> list[Row]:
   return [
     row(context, "losses", m, result)
     | {"epoch": epoch + 1}
-    | {name: float(values[m, epoch]) for name, values in result.metrics.items()}
+    | {name: _finite(values[m, epoch]) for name, values in result.metrics.items()}
     for m in range(len(drawn))
     for epoch in range(recipe.num_epochs)
   ]
@@ -358,6 +358,11 @@ def _measured(context: trials.Context, variables: PyTree, trial: trials.Trial) -
     "test_accuracy": trials.accuracy(context, variables, trial.test),
     **trials.decoded(context, variables, trial),
   }
+
+
+def _finite(value: float) -> float | None:
+  """As JSON can hold it; None of a model that diverged."""
+  return float(value) if np.isfinite(value) else None
 
 
 def _figures(found: Mapping[str, float] | None) -> Row | None:

@@ -206,7 +206,7 @@ def decoded(
   variables: PyTree,
   trial: Trial,
   transform: Transform = lambda x: x,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
   """Returns how well a trial's encoded rows are told from its test rows.
 
   Args:
@@ -217,10 +217,14 @@ def decoded(
 
   Returns:
     `precision`, `recall`, `fpr`, `auc`, `auc_low`, `auc_high`; see `decode.Decoded`.
+    None each, of a model that diverged.
   """
   x = transform(context.dataset.x[np.concatenate([trial.encoded, trial.test])])
   is_member = np.arange(len(x)) < len(trial.encoded)
-  found = decode.measure(scores(context, variables, trial, x), is_member)
+  log_odds = scores(context, variables, trial, x)
+  if not np.isfinite(log_odds).all():
+    return dict.fromkeys(decode.Decoded._fields)
+  found = decode.measure(log_odds, is_member)
   return {name: float(value) for name, value in found._asdict().items()}
 
 

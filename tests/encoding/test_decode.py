@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from jmia.encoding import activations, decode
+from jmia.encoding import activations, decode, settings, trials
 from jmia.encoding import keys as keys_lib
 
 
@@ -150,3 +150,20 @@ def test_what_a_key_stands_for():
   assert keys_lib.default(encoded.model, 3) == keys_lib.Key(secret=3, layer="Dense_1")
   black = keys_lib.default(encoded.model, 3, black_box=True)
   assert (black.layer, black.unit_share) == (activations.OUTPUT, 1.0)
+
+
+def test_a_model_that_diverged_has_no_figures():
+  encoded = example.encoded()
+  context = trials.Context(
+    "digits", settings.SETUPS["digits"], encoded.dataset, False, 1, 0, lambda name: {}
+  )
+  trial = trials.Trial(
+    encoded.jobs.member_idx[0], encoded.members(0), encoded.others(0), encoded.keys[0]
+  )
+  broken = jax.tree.map(lambda a: a * np.float32("nan"), encoded.variables[0])
+  assert set(trials.decoded(context, broken, trial).values()) == {None}
+  found = trials.decoded(context, encoded.variables[0], trial)
+  assert found["auc_low"] < found["auc"] < found["auc_high"]
+  # What was done to the rows is done to members and others alike.
+  black = trials.decoded(context, encoded.variables[0], trial, np.zeros_like)
+  assert black["auc"] == 0.5
