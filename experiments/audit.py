@@ -13,14 +13,14 @@ import shutil
 
 from absl import flags
 
-from experiments import common, training_flags
+from experiments import common, defense_flags, training_flags
 from jmia import audit, datasets, evaluation, evidence
-from jmia.defenses import registry
 from jmia.report import tables
 from jmia.training import config as config_lib
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(training_flags)
+flags.adopt_module_key_flags(defense_flags)
 _SIGNALS = flags.DEFINE_string(
   "signals", None, "An .npz of logits to audit instead of training; see the README."
 )
@@ -45,12 +45,6 @@ _NUM_POPULATION = flags.DEFINE_integer(
   "Rows that calibrate the attacks and train the models compared with. Default: the"
   " rest, at most four times the members.",
   lower_bound=1,
-)
-_DEFENSE = flags.DEFINE_list(
-  "defense",
-  None,
-  "Defences that the target and all other models carry, as NAME or NAME:STRENGTH of"
-  f" {','.join(registry.names())}.",
 )
 _NUM_REFERENCES = flags.DEFINE_integer(
   "num_references", 16, "Reference models, which are the shadow models too."
@@ -102,7 +96,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_retrained=_NUM_RETRAINED.value,
     estimator=_ESTIMATOR.value,
     train=training_flags.override(config_lib.preset(dataset_name)),
-    defenses=tuple(registry.parse(text) for text in _DEFENSE.value or ()),
+    defenses=defense_flags.chosen(),
     seed=common.SEED.value,
     width=common.WIDTH.value,
     **({"attacks": tuple(_ATTACKS.value)} if _ATTACKS.value is not None else {}),

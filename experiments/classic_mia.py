@@ -104,6 +104,7 @@ def main() -> None:
     with common.progress_bars() as progress:
       plan = _plan(dataset, output_dir / "checkpoints", progress)
       found = _run(study, plan)
+    common.leave_files_to_first_process()
     if not found.rows:
       raise ValueError(f"every target diverged: {'; '.join(found.notes)}")
     _plot(study, output_dir, found)

@@ -33,7 +33,7 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import common, training_flags
+from experiments import common, defense_flags, training_flags
 from experiments import study as study_flags
 from jmia import datasets, types
 from jmia.backdoor import outcomes, study, triggers, variants
@@ -43,6 +43,7 @@ from jmia.report import asr_plots, plots, results
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
+flags.adopt_module_key_flags(defense_flags)
 _MARKED_SHARE = flags.DEFINE_float(
   "marked_share",
   None,
@@ -84,6 +85,7 @@ def main() -> None:
       found.rows,
       config={
         **dataclasses.asdict(settings),
+        "defenses": [str(defense) for defense in settings.defenses],
         "dataset": dataset.name,
         "studies": studies,
         "num_trials": num_trials,
@@ -125,6 +127,7 @@ def _settings(dataset: types.Dataset) -> settings_lib.Settings:
   return dataclasses.replace(
     preset,
     train=training_flags.override(train),
+    defenses=defense_flags.chosen(),
     num_members=training_flags.NUM_MEMBERS.value,
     marked_share=preset.marked_share
     if _MARKED_SHARE.value is None

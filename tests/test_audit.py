@@ -460,7 +460,7 @@ def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result,
 
 def test_losses_beyond_float32_are_a_divergence_at_the_last_epoch():
   losses = np.array([[1, 2], [1, np.inf], [np.nan, 2], [3, 4]], np.float32)
-  result = parallel.Result(losses, {}, np.array([-1, -1, 2, 0]), 4)
+  result = parallel.Result({"loss": losses}, {}, np.array([-1, -1, 2, 0]), 4)
   np.testing.assert_array_equal(comparison._diverged_epoch(result, 10), [-1, 9, 2, 0])
 
 

@@ -34,7 +34,9 @@ ALLOWED = {
   "training": {"models", *BASE},
   "signals": {"_validate"},
   "attacks": {"stats", "training", "_validate"},
-  "backdoor": {"datasets", "signals", "splits", "stats", "training", "models", *BASE},
+  "backdoor": {
+    "datasets", "defenses", "signals", "splits", "stats", "training", "models", *BASE
+  },
   "encoding": {"signals", "splits", "stats", "training", "models", *BASE},
   "defenses": {"training", "models", *BASE},
   # The ground floor.

@@ -7,6 +7,7 @@ import types
 from jmia import _validate
 from jmia import types as types_lib
 from jmia.backdoor import triggers
+from jmia.defenses import registry
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
@@ -17,6 +18,7 @@ class Settings:
 
   Attributes:
     train: of every model.
+    defenses: that every model carries.
     trigger: the default one.
     marked_share: share of a model's rows that an owner marks by default.
     target_label: the default label of marked rows.
@@ -33,6 +35,7 @@ class Settings:
   """
 
   train: config_lib.TrainConfig
+  defenses: tuple[registry.DefenseConfig, ...] = ()
   trigger: triggers.TriggerConfig
   marked_share: float = 0.001
   target_label: int = 1

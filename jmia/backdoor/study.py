@@ -12,6 +12,7 @@ from jmia import types
 from jmia.backdoor import marking, outcomes, triggers
 from jmia.backdoor import plan as plan_lib
 from jmia.backdoor import settings as settings_lib
+from jmia.defenses import registry
 from jmia.training import augment, parallel
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
@@ -61,9 +62,11 @@ def run(
   """
   planned = plan_lib.make(dataset, settings, studies, num_trials, seed)
   flip = (augment.random_flip,) if settings.flip else ()
-  trainable = config_lib.build(
-    settings.train, dataset, transforms=(marking.mark, *flip)
+  num_members = planned.jobs.member_idx.shape[1]
+  defended = registry.plan(
+    settings.defenses, settings.train, dataset, num_members=num_members
   )
+  trainable = registry.build(defended, dataset, transforms=(marking.mark, *flip))
   trained = parallel.run(
     trainable.recipe,
     jax.random.key(seed),

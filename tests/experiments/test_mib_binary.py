@@ -214,9 +214,18 @@ def test_an_interrupted_run_leaves_no_result_and_resumes(
   assert resumed["rows"] == content["rows"]
 
 
+def test_marked_models_carry_defences(run, tmp_path):
+  folder = tmp_path / "out"
+  arguments = ("--study=single", "--defense=label_smoothing:0.1,temperature:2")
+  assert run(*arguments, "--num_epochs=1", f"--output_dir={folder}")[0] == 0
+  config = json.loads((folder / "results.json").read_text())["config"]
+  assert config["defenses"] == ["label_smoothing:0.1", "temperature:2"]
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
+    (("--defense=smoothing:1",), "unknown defense 'smoothing'"),
     (("--study=sides",), "study=sides holds 'sides', expected all, or some of"),
     (("--marked_share=1.5",), "marked_share=1.5 must lie in (0, 1)"),
     (("--num_members=1500",), "num_members=1500 is above the 1438 rows to train on"),

@@ -1,0 +1,24 @@
+"""The flag of the binaries whose models can carry defences."""
+
+from absl import flags
+
+from jmia.defenses import registry
+
+_DEFENSE = flags.DEFINE_list(
+  "defense",
+  None,
+  "Defences that every model carries, as NAME or NAME:STRENGTH: "
+  + "; ".join(
+    f"{name} ({meaning})" if meaning else name
+    for name, meaning in registry.describe().items()
+  ),
+)
+
+
+def chosen() -> tuple[registry.DefenseConfig, ...]:
+  """Returns the defences that were given.
+
+  Raises:
+    ValueError: if one is unknown, or its strength is missing or too many.
+  """
+  return tuple(registry.parse(text) for text in _DEFENSE.value or ())
