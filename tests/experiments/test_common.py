@@ -137,6 +137,29 @@ def test_files_are_left_to_the_first_process(run, monkeypatch):
   assert written == [0]
 
 
+def test_a_second_run_compiles_nothing(run, tmp_path):
+  found = []
+
+  def listen(event, **kwargs):
+    found.append(event.rsplit("/")[-1])
+
+  def main():
+    jax.clear_caches()
+    jax.jit(lambda x: x * 3 + 1)(2.0)
+
+  jax.monitoring.register_event_listener(listen)
+  try:
+    folder = f"--compilation_cache={tmp_path / 'compiled'}"
+    assert run(main, folder) == (0, "")
+    assert "cache_misses" in found
+    found.clear()
+    assert run(main, folder) == (0, "")
+  finally:
+    jax.monitoring.unregister_event_listener(listen)
+  assert "cache_hits" in found
+  assert "cache_misses" not in found
+
+
 def test_output_dir_is_required():
   with (
     pytest.raises(ValueError, match="--output_dir must have a value"),

@@ -1,8 +1,12 @@
+"""What all tests share."""
+
+import os
+
 import jax
 import pytest
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
   """Programs that many tests share are compiled once; most take longer than to run."""
   settings = {
@@ -10,9 +14,7 @@ def compiled_once(tmp_path_factory):
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
   }
-  before = {name: getattr(jax.config, name) for name in settings}
   for name, value in settings.items():
     jax.config.update(name, value)
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
+    # Tests start programs too, which read these.
+    os.environ[name.upper()] = str(value)
