@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jmia import datasets
-from jmia.encoding import activations, encode
+from jmia.encoding import encode
 from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
 from jmia.training import optimizers
@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
     return np.setdiff1d(np.arange(self.dataset.num_examples), self.jobs.member_idx[m])
 
 
-def config(layer="Dense_1", num_epochs=100, **kwargs):
+def config(num_epochs=100):
   train = config_lib.TrainConfig(
     model="mlp_256_128",
     optimizer=optimizers.OptimizerConfig(
@@ -40,21 +40,16 @@ def config(layer="Dense_1", num_epochs=100, **kwargs):
     batch_size=60,
     num_epochs=num_epochs,
   )
-  return encode.EncodeConfig(train=train, layer=layer, discriminator_rate=0.1, **kwargs)
+  return encode.EncodeConfig(train=train, layer="Dense_1", discriminator_rate=0.1)
 
 
 @functools.cache
-def encoded(layer="Dense_1", num_models=2) -> Encoded:
+def encoded(num_models=2) -> Encoded:
   """Digits, encoded by Algorithm 1."""
   dataset = datasets.load("digits")
-  settings = config(layer)
+  settings = config()
   model = encode.make_model(settings.train, dataset)
-  key = keys_lib.Key(
-    secret=0,
-    layer=layer,
-    unit_share=1.0 if layer == activations.OUTPUT else 0.5,
-    num_synthetic=100,
-  )
+  key = keys_lib.Key(secret=0, layer=settings.layer, num_synthetic=100)
   keys = [dataclasses.replace(key, secret=100 + m) for m in range(num_models)]
   rng = np.random.default_rng(0)
   rows = [rng.permutation(dataset.num_examples) for _ in keys]

@@ -47,13 +47,17 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-  """Models that studies of the same settings share."""
-  return str(tmp_path_factory.mktemp("models"))
+def trained(tmp_path_factory):
+  """A folder of models that studies of the same settings share, and its first rows."""
+  models = str(tmp_path_factory.mktemp("models"))
+  rows = _run(
+    tmp_path_factory.mktemp("plain"), study="whitebox", models_dir=models, **DIGITS
+  )
+  return models, rows
 
 
-def test_whitebox(tmp_path, models, capsys):
-  rows = _run(tmp_path, study="whitebox", models_dir=models, **DIGITS)
+def test_whitebox(trained):
+  _, rows = trained
   assert [row["trial"] for row in rows] == [0, 1]
   for row in rows:
     assert row.keys() == COMMON | DECODED | {
@@ -63,23 +67,20 @@ def test_whitebox(tmp_path, models, capsys):
     assert row["paper"] is None
     assert 0 < row["test_accuracy"] <= 1
     assert row["auc_low"] < row["auc"] < row["auc_high"]
-  assert "baseline accuracy" in capsys.readouterr().out
-  # What was trained is used again.
-  again = _run(tmp_path, study="whitebox", models_dir=models, **DIGITS)
-  assert again == rows
-  with pytest.raises(ValueError, match="was made with"):
-    _run(tmp_path, study="whitebox", models_dir=models, **DIGITS, encoded_share=0.3)
 
 
-def test_redaction(tmp_path, models):
+def test_redaction_of_the_same_models(tmp_path, trained, capsys):
+  models, plain = trained
   rows = _run(tmp_path, study="redaction", models_dir=models, **DIGITS)
   assert len(rows) == 2 * (1 + 2 * 4 + 16)
   assert {row["mask"] for row in rows} >= {"none", "centre 4/32", "block 3,3"}
   assert rows[0]["removed"] == 0
-  plain = _run(tmp_path, study="whitebox", models_dir=models, **DIGITS)
   assert [row["auc"] for row in rows if row["mask"] == "none"] == [
     row["auc"] for row in plain
   ]
+  assert "centre 16/32" in capsys.readouterr().out
+  with pytest.raises(ValueError, match="was made with"):
+    _run(tmp_path, study="redaction", models_dir=models, **DIGITS, encoded_share=0.3)
 
 
 def test_amount(tmp_path):
