@@ -35,7 +35,7 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import common, training_flags
+from experiments import common, encoding_flags, training_flags
 from experiments import study as study_flags
 from jmia import datasets, types
 from jmia.datasets import clusters
@@ -45,6 +45,7 @@ from jmia.report import encoding_plots, plots, results
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
+flags.adopt_module_key_flags(encoding_flags)
 _SETUP = flags.DEFINE_enum(
   "setup", "digits", list(settings.SETUPS), "Dataset, model and rates of the paper."
 )
@@ -159,6 +160,7 @@ def _setup() -> settings.Setup:
     "num_test": _NUM_TEST.value,
     "num_synthetic": _NUM_SYNTHETIC.value,
     "encoded_share": _ENCODED_SHARE.value,
+    "discriminator_rate": encoding_flags.DISCRIMINATOR_RATE.value,
     "amounts": None if _AMOUNTS.value is None else _numbers("amounts", _AMOUNTS.value),
     "transfer_to": _TRANSFER_TO.value,
   }

@@ -141,7 +141,10 @@ def test_bad_input_is_named(owned, tmp_path):
   refused("not a key of experiments.watermark", key_file=folder / "claim.npz")
   refused("not a model file", model_file=folder / "claim.npz")
   refused("x is missing, expected x, is_claimed", claim_file=folder / "model.npz")
-  refused("not what the key's commitment", claim_file=owned / "black" / "claim.npz")
+  claim = files.read_claim(folder / "claim.npz")
+  swapped = claim._replace(is_claimed=~claim.is_claimed)
+  files.write_claim(tmp_path / "claim.npz", swapped)
+  refused("not what the key's commitment", claim_file=tmp_path / "claim.npz")
   np.save(tmp_path / "answers.npy", np.zeros((3, 10)))
   refused(
     "reads layer 'Dense_1'", model_file=None, answers_file=tmp_path / "answers.npy"
@@ -165,7 +168,7 @@ def test_bad_input_is_named(owned, tmp_path):
     "secret must be an integer",
     "embed",
     data_file=owned / "data.npz",
-    output_dir=tmp_path,
+    output_dir=tmp_path / "new",
     secret="x",
   )
   refused("expected a command", None)
