@@ -53,11 +53,11 @@ def test_a_masked_network_is_the_narrow_one():
   network = classifier._Network(8)
   job = classifier._Job(jnp.arange(3), 3, jnp.arange(2), jnp.arange(2), jnp.int32(3))
   recipe = classifier._recipe(network, SMALL, 5)
-  state = recipe.init(jax.random.key(0), job)
+  state = jax.jit(recipe.init)(jax.random.key(0), job)
   data = classifier._Data(
     jax.random.normal(jax.random.key(1), (3, 5)), jnp.arange(3) % 2, jnp.zeros((1, 5))
   )
-  trained, _ = recipe.update(state, job, data)
+  trained, _ = jax.jit(recipe.update)(state, job, data)
   for params in (state.params, trained.params):
     narrow = {
       "hidden": {

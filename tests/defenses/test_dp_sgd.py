@@ -45,7 +45,7 @@ def _key(seed):
 
 def _params(seed):
   key = jax.random.key(seed)
-  return Net().init(key, jnp.zeros((1, NUM_FEATURES)))["params"]
+  return jax.jit(Net().init)(key, jnp.zeros((1, NUM_FEATURES)))["params"]
 
 
 @jax.jit
@@ -126,7 +126,7 @@ def test_noise_is_each_models_own_and_of_the_right_size():
   keys = jax.vmap(lambda k: recipe_lib.Key(k, k))(jax.random.split(jax.random.key(0)))
   params = {"w": jnp.zeros(num), "b": jnp.zeros(num)}
   # Without a single example the step is of noise alone.
-  grads = jax.vmap(value_and_grad, (None, None, None, 0, None))(
+  grads = jax.jit(jax.vmap(value_and_grad, (None, None, None, 0, None)))(
     params, {}, _batch(8, 0), keys, None
   )[1]
   noise = np.stack([grads["w"], grads["b"]]).reshape(4, num)
@@ -233,8 +233,8 @@ class Linear(nn.Module):
     return nn.Dense(NUM_CLASSES, use_bias=False)(x)
 
 
-def _train(epsilon, canary_is_member, num_models):
-  """Losses on a canary of models trained with or without it, `[num_models]`."""
+def _train(epsilon, num_models):
+  """Losses on a canary of models trained with it, and of as many without it."""
   rng = np.random.default_rng(0)
   x = rng.normal(size=(33, NUM_FEATURES)).astype(np.float32)
   y = rng.integers(NUM_CLASSES, size=33).astype(np.int32)
@@ -251,7 +251,7 @@ def _train(epsilon, canary_is_member, num_models):
     gradient=dp_sgd.noisy_gradient(1.0, run.noise_multiplier, 16, 16),
     batches=dp_sgd.poisson(run, 2),
   )  # fmt: skip
-  rows = np.arange(32 + canary_is_member)
+  members = [np.arange(33)] * num_models + [np.arange(32)] * num_models
   predict = recipe_lib.predictor(Linear(), 1.0)
 
   def collect(state, job, data):
@@ -259,12 +259,12 @@ def _train(epsilon, canary_is_member, num_models):
     return -jax.nn.log_softmax(logits)[0, data.y[32]]
 
   result = parallel.run(
-    recipe, jax.random.key(int(canary_is_member)),
-    recipe_lib.Job(*splits.ragged([rows] * num_models)), recipe_lib.Data(x, y),
-    collect=collect, width=num_models,
+    recipe, jax.random.key(0),
+    recipe_lib.Job(*splits.ragged(members)), recipe_lib.Data(x, y),
+    collect=collect, width=2 * num_models,
   )  # fmt: skip
   assert (result.diverged_epoch < 0).all()
-  return result.collected
+  return np.split(result.collected, 2)
 
 
 @pytest.mark.parametrize("epsilon", [1.0, math.inf])
@@ -272,8 +272,7 @@ def test_an_audit_respects_the_bound_and_would_see_it_broken(epsilon):
   # Calling "with the canary" below a loss, at nine losses: TPR <= e^eps FPR + delta.
   # Each rate is put at the end of its 99.9% interval that speaks against a violation.
   num_models, delta = 100, 1e-3
-  with_it = _train(epsilon, True, num_models)
-  without = _train(epsilon, False, num_models)
+  with_it, without = _train(epsilon, num_models)
   levels = np.quantile(without, [0, *np.linspace(0.1, 0.9, 9)]) - 1e-6
   tp, fp = ((losses[:, None] <= levels).sum(axis=0) for losses in (with_it, without))
   tpr_low = stats.beta.ppf(0.001, tp, num_models - tp + 1)  # NaN where tp is 0
@@ -293,7 +292,7 @@ def test_an_empty_batch_takes_its_step():
   )  # fmt: skip
   data = recipe_lib.Data(jnp.zeros((4, NUM_FEATURES)), jnp.zeros(4, jnp.int32))
   job = recipe_lib.Job(jnp.arange(4), jnp.int32(4))
-  before = recipe.init(jax.random.key(0), job)
+  before = jax.jit(recipe.init)(jax.random.key(0), job)
   after, metrics = jax.jit(recipe.update)(before, job, data)
   assert after.step == 2
   assert optax_norm(jax.tree.map(jnp.subtract, after.params, before.params)) > 0

@@ -46,7 +46,8 @@ def test_early_stopping_keeps_the_epoch_that_fits_its_validation_split_best():
   order = np.asarray(early_stopping._order(key, job))
   kept = job._replace(member_idx=job.member_idx[order], num_members=jnp.int32(32))
   assert set(order[:32]) == set(np.flatnonzero(~held_out))
-  state, plain = wrapped.recipe.init(key, job), PLAIN.recipe.init(key, kept)
+  state = jax.jit(wrapped.recipe.init)(key, job)
+  plain = jax.jit(PLAIN.recipe.init)(key, kept)
   step, plain_step = jax.jit(wrapped.recipe.update), jax.jit(PLAIN.recipe.update)
   answer = jax.jit(lambda v, x: jax.nn.log_softmax(PLAIN.predict(v, x)))
   found = []
