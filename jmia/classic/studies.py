@@ -115,11 +115,11 @@ def transfer_data(plan: Plan, other: types.Dataset) -> Found:
   size = min(models.part_size(d, free) for d in pair)
   plan = dataclasses.replace(plan, num_members=plan.num_members or size)
   trained: dict[str, tuple[str, models.Answers]] = {}
-  # Each dataset has its own default network: images of two sizes may need two.
-  others = settings_lib.networks(other)
+  # Images of two sizes may need two networks: of the same name, if there is one.
+  default, others = next(iter(plan.networks)), settings_lib.networks(other)
   for number, networks in enumerate((plan.networks, others)):
-    name, train = next(iter(networks.items()))
-    train = config_lib.with_epochs(train, setting.train.num_epochs)
+    name = default if default in networks else next(iter(networks))
+    train = config_lib.with_epochs(networks[name], setting.train.num_epochs)
     answers = _train(plan, f"data-{number}", pair[number], train)
     trained[pair[number].name] = (name, answers)
   found = [
