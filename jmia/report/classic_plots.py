@@ -65,8 +65,7 @@ def roc_figure(
       panel.plot(
         fpr[seen],
         tpr[seen],
-        color=plots.LIGHT[f"attack-{number}"],
-        linestyle=plots.DASHES[number],
+        **plots.line(number),
         linewidth=1.6,
         label=f"{label} ({roc.auc(scores, members):.3f})",
       )
@@ -91,20 +90,19 @@ def gap_figure(
     ends, (1 + ends) / 2, color=plots.LIGHT["muted"], linewidth=0.9, label="(1 + g)/2"
   )
   for number, (attack, accuracy) in enumerate(list(accuracies.items())[:_MOST_CURVES]):
-    colour = plots.LIGHT[f"attack-{number}"]
-    line = regression(gaps, accuracy)
+    look = plots.line(number)
+    fit = regression(gaps, accuracy)
     label = attack
-    if line is not None:
-      label += f": {line.intercept:.2f} + {line.slope:.2f} g"
+    if fit is not None:
+      label += f": {fit.intercept:.2f} + {fit.slope:.2f} g"
       panel.plot(
         ends,
-        line.intercept + line.slope * ends,
-        color=colour,
-        linestyle=plots.DASHES[number],
+        fit.intercept + fit.slope * ends,
+        **look,
         linewidth=1.4,
       )
     panel.plot(
-      gaps, accuracy, linestyle="none", marker="o", markersize=3.5, color=colour,
+      gaps, accuracy, linestyle="none", marker="o", markersize=3.5, color=look["color"],
       alpha=0.7, label=label,
     )  # fmt: skip
   panel.set_xlabel("generalisation gap g: accuracy on members − on others")

@@ -31,15 +31,14 @@ def curves_figure(panels: Mapping[str, Sequence[Curve]], label: str) -> "figure.
   all_axes = drawing.subplots(1, len(panels), squeeze=False)[0]
   for panel, (name, curves) in zip(all_axes, panels.items(), strict=True):
     for number, curve in enumerate(curves):
-      colour = plots.LIGHT[f"attack-{number}"]
+      look = plots.line(number)
       order = np.argsort(curve.x)
       x, y = curve.x[order], curve.y[order]
-      panel.plot(x, y, color=colour, marker=".", alpha=0.35, linestyle="none")
+      panel.plot(x, y, color=look["color"], marker=".", alpha=0.35, linestyle="none")
       panel.plot(
         x,
         np.nanmean(y, axis=1),
-        color=colour,
-        linestyle=plots.DASHES[number],
+        **look,
         linewidth=1.6,
         label=curve.label,
       )

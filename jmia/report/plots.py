@@ -48,6 +48,7 @@ DARK: Mapping[str, str] = {
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
 _LOWEST = 1e-3  # where the log-log ROC starts
+_MOST_WITHIN = 5  # curves whose legend fits into a ROC's panel
 _STYLE: Mapping[Any, Any] = {
   "font.family": "sans-serif",
   "font.size": 8.5,
@@ -133,15 +134,18 @@ def roc_figure(
       panel.plot(
         fpr,
         tpr,
-        color=LIGHT[f"attack-{number % 5}"],
-        linestyle=DASHES[number % 5],
+        **line(number),
         linewidth=1.6,
         drawstyle="steps-post" if scale == "log" else "default",
         label=f"{wording.attack(name).title} ({report['attacks'][name]['auc']:.3f})",
       )
     if scale == "log":
       _hatch_unresolved(panel, int((~samples.members).sum()))
-    panel.legend(loc="lower right", title="attack (AUC)", alignment="left")
+  if len(report["attacks"]) <= _MOST_WITHIN:
+    for panel in panels:
+      panel.legend(loc="lower right", title="attack (AUC)", alignment="left")
+  else:
+    _legend_below(drawing, panels[-1], "attack (AUC)", 2 * len(scales))
   return drawing
 
 
@@ -242,6 +246,28 @@ def svg(drawing: "figure.Figure", name: str, description: str) -> str:
   assert box is not None, "matplotlib always writes a viewBox"
   label = html.escape(description, quote=True)
   return f'<svg role="img" aria-label="{label}" {box.group()}>{body}'.strip()
+
+
+def line(number: int) -> dict[str, Any]:
+  """Returns colour and dashes of the curve of that number; 25 look different."""
+  num_colours = len(DASHES)
+  return {
+    "color": LIGHT[f"attack-{number % num_colours}"],
+    "linestyle": DASHES[(number + number // num_colours) % num_colours],
+  }
+
+
+def _legend_below(
+  drawing: "figure.Figure", panel: "axes.Axes", title: str, num_columns: int
+) -> None:
+  """Writes a panel's legend under all panels, where no curve runs through it."""
+  drawing.legend(
+    *panel.get_legend_handles_labels(),
+    loc="outside lower left",
+    ncols=num_columns,
+    title=title,
+    alignment="left",
+  )
 
 
 def _shorten(path: re.Match[str]) -> str:

@@ -213,8 +213,7 @@ def sample_auc_figure(auc: Mapping[str, np.ndarray], *, least: int) -> "figure.F
 
 def _look(attack: str) -> dict[str, Any]:
   """An attack's colour and dashes, the same in every plot."""
-  number = _NUMBER[attack] % len(plots.DASHES)
-  return {"color": plots.LIGHT[f"attack-{number}"], "linestyle": plots.DASHES[number]}
+  return plots.line(_NUMBER[attack])
 
 
 def _null_panel(

@@ -144,3 +144,28 @@ def test_no_pyplot(tmp_path, monkeypatch):
   plots.write_roc(tmp_path / "roc.png", REPORT, SAMPLES)
   assert isinstance(drawing, figure.Figure)
   assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_25_curves_look_different():
+  looks = [plots.line(number) for number in range(25)]
+  assert len({(look["color"], look["linestyle"]) for look in looks}) == 25
+
+
+def test_a_long_legend_is_below_the_panels():
+  assert all(panel.get_legend() for panel in plots.roc_figure(REPORT, SAMPLES).axes)
+  names = [
+    "population",
+    "shadow",
+    "reference",
+    "metric_loss",
+    "correctness",
+    "classifier",
+  ]
+  report = {**REPORT, "attacks": dict.fromkeys(names, REPORT["attacks"]["reference"])}
+  scores = dict.fromkeys(names, SAMPLES.scores["reference"])
+  many = plots.roc_figure(report, SAMPLES._replace(scores=scores))
+  assert not any(panel.get_legend() for panel in many.axes)
+  (legend,) = many.legends
+  entries = [text.get_text() for text in legend.get_texts()]
+  assert entries[1] == "P · population (0.842)"
+  assert len(entries) == 8  # guessing, the six, and what cannot be resolved
