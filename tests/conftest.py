@@ -9,8 +9,11 @@ import pytest
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
   """Programs that many tests share are compiled once; most take longer than to run."""
+  folder = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    folder = folder.parent  # the workers'
   settings = {
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+    "jax_compilation_cache_dir": str(folder / "compiled"),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
   }

@@ -1,13 +1,17 @@
 """README's Python runs as it stands, and its facts are those of the code."""
 
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
 from jmia import datasets, evidence
 
-_README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+_ROOT = pathlib.Path(__file__).parents[1]
+_README = (_ROOT / "README.md").read_text()
 
 
 def _python_block(containing: str) -> str:
@@ -31,6 +35,30 @@ def test_pytorch_example(tmp_path, monkeypatch):
   assert attacks["distillation"]["auc_ci"][1] > 0.5
   files = {"report.json", "scores.npz", "roc.png", "report.html"}
   assert {file.name for file in (tmp_path / "pytorch_report").iterdir()} == files
+
+
+def test_round_trip_of_an_owner(tmp_path):
+  section = _README.split("## Was your data used?")[1].split("\n## ")[0]
+  blocks = re.findall(r"```(bash|python)\n(.*?)```", section, flags=re.DOTALL)
+  assert [kind for kind, _ in blocks] == ["bash", "python", "bash"]
+  environment = {
+    **os.environ,
+    "PYTHONPATH": str(_ROOT),
+    "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+  }
+  for kind, block in blocks:
+    command = (
+      ["bash", "-euc", block] if kind == "bash" else [sys.executable, "-c", block]
+    )
+    done = subprocess.run(
+      command, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+  # The last block asks of a model that had the data, and of one that had not.
+  assert "the model was trained on the marked data" in done.stdout
+  assert "No claim at 95 % confidence" in done.stdout
+  table = section.split("The first says\n\n")[1].split("\n\n")[0]
+  assert table.split()[:5] == done.stdout.split()[:5]
 
 
 def test_names_every_dataset_and_every_array():
