@@ -138,10 +138,15 @@ def _summary(marked: ownership.Marked, data: owner_files.Data, key: bytes) -> st
   needed = int(verification.critical_successes(num_queries, baseline))
   found = float(power.asr_needed(num_queries, baseline))
   suffix = ".npz" if data.names is None else "/"
+  chosen = data.x[list(marked.key.marked_rows)]
+  trigger = triggers.make(marked.key.trigger, chosen.shape[1:])
+  moved = triggers.distance(chosen, trigger)
   return "\n".join(
     [
       f"Publish marked{suffix}: {len(marked.y)} rows, {len(marked.key.marked_rows)} of"
-      f" them marked and labelled {marked.key.target_label}.",
+      f" them marked and labelled {marked.key.target_label}. The trigger moves a marked"
+      f" row by {moved.mean():.3g} in the mean, {moved.max():.3g} at most (L2 norm, in"
+      " stored units).",
       f"Keep queries{suffix} ({num_queries} rows) and key.json. SHA-256 of key.json, to"
       f" deposit before you publish: {hashlib.sha256(key).hexdigest()}",
       f"At 95 % confidence and a baseline of {100 * baseline:.4g} %, {needed} of"

@@ -12,14 +12,15 @@ from scipy import special
 from jmia import types
 from jmia.backdoor import plan as plan_lib
 from jmia.backdoor import settings as settings_lib
+from jmia.backdoor import triggers, verification
 from jmia.backdoor import variants as variants_lib
-from jmia.backdoor import verification
 from jmia.stats import intervals
 from jmia.training import parallel
 
 Row = dict[str, Any]
 # Of a run's key, whose stream 0 and on are the models'.
 _QUERIES = 2**31 - 1
+_NUM_MEASURED = 200  # held-out rows that a trigger's distance is the mean of
 
 
 class _Case(NamedTuple):
@@ -61,7 +62,9 @@ def rows(
   at random, and so are the tests; `asr_all` is of all such rows; `asr_without` is what
   `asr_all` is on the trial's model that saw no owner's row. A row of `training`
   "unmarked" or "without" has `num_marked` 0. `t_statistic` is None where infinite, and
-  `paper_asr` where the paper has no figure. Models that diverged have no rows.
+  `paper_asr` where the paper has no figure. `trigger_distance` is the mean L2 norm of
+  what the trigger changes, over 200 held-out rows, in stored units. Models that
+  diverged have no rows.
 
   Args:
     dataset: trained on.
@@ -105,6 +108,7 @@ def rows(
   )
   test_accuracy = (answers[:, plan_lib.NO_MARK] == test_y).mean(1)
   train_accuracy = trained.collected["train_accuracy"]
+  distances = _distances(dataset, plan, cases)
   return [
     {
       "dataset": dataset.name,
@@ -116,6 +120,7 @@ def rows(
       "num_train": int(plan.jobs.num_members[case.model]),
       "num_queries": settings.num_queries,
       "target_label": case.owner.label,
+      "trigger_distance": distances[i],
       "asr": float(verdict.asr[i]),
       "asr_all": float(rate[i]),
       "asr_without": float(rate_without[i]),
@@ -140,7 +145,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows: of `rows`.
 
   Returns:
-    Lines with `study`, `variant`, `num_marked`, `num_trials`; `rates`, the `asr_all` of
+    Lines with `study`, `variant`, `num_marked`, `num_trials`, `trigger_distance`, of
+    all rows the mean; `rates`, the `asr_all` of
     each row, `asr_all`, their mean, its 95 % Student interval `asr_all_ci` (None for
     one trial) and `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims`
     and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
@@ -203,6 +209,20 @@ def _count(
   return np.asarray(counts)[:, 0]
 
 
+def _distances(
+  dataset: types.Dataset, plan: plan_lib.Plan, cases: Sequence[_Case]
+) -> list[float]:
+  """How far each owner's trigger moves a row; each trigger of a trial is tried once."""
+  found: dict[tuple[int, triggers.TriggerConfig], float] = {}
+  for case in cases:
+    of = case.trial, case.owner.trigger
+    if of not in found:
+      x = dataset.x[plan.jobs.test_idx[case.model][:_NUM_MEASURED]]
+      trigger = triggers.make(case.owner.trigger, x.shape[1:])
+      found[of] = float(triggers.distance(x, trigger).mean())
+  return [found[case.trial, case.owner.trigger] for case in cases]
+
+
 def _num_marked(case: _Case) -> int:
   is_marked = case.variant.training == variants_lib.MARKED
   return case.owner.num_marked if is_marked else 0
@@ -221,6 +241,7 @@ def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
     "variant": variant,
     "num_marked": group[0]["num_marked"],
     "num_trials": len(group),
+    "trigger_distance": float(np.mean([row["trigger_distance"] for row in group])),
     "rates": asr.tolist(),
     "asr_all": float(asr.mean()),
     "asr_all_ci": _student(asr),

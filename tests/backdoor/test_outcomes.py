@@ -13,6 +13,7 @@ def _row(study, variant, rate, trial=0, owner=0, paper=None, claim=True):
     "trial": trial,
     "owner": owner,
     "num_marked": 8,
+    "trigger_distance": 2.0 + trial,
     "asr_all": rate,
     "asr_without": 0.01,
     "test_accuracy": 0.5,
@@ -32,6 +33,7 @@ def test_a_variant_of_three_trials():
   half = 4.302653 * 0.1 / np.sqrt(3)
   assert line["asr_all_ci"] == pytest.approx([0.4 - half, 0.4 + half], rel=1e-6)
   assert line["asr_all_range"] == [0.3, 0.5]
+  assert line["trigger_distance"] == 3
   assert line["claims"] == pytest.approx(2 / 3)
   assert line["claims_t"] == 0
   assert line["claims_t_ci"] == pytest.approx([0, 1 - 0.025 ** (1 / 3)])

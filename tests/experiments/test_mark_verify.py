@@ -76,6 +76,12 @@ def owned(tmp_path_factory, digits):
   key = (folder / "mine" / "key.json").read_bytes()
   assert hashlib.sha256(key).hexdigest() in done.stdout
   published = owner_files.read_data(folder / "mine" / "marked.npz")
+  kept = np.delete(x, json.loads(key)["query_rows"], axis=0)
+  moved = np.linalg.norm(
+    (published.x - kept.astype(float)).reshape(len(kept), -1), axis=1
+  )
+  expected = f"{moved[moved > 0].mean():.3g} in the mean, {moved.max():.3g} at most"
+  assert expected in done.stdout
   queries = owner_files.read_queries(folder / "mine" / "queries.npz")
   np.save(folder / "suspect.npy", _answers(published.x, published.y, queries))
   held_back = json.loads(key)["query_rows"]

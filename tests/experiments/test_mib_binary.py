@@ -24,11 +24,12 @@ TINY = (
   "--width=8",
 )
 STUDIES = "--study=single,patterns,labels,locations,sizes,ratio,baseline"
-# DESIGN.md's contract, and the paper's own criterion beside the exact test's verdict.
+# The contract's, and the paper's own criterion beside the exact test's verdict, and how
+# far the trigger moves a row.
 KEYS = {
   "dataset", "study", "variant", "trial", "owner", "num_marked", "num_train",
-  "num_queries", "target_label", "asr", "asr_all", "asr_without", "asr_threshold",
-  "t_statistic", "p_value", "p_value_exact", "rejected", "rejected_t",
+  "num_queries", "target_label", "trigger_distance", "asr", "asr_all", "asr_without",
+  "asr_threshold", "t_statistic", "p_value", "p_value_exact", "rejected", "rejected_t",
   "train_accuracy", "test_accuracy", "paper_asr",
 }  # fmt: skip
 PLOTS = ("baseline", "labels", "locations", "marked_images", "patterns", "ratio")
@@ -80,6 +81,17 @@ def test_the_contracts_files(folder):
   assert sorted(os.listdir(folder)) == sorted([*PLOTS, "results.json"])
   for name in PLOTS:
     assert (folder / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_larger_trigger_moves_a_row_further(content):
+  distances = {
+    (row["trial"], int(row["variant"].split("×")[0])): row["trigger_distance"]
+    for row in _of(content, "sizes")
+  }
+  for trial in (0, 1):
+    moved = [distances[key] for key in sorted(distances) if key[0] == trial]
+    assert len(moved) == 4
+    assert 0 < moved[0] < moved[1] < moved[2] < moved[3]
 
 
 def test_the_contracts_rows(content):
