@@ -41,6 +41,7 @@ from jmia import datasets, types
 from jmia.datasets import clusters
 from jmia.encoding import record_studies, settings, studies, trials
 from jmia.report import encoding_plots, plots, results
+from jmia.training import config as config_lib
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)
@@ -152,7 +153,7 @@ def _setup() -> settings.Setup:
   setup = settings.SETUPS[_SETUP.value]
   train = setup.train
   if training_flags.NUM_EPOCHS.value is not None:
-    train = settings.with_epochs(train, training_flags.NUM_EPOCHS.value)
+    train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   given: dict[str, Any] = {
     "train": training_flags.override(train),
     "dataset": common.DATASET.value,

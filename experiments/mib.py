@@ -39,6 +39,7 @@ from jmia import datasets, types
 from jmia.backdoor import outcomes, study, triggers, variants
 from jmia.backdoor import settings as settings_lib
 from jmia.report import asr_plots, plots, results
+from jmia.training import config as config_lib
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)
@@ -123,7 +124,7 @@ def _settings(dataset: types.Dataset) -> settings_lib.Settings:
   preset = settings_lib.preset(dataset)
   train = preset.train
   if training_flags.NUM_EPOCHS.value is not None:
-    train = settings_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
+    train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   return dataclasses.replace(
     preset,
     train=training_flags.override(train),

@@ -48,6 +48,7 @@ from jmia.encoding import (
 )
 from jmia.encoding import keys as keys_lib
 from jmia.report import results
+from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
 flags.declare_key_flag("seed")
@@ -190,7 +191,7 @@ def _settings(dataset: types.Dataset) -> tuple[encode.EncodeConfig, keys_lib.Key
   setup = settings.SETUPS["digits" if dataset.num_train < 10_000 else "mnist_mlp"]
   train = setup.train
   if training_flags.NUM_EPOCHS.value is not None:
-    train = settings.with_epochs(train, training_flags.NUM_EPOCHS.value)
+    train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   train = training_flags.override(train)
   secret = _SECRET.value or str(secrets.randbits(64))
   if not secret.isdecimal():

@@ -74,21 +74,6 @@ def preset(dataset: types_lib.Dataset) -> Settings:
   return dataclasses.replace(settings, trigger=trigger)
 
 
-def with_epochs(train: config_lib.TrainConfig, num_epochs: int):
-  """Returns the training cut to `num_epochs`, the learning rate's steps in proportion.
-
-  Raises:
-    ValueError: if `num_epochs` is below 1.
-  """
-  _validate.positive("num_epochs", num_epochs)
-  boundaries = tuple(
-    round(boundary * num_epochs / train.num_epochs)
-    for boundary in train.optimizer.boundaries
-  )
-  optimizer = dataclasses.replace(train.optimizer, boundaries=boundaries)
-  return dataclasses.replace(train, optimizer=optimizer, num_epochs=num_epochs)
-
-
 def _paper(model: str, rate: float, boundaries: tuple[int, int], batch_size: int):
   """The paper's training: 150 epochs of SGD, its rate divided by 10 twice."""
   optimizer = optimizers.OptimizerConfig(

@@ -65,20 +65,6 @@ class Setup:
     return dataclasses.replace(key, num_synthetic=self.num_synthetic)
 
 
-def with_epochs(
-  train: config_lib.TrainConfig, num_epochs: int
-) -> config_lib.TrainConfig:
-  """Returns settings of another length, the schedule's boundaries in proportion."""
-  scaled = tuple(
-    max(1, round(b * num_epochs / train.num_epochs)) for b in train.optimizer.boundaries
-  )
-  return dataclasses.replace(
-    train,
-    num_epochs=num_epochs,
-    optimizer=dataclasses.replace(train.optimizer, boundaries=scaled),
-  )
-
-
 def _train(model: str, num_epochs: int, boundaries: tuple[int, ...], **options: Any):
   """The papers' SGD with momentum at 0.02; it states no batch size."""
   return config_lib.TrainConfig(

@@ -23,11 +23,11 @@ from jmia.encoding import (
   paper,
   pruning,
   redaction,
-  settings,
   transfer,
   trials,
 )
 from jmia.encoding import keys as keys_lib
+from jmia.training import config as config_lib
 from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
 
@@ -251,7 +251,7 @@ def transferred(context: trials.Context, target: types_lib.Dataset) -> list[Row]
   order = np.random.default_rng(context.seed).permutation(target.num_examples)
   members = np.tile(order[:num_tuned].astype(np.int32), (len(drawn), 1))
   test = order[num_tuned:][:_TARGET_TEST_ROWS]
-  config = settings.with_epochs(
+  config = config_lib.with_epochs(
     dataclasses.replace(
       context.setup.train,
       optimizer=dataclasses.replace(

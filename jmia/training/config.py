@@ -52,7 +52,7 @@ def with_epochs(config: TrainConfig, num_epochs: int) -> TrainConfig:
   """
   _validate.positive("num_epochs", num_epochs)
   boundaries = tuple(
-    round(boundary * num_epochs / config.num_epochs)
+    max(1, round(boundary * num_epochs / config.num_epochs))
     for boundary in config.optimizer.boundaries
   )
   optimizer = dataclasses.replace(config.optimizer, boundaries=boundaries)

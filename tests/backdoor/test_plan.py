@@ -7,6 +7,7 @@ import pytest
 
 from jmia import types
 from jmia.backdoor import marking, plan, settings, triggers, variants
+from jmia.training import config as config_lib
 
 ALL = tuple(variants.STUDIES)
 
@@ -47,7 +48,7 @@ def test_the_papers_settings(
 
 
 def test_fewer_epochs_keep_the_schedules_shape():
-  train = settings.with_epochs(settings.preset(_dataset()).train, 15)
+  train = config_lib.with_epochs(settings.preset(_dataset()).train, 15)
   assert (train.num_epochs, train.optimizer.boundaries) == (15, (5, 8))
 
 
@@ -125,7 +126,7 @@ def test_triggers_that_do_not_fit_are_left_out_of_the_sizes_alone():
 def test_what_differs_from_the_paper_is_noted():
   dataset = _dataset()._replace(is_synthetic=True)
   chosen = settings.preset(dataset)
-  chosen = dataclasses.replace(chosen, train=settings.with_epochs(chosen.train, 9))
+  chosen = dataclasses.replace(chosen, train=config_lib.with_epochs(chosen.train, 9))
   synthetic, changed = plan.make(dataset, chosen, ("single",), 1, 0).notes
   assert "synthetic" in synthetic
   assert changed == "Not the paper's settings: train."

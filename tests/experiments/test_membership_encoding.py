@@ -10,6 +10,7 @@ import pytest
 
 from experiments import membership_encoding as binary
 from jmia.encoding import settings
+from jmia.training import config as config_lib
 
 DIGITS = {
   "num_trials": 2, "num_epochs": 3, "num_members": 200, "num_test": 100,
@@ -135,9 +136,9 @@ def test_bad_input_is_named(tmp_path):
 
 def test_lengths_are_scaled_with_their_boundaries():
   train = settings.SETUPS["cifar10_vgg"].train
-  assert settings.with_epochs(train, 8).optimizer.boundaries == (4, 6)
-  assert settings.with_epochs(train, 8).num_epochs == 8
-  assert settings.with_epochs(train, 1).optimizer.boundaries == (1, 1)
+  assert config_lib.with_epochs(train, 8).optimizer.boundaries == (4, 6)
+  assert config_lib.with_epochs(train, 8).num_epochs == 8
+  assert config_lib.with_epochs(train, 1).optimizer.boundaries == (1, 1)
 
 
 def test_every_setup_says_where_it_reads():

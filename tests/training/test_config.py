@@ -115,3 +115,18 @@ def test_every_dataset_has_settings_that_build(name):
   assert preset.optimizer.schedule in optimizers.SCHEDULES
   assert all(b < preset.num_epochs for b in preset.optimizer.boundaries)
   assert hash(preset) == hash(config_lib.preset(name))
+
+
+def test_another_length_keeps_the_schedules_proportions():
+  train = config_lib.TrainConfig(
+    optimizer=optimizers.OptimizerConfig(
+      learning_rate=0.1, schedule="piecewise", boundaries=(30, 45)
+    ),
+    num_epochs=60,
+  )
+  cut = config_lib.with_epochs(train, 20)
+  assert (cut.num_epochs, cut.optimizer.boundaries) == (20, (10, 15))
+  # A boundary at epoch 0 would take away the rate that training starts at.
+  assert config_lib.with_epochs(train, 1).optimizer.boundaries == (1, 1)
+  with pytest.raises(ValueError, match="num_epochs=0"):
+    config_lib.with_epochs(train, 0)
