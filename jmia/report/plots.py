@@ -46,7 +46,7 @@ DARK: Mapping[str, str] = {
   "attack-4": "#e6cf4a",
 }
 
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
 _LOWEST = 1e-3  # where the log-log ROC starts
 _MOST_WITHIN = 5  # curves whose legend fits into a ROC's panel
 _STYLE: Mapping[Any, Any] = {
@@ -250,10 +250,10 @@ def svg(drawing: "figure.Figure", name: str, description: str) -> str:
 
 def line(number: int) -> dict[str, Any]:
   """Returns colour and dashes of the curve of that number; 25 look different."""
-  num_colours = len(DASHES)
+  num_colours = len(_DASHES)
   return {
     "color": LIGHT[f"attack-{number % num_colours}"],
-    "linestyle": DASHES[(number + number // num_colours) % num_colours],
+    "linestyle": _DASHES[(number + number // num_colours) % num_colours],
   }
 
 
