@@ -1,14 +1,17 @@
 """Suite `scoring`: thresholds and scores of attacks S, P and R.
 
 1,000 models' losses on 20,000 samples at 100 significance levels. privacy-meter gives
-thresholds only, and calls a sample a member where its loss is at most the threshold;
-its attack R takes one null a sample, its S and P one null for a class or a model.
+thresholds only, and calls a sample a member where its loss is at most the threshold. Its
+functions are called as its own metrics call them: attack R on a transposed view of the
+models' losses, attack S on what a mask leaves of all losses, class after class.
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import io
 
 import jax
 import numpy as np
@@ -31,11 +34,7 @@ def rows() -> list[measure.Row]:
   losses = rng.exponential(size=(NUM_MODELS, NUM_SAMPLES)).astype(np.float32)
   labels = rng.integers(NUM_CLASSES, size=NUM_SAMPLES)
   alpha = np.linspace(0.001, 0.999, NUM_LEVELS)
-  pools = np.argsort(labels, kind="stable")
-  bounds = np.searchsorted(labels[pools], np.arange(1, NUM_CLASSES))
-  # privacy-meter's functions read rows, so it is given them contiguous.
-  by_sample = np.ascontiguousarray(losses.T)
-  by_class = [part.ravel() for part in np.split(losses[:, pools], bounds, axis=1)]
+  flat, groups = losses.ravel(), np.tile(labels, NUM_MODELS)
   target = losses[0]
 
   def r(method):
@@ -50,8 +49,11 @@ def rows() -> list[measure.Row]:
     return lambda: [population.thresholds(row, alpha, method=method) for row in losses]
 
   nulls: Mapping[str, tuple[Callable, Callable]] = {
-    "R": (r, lambda f: lambda: f(by_sample, alpha)),
-    "S": (s, lambda f: lambda: [f(pool, alpha) for pool in by_class]),
+    "R": (r, lambda f: lambda: f(losses.T, alpha)),
+    "S": (
+      s,
+      lambda f: lambda: [f(flat[groups == c], alpha) for c in range(NUM_CLASSES)],
+    ),
     "P": (p, lambda f: lambda: [f(row, alpha) for row in losses]),
   }
   found = [
@@ -101,8 +103,15 @@ def _scores(losses: np.ndarray, target: np.ndarray, method: str) -> measure.Row:
 def _privacy_meter(method: str) -> Callable | None:
   if importlib.util.find_spec("privacy_meter") is None:
     return None
-  theirs = importlib.import_module("privacy_meter.hypothesis_test")
-  return getattr(theirs, _THEIRS[method])
+  theirs = getattr(
+    importlib.import_module("privacy_meter.hypothesis_test"), _THEIRS[method]
+  )
+
+  def quiet(*args):
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints debugging lines
+      return theirs(*args)
+
+  return quiet
 
 
 def _peer() -> str:

@@ -24,6 +24,10 @@ LOWERINGS = ("auto", "patches", "native")
 _CHUNK_ABOVE_BYTES = 32 * 2**20
 _CHUNK_BYTES = 4 * 2**20
 
+# Below so many channels (an image's) patches are joined by columns, then by rows: one
+# copies as many bytes a time as a tap has channels, and few at a time are slow.
+_FEW_CHANNELS = 8
+
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -175,22 +179,20 @@ def _check_supported(lhs, rhs, dimension_numbers, lhs_dilation) -> None:
 
 def _patches(padded, kernel_shape, out, strides, dilation):
   """`[B, H', W', kh * kw * I]`: the images under each kernel tap, side by side."""
-  taps = []
-  for i, j in itertools.product(*map(range, kernel_shape)):
-    top, left = i * dilation[0], j * dilation[1]
-    taps.append(
-      lax.slice(
-        padded,
-        (0, top, left, 0),
-        (
-          padded.shape[0],
-          top + (out[0] - 1) * strides[0] + 1,
-          left + (out[1] - 1) * strides[1] + 1,
-          padded.shape[3],
-        ),
-        (1, *strides, 1),
-      )
-    )
+
+  def shifted(x, axis, tap):
+    start = tap * dilation[axis - 1]
+    stop = start + (out[axis - 1] - 1) * strides[axis - 1] + 1
+    return lax.slice_in_dim(x, start, stop, strides[axis - 1], axis)
+
+  rows, columns = map(range, kernel_shape)
+  if padded.shape[3] < _FEW_CHANNELS:
+    in_row = lax.concatenate([shifted(padded, 2, tap) for tap in columns], 3)
+    return lax.concatenate([shifted(in_row, 1, tap) for tap in rows], 3)
+  taps = [
+    shifted(shifted(padded, 1, row), 2, column)
+    for row, column in itertools.product(rows, columns)
+  ]
   return lax.concatenate(taps, 3)
 
 
