@@ -81,7 +81,8 @@ def run(
     width: models trained at once, a multiple of the number of devices. Default: from
       the compiled program's memory figures and the device's memory, or as it was in
       the run that `checkpoint_dir` resumes.
-    mesh: devices, with one axis named `AXIS`. Default: all.
+    mesh: devices, with one axis named `AXIS`. Default: all; of one process's those
+      that shorten the run, as many as divide a given `width`.
     memory_budget: bytes on each device for the models in training, the shared data
       not counted; it bounds the width where none is given. Default: 80 % of what an
       accelerator has free, 64 MiB on a CPU.
@@ -102,10 +103,10 @@ def run(
       another configuration's run.
   """
   num_models = _num_models(jobs)
-  mesh = mesh or jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
   directory = pathlib.Path(checkpoint_dir) if checkpoint_dir is not None else None
   if width is None and directory is not None:
     width = (checkpoint.read_config(directory) or {}).get("width")
+  mesh = mesh or _default_mesh(num_models, width)
   models = jax.sharding.NamedSharding(mesh, Spec(AXIS))
   everywhere = jax.sharding.NamedSharding(mesh, Spec())
   # As words, since device_put takes keys to this process's devices alone.
@@ -154,6 +155,17 @@ def run(
     results.append(_take(result, np.arange(size)))
   collected, metrics, diverged = jax.tree.map(lambda *a: np.concatenate(a), *results)
   return Result(collected, metrics, diverged, width)
+
+
+def _default_mesh(num_models: int, width: int | None) -> jax.sharding.Mesh:
+  """Returns the devices to train on: no more than keep the run as short as all do."""
+  devices = np.array(jax.devices())
+  if jax.process_count() == 1:  # else every process must take part
+    share = math.ceil(num_models / devices.size)
+    devices = devices[: math.ceil(num_models / share)]
+    if width is not None and width > 0:
+      devices = devices[: math.gcd(width, devices.size)]
+  return jax.sharding.Mesh(devices, (AXIS,))
 
 
 class _Programs(NamedTuple):

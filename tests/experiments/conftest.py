@@ -9,8 +9,10 @@ _SET_BY_BINARIES = (
 
 
 @pytest.fixture(autouse=True)
-def jax_settings():
+def jax_settings(monkeypatch):
   """A binary sets JAX's for its process; the next test has those before."""
+  # This process has its devices already.
+  monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
   before = {name: getattr(jax.config, name) for name in _SET_BY_BINARIES}
   yield
   for name, value in before.items():

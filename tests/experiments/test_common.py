@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 from absl import logging
@@ -215,3 +217,32 @@ def test_progress_bars_go_to_stderr(capsys):
   assert out == ""
   assert "target:  75%" in err
   assert "others: 100%" in err
+
+
+_COUNT_DEVICES = """
+from experiments import common
+import jax
+common.run(lambda: print(len(jax.devices()), common._num_cores()))
+"""
+
+
+@pytest.mark.parametrize(
+  ("arguments", "settings", "count"),
+  [
+    ((), {}, None),  # a device for each core
+    (("--cpu_devices=3",), {}, 3),
+    ((), {"JAX_NUM_CPU_DEVICES": "2"}, 2),
+    ((), {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4),
+  ],
+)
+def test_a_cpu_is_split_into_devices(monkeypatch, arguments, settings, count):
+  monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
+  done = subprocess.run(
+    [sys.executable, "-c", _COUNT_DEVICES, "--compilation_cache=", *arguments],
+    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **settings},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  found, num_cores = map(int, done.stdout.split())
+  assert found == (num_cores if count is None else count)

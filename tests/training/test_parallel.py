@@ -335,7 +335,7 @@ assert len(jax.devices()) == 8
 result, compiled = {}, []
 lower = parallel._lower
 parallel._lower = lambda *args: compiled.append(lower(*args)) or compiled[-1]
-for num_models in (3, 21):  # fewer than devices; not a multiple of them
+for num_models in (3, 23):  # fewer than devices; not a multiple of them
   out = parallel.run(
     example.drift(), jax.random.key(7), example.drift_jobs(num_models),
     example.DRIFT_DATA, collect=example.value_of, checkpoint_dir=sys.argv[2],
@@ -347,9 +347,16 @@ for num_models in (3, 21):  # fewer than devices; not a multiple of them
   result[f"value_{num_models}"] = out.collected
   result[f"both_{num_models}"] = out.metrics["both"]
   result[f"width_{num_models}"] = out.width
+half = parallel.run(  # a width that 4 of them divide
+  example.drift(), jax.random.key(7), example.drift_jobs(23), example.DRIFT_DATA,
+  collect=example.value_of, width=12,
+)
+np.testing.assert_allclose(half.collected, out.collected, rtol=1e-5, atol=1e-6)
+result["width_asked"] = half.width
+mesh = jax.sharding.Mesh(np.array(jax.devices()), (parallel.AXIS,))
 try:
   parallel.run(example.drift(), jax.random.key(7), example.drift_jobs(3),
-               example.DRIFT_DATA, width=12)
+               example.DRIFT_DATA, width=12, mesh=mesh)
 except ValueError as error:
   result["error"] = str(error)
 np.savez(sys.argv[1], **result)
@@ -370,7 +377,7 @@ def test_eight_devices_train_as_one_and_never_talk(tmp_path):
   )
   text = example.finish(process)
   result = np.load(file)
-  for num_models, width in ((3, 8), (21, 24)):
+  for num_models, width in ((3, 3), (23, 24)):
     one = _drift(num_models, width=None)
     assert result[f"width_{num_models}"] == width
     np.testing.assert_allclose(
@@ -379,8 +386,10 @@ def test_eight_devices_train_as_one_and_never_talk(tmp_path):
     np.testing.assert_allclose(
       result[f"both_{num_models}"], one.metrics["both"], rtol=1e-5, atol=1e-6
     )
+  assert result["width_asked"] == 12
   assert "width=12 must be a multiple of the 8 devices" in str(result["error"])
-  assert text.count("num_partitions=8") >= 6  # these are the sharded programs
+  for num_devices in (3, 4, 8):  # these are the sharded programs
+    assert len(re.findall(rf"num_partitions={num_devices}\b", text)) >= 3
   assert not _COLLECTIVES.findall(text)
 
 
