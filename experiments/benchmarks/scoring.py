@@ -1,9 +1,9 @@
 """Suite `scoring`: thresholds and scores of attacks S, P and R.
 
 1,000 models' losses on 20,000 samples at 100 significance levels. privacy-meter gives
-thresholds only, and calls a sample a member where its loss is at most the threshold. Its
-functions are called as its own metrics call them: attack R on a transposed view of the
-models' losses, attack S on what a mask leaves of all losses, class after class.
+thresholds only, and calls a sample a member where its loss is at most the threshold.
+Its functions are called as its own metrics call them: attack R on a transposed view of
+the models' losses, attack S on what a mask leaves of all losses, class after class.
 """
 
 from collections.abc import Callable, Mapping
