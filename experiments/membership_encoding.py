@@ -35,7 +35,7 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import common, encoding_flags, training_flags
+from experiments import common, defense_flags, encoding_flags, training_flags
 from experiments import study as study_flags
 from jmia import datasets, types
 from jmia.datasets import clusters
@@ -47,6 +47,7 @@ flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(encoding_flags)
+flags.adopt_module_key_flags(defense_flags)
 _SETUP = flags.DEFINE_enum(
   "setup", "digits", list(settings.SETUPS), "Dataset, model and rates of the paper."
 )
@@ -164,6 +165,7 @@ def _setup() -> settings.Setup:
     "discriminator_rate": encoding_flags.DISCRIMINATOR_RATE.value,
     "amounts": None if _AMOUNTS.value is None else _numbers("amounts", _AMOUNTS.value),
     "transfer_to": _TRANSFER_TO.value,
+    "defenses": defense_flags.chosen(),
   }
   return dataclasses.replace(
     setup, **{name: value for name, value in given.items() if value is not None}

@@ -37,7 +37,9 @@ ALLOWED = {
   "backdoor": {
     "datasets", "defenses", "signals", "splits", "stats", "training", "models", *BASE
   },
-  "encoding": {"signals", "splits", "stats", "training", "models", *BASE},
+  "encoding": {
+    "defenses", "signals", "splits", "stats", "training", "models", *BASE
+  },
   "defenses": {"training", "models", *BASE},
   # The ground floor.
   "stats": {"_validate"},

@@ -88,6 +88,8 @@ class _Defense(NamedTuple):
     apply: (plan, config, problem) -> plan.
     meaning: of its strength; None if it has none.
     is_output: whether it acts on predictions alone, and training is as without it.
+    is_of_run: whether it says which rows a step sees or wraps the recipe, so that only
+      `build`'s recipe can carry it.
     mixes_examples: whether an example's gradient depends on other examples, or they
       are used outside of gradients: what DP-SGD does not allow.
   """
@@ -95,6 +97,7 @@ class _Defense(NamedTuple):
   apply: Callable[[Plan, DefenseConfig, _Problem], Plan]
   meaning: str | None
   is_output: bool = False
+  is_of_run: bool = False
   mixes_examples: bool = False
 
 
@@ -112,6 +115,11 @@ def acts_on_output(name: str) -> bool:
   """Whether a defence changes predictions alone: its models are those without it."""
   _validate.known("defense", name, _DEFENSES)
   return _DEFENSES[name].is_output
+
+
+def acts_on_step(name: str) -> bool:
+  """Whether a defence changes settings, data, loss or gradient of a step, no more."""
+  return not acts_on_output(name) and not _DEFENSES[name].is_of_run
 
 
 def parse(text: str, **options: Any) -> DefenseConfig:
@@ -338,13 +346,18 @@ _DEFENSES: Mapping[str, _Defense] = types.MappingProxyType(
     "rand_augment": _Defense(_rand_augment, "the magnitude, up to 1"),
     "bit_flip": _Defense(_transform(augment.bit_flip), "the share of bits turned"),
     "early_stopping": _Defense(
-      _early_stopping, "the share of members that validate", mixes_examples=True
+      _early_stopping,
+      "the share of members that validate",
+      is_of_run=True,
+      mixes_examples=True,
     ),
     "label_smoothing": _Defense(_label_smoothing, "the share spread over classes"),
     "mixup": _Defense(
       _transform(softening.mixup), "alpha of Beta(alpha, alpha)", mixes_examples=True
     ),
-    "stacking": _Defense(_stacking, "the number of parts", mixes_examples=True),
-    "dp_sgd": _Defense(_dp_sgd, "epsilon"),
+    "stacking": _Defense(
+      _stacking, "the number of parts", is_of_run=True, mixes_examples=True
+    ),
+    "dp_sgd": _Defense(_dp_sgd, "epsilon", is_of_run=True),
   }
 )

@@ -21,6 +21,9 @@ meant. It leaves open, and here it is so:
   of one objective's gradient at the other's rate.
 - Batch statistics are those of the batch in both kinds of step, and both move the
   running ones.
+
+Defences are of the classifier's step: the client asks for them, and the encoding is what
+its training code adds.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +37,7 @@ import numpy as np
 import optax
 
 from jmia import _validate, models, splits, types
+from jmia.defenses import registry
 from jmia.encoding import activations
 from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
@@ -55,18 +59,27 @@ class EncodeConfig:
     layer: where the encoding is read: a layer, or `activations.OUTPUT`.
     discriminator_rate: eta_d at epoch 0; it follows the classifier's schedule.
     discriminator_steps: the paper's k.
+    defenses: that the classifier's step carries; those that act on a step alone
+      (`registry.acts_on_step`).
   """
 
   train: config_lib.TrainConfig
   layer: str
   discriminator_rate: float = 0.01
   discriminator_steps: int = 1
+  defenses: tuple[registry.DefenseConfig, ...] = ()
 
   def __post_init__(self) -> None:
     _validate.positive("discriminator_rate", self.discriminator_rate)
     _validate.positive("discriminator_steps", self.discriminator_steps)
     if self.train.clip_norm is not None:
       raise ValueError(f"clip_norm={self.train.clip_norm}: expected None, not clipped")
+    for defense in self.defenses:
+      if not registry.acts_on_step(defense.name):
+        raise ValueError(
+          f"defense {str(defense)!r} cannot go with an encoding, which takes those that"
+          " change a step of the classifier alone"
+        )
 
 
 class Job(NamedTuple):
@@ -155,7 +168,7 @@ class EncodeState(NamedTuple):
 
 # The streams of a model's key, as in `recipe.supervised`: by the same key both start
 # from the same weights. Numbers are part of the results: add, never change.
-_INIT, _ORDER, _DROPOUT, _NOISE = 0, 1, 3, 4
+_INIT, _ORDER, _DATA, _DROPOUT, _NOISE = range(5)
 _POOL, _ENCODE_DROPOUT, _DISCRIMINATOR = 5, 6, 7
 _MAX_STREAMS = 8
 
@@ -182,9 +195,12 @@ def recipe(
   Raises:
     ValueError: if the model has no such layer.
   """
-  model = make_model(config.train, dataset)
+  plan = registry.plan(
+    config.defenses, config.train, dataset, num_members=dataset.num_examples
+  )
+  model = make_model(plan.train, dataset)
   activations.num_units(model, config.layer, dataset.x.shape[1:])
-  parts = _Parts(model, config, dataset, constrain)
+  parts = _Parts(model, config, plan, dataset, constrain)
 
   def update(state: EncodeState, job: Job, data: recipe_lib.Data):
     def iteration(state, batches):
@@ -276,10 +292,11 @@ class _Parts:
     self,
     model: nn.Module,
     config: EncodeConfig,
+    plan: registry.Plan,
     dataset: types.Dataset,
     constrain: Constrain,
   ):
-    optimizer, num_epochs = config.train.optimizer, config.train.num_epochs
+    optimizer, num_epochs = plan.train.optimizer, plan.train.num_epochs
     # Decay belongs to the classifier's objective: once per iteration, not k + 1 times.
     encoder = dataclasses.replace(
       optimizer, learning_rate=config.discriminator_rate, weight_decay=0.0
@@ -295,9 +312,10 @@ class _Parts:
     self.classify_rate = optimizers.schedule(optimizer, num_epochs)
     self.encode = optimizers.transformation(encoder)
     self.encode_rate = optimizers.schedule(encoder, num_epochs)
-    self.classify_gradient = jax.value_and_grad(
-      recipe_lib.cross_entropy(model), has_aux=True
+    self.transform = recipe_lib.chain(
+      *plan.transforms, recipe_lib.normalize(dataset.feature_scale)
     )
+    self.classify_gradient = plan.gradient(plan.loss(recipe_lib.cross_entropy(model)))
     self.encode_gradient = jax.value_and_grad(self.encoding_loss, has_aux=True)
 
   def init(self, key: Array, job: Job) -> EncodeState:
@@ -347,11 +365,9 @@ class _Parts:
     """Returns the state after one classifier step, and its sums of loss and hits."""
     rows = job.member_idx[at.slots]
     batch = recipe_lib.Batch(
-      recipe_lib.as_float(data.x[rows], self.feature_scale),
-      jax.nn.one_hot(data.y[rows], self.num_classes),
-      rows,
-      at.valid,
+      data.x[rows], jax.nn.one_hot(data.y[rows], self.num_classes), rows, at.valid
     )
+    batch = self.transform(_stream(state, _DATA), batch, job, data)
     keys = recipe_lib.Key(_stream(state, _DROPOUT), _stream(state, _NOISE))
     (loss, (variables, correct)), grads = self.classify_gradient(
       state.params, state.variables, batch, keys, job

@@ -6,6 +6,7 @@ import types
 from typing import Any
 
 from jmia import _validate
+from jmia.defenses import registry
 from jmia.encoding import encode
 from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
@@ -28,6 +29,7 @@ class Setup:
     amounts: shares of the members encoded by the study of amounts.
     capacities: what varies in the study of capacity: value -> options of the model.
     transfer_to: dataset that models are tuned on in the study of transfer.
+    defenses: that the classifier's steps carry, with an encoding and without.
   """
 
   dataset: str
@@ -41,6 +43,7 @@ class Setup:
   amounts: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
   capacities: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
   transfer_to: str | None = None
+  defenses: tuple[registry.DefenseConfig, ...] = ()
 
   def __post_init__(self) -> None:
     for name in ("num_members", "num_test", "num_synthetic"):
@@ -56,7 +59,10 @@ class Setup:
   def encode_config(self, layer: str) -> encode.EncodeConfig:
     """Returns the settings of an encoding read at `layer`."""
     return encode.EncodeConfig(
-      train=self.train, layer=layer, discriminator_rate=self.discriminator_rate
+      train=self.train,
+      layer=layer,
+      discriminator_rate=self.discriminator_rate,
+      defenses=self.defenses,
     )
 
   def key(self, model: Any, secret: int, *, black_box: bool) -> keys_lib.Key:

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from jmia import splits, types
+from jmia.defenses import registry
 from jmia.encoding import decode, encode, settings
 from jmia.encoding import keys as keys_lib
-from jmia.training import config as config_lib
 from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
 
@@ -158,13 +158,20 @@ def train(context: Context, trials: Sequence[Trial], name: str = "encoded") -> R
 
 def train_baseline(context: Context, trials: Sequence[Trial]) -> encode.Encoded:
   """Trains the same models without an encoding, from the same initial weights."""
+  setup, dataset = context.setup, context.dataset
+  defended = registry.plan(
+    setup.defenses, setup.train, dataset, num_members=setup.num_members
+  )
   result = parallel.run(
-    config_lib.build(context.setup.train, context.dataset).recipe,
+    registry.build(defended, dataset).recipe,
     jax.random.key(context.seed),
     recipe_lib.Job(*splits.ragged([t.members for t in trials])),
-    recipe_lib.Data(context.dataset.x, context.dataset.y),
+    recipe_lib.Data(dataset.x, dataset.y),
     collect=lambda state, job, data: recipe_lib.model_variables(state),
-    config=dataclasses.asdict(context.setup.train),
+    config={
+      **dataclasses.asdict(setup.train),
+      "defenses": [dataclasses.asdict(one) for one in setup.defenses],
+    },
     **context.options("baseline"),
   )
   return encode.Encoded(result.collected, result.metrics, result.diverged_epoch)

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jmia import splits
 from jmia import types as types_lib
+from jmia.defenses import registry
 from jmia.encoding import encode
 from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
@@ -227,3 +229,45 @@ def test_bad_settings_are_refused():
   config = dataclasses.replace(_config(), layer="Conv_9")
   with pytest.raises(ValueError, match="unknown layer 'Conv_9'"):
     encode.recipe(config, _dataset())
+
+
+def test_a_defended_classifier_is_trained_as_ordinary_training_defends_it():
+  # With next to no encoding the two trainings are one: the same weights, order, noise.
+  dataset = _dataset()
+  train = dataclasses.replace(_config(num_epochs=3).train, model="mlp_256_128")
+  train = dataclasses.replace(train, model_options=())
+  names = ("l2:0.05", "dropout:0.4", "crop:1", "label_smoothing:0.2", "mixup:1")
+  defenses = tuple(registry.parse(name) for name in names)
+  config = encode.EncodeConfig(
+    train=train, layer="Dense_1", discriminator_rate=1e-12, defenses=defenses
+  )
+  key = keys_lib.Key(secret=5, layer="Dense_1", num_synthetic=NUM_SYNTHETIC)
+  material = keys_lib.expand([key], encode.make_model(train, dataset), SHAPE)
+  rows = np.arange(12)
+  jobs = encode.make_jobs([rows], [rows[:3]], material)
+  ours = encode.train(config, dataset, jobs, jax.random.key(2)).variables["params"]
+
+  def ordinary(*defenses):
+    plan = registry.plan(defenses, train, dataset, num_members=len(rows))
+    result = parallel.run(
+      registry.build(plan, dataset).recipe,
+      jax.random.key(2),
+      recipe_lib.Job(*splits.ragged([rows])),
+      recipe_lib.Data(dataset.x, dataset.y),
+      collect=lambda state, job, data: state.params,
+    )
+    return np.concatenate([a.ravel() for a in jax.tree.leaves(result.collected)])
+
+  ours = np.concatenate([a.ravel() for a in jax.tree.leaves(ours)])
+  np.testing.assert_allclose(ours, ordinary(*defenses), rtol=1e-3, atol=1e-5)
+  for left_out in defenses:  # each of them matters
+    without = ordinary(*(one for one in defenses if one is not left_out))
+    assert np.abs(ours - without).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  "name", ["top_k:3", "label_only", "early_stopping:0.1", "stacking:3", "dp_sgd:1"]
+)
+def test_defences_of_more_than_a_step_are_refused(name):
+  with pytest.raises(ValueError, match=f"defense '{name}' cannot go with an encoding"):
+    dataclasses.replace(_config(), defenses=(registry.parse(name),))
