@@ -22,8 +22,8 @@ meant. It leaves open, and here it is so:
 - Batch statistics are those of the batch in both kinds of step, and both move the
   running ones.
 
-Defences are of the classifier's step: the client asks for them, and the encoding is what
-its training code adds.
+Defences are of the classifier's step: the client asks for them, and the encoding is
+what its training code adds.
 """
 
 from collections.abc import Callable, Sequence

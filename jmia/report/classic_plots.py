@@ -107,6 +107,7 @@ def gap_figure(
     )  # fmt: skip
   panel.set_xlabel("generalisation gap g: accuracy on members − on others")
   panel.set_ylabel("accuracy of the attack")
+  panel.set_ylim(top=1.02)
   panel.legend(loc="upper left")
   return drawing
 
@@ -119,7 +120,7 @@ def pareto_figure(variants: Sequence[Variant], num_nonmembers: int) -> "figure.F
     variants: what was tried.
     num_nonmembers: of each target, for the axis' label.
   """
-  drawing = plots.empty_figure(6.4, 4.6)
+  drawing = plots.empty_figure(7.0, 4.6)
   panel = drawing.subplots()
   best = pareto(variants)
   front = sorted((variants[i] for i in best), key=lambda v: v.utility)
@@ -127,18 +128,26 @@ def pareto_figure(variants: Sequence[Variant], num_nonmembers: int) -> "figure.F
     [v.utility for v in front], [v.leakage for v in front], where="pre",
     color=plots.LIGHT["muted"], linewidth=0.9, label="no defence is better in both",
   )  # fmt: skip
-  for i, variant in enumerate(variants):
+  # Defences often score alike: their names stand in a column of their own.
+  order = np.argsort([variant.leakage for variant in variants], kind="stable")
+  for i, height in zip(order, np.linspace(0.02, 0.98, len(order)), strict=True):
+    variant = variants[i]
     colour = plots.LIGHT["member" if i in best else "nonmember"]
-    low, high = variant.leakage_ci
-    panel.plot([variant.utility] * 2, [low, high], color=colour, linewidth=0.8)
+    panel.plot([variant.utility] * 2, variant.leakage_ci, color=colour, linewidth=0.8)
     panel.plot(variant.utility, variant.leakage, "o", markersize=3.5, color=colour)
     panel.annotate(
       variant.label,
       (variant.utility, variant.leakage),
-      xytext=(3, 2),
-      textcoords="offset points",
+      xytext=(1.04, height),
+      textcoords="axes fraction",
+      verticalalignment="center",
       fontsize=6.5,
-    )
+      color=colour,
+      arrowprops={
+        "arrowstyle": "-", "color": plots.LIGHT["muted"], "linewidth": 0.4,
+        "relpos": (0, 0.5), "zorder": 0.5,
+      },
+    )  # fmt: skip
   panel.axhline(0.5, color=plots.LIGHT["muted"], linewidth=0.8)
   panel.set_xlabel("test accuracy")
   panel.set_ylabel("AUC of the strongest attack")
