@@ -37,7 +37,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from jmia import _validate
 from jmia.training import recipe as recipe_lib
@@ -184,6 +183,8 @@ def _calibrate(target: float, delta: float, rate: float, num_steps: int) -> floa
 
 def _max_batch_size(num_members, rate, num_steps, epsilon, delta) -> int:
   """Returns the least bound that keeps overflow within its share of delta."""
+  from scipy import special
+
   # No guarantee, no share: then a chance of one in a thousand million at all will do.
   allowed = 1e-9
   if math.isfinite(epsilon):

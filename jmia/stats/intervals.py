@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from jmia import _validate
 from jmia.stats import roc
@@ -69,6 +68,8 @@ def mean(values: np.ndarray, *, confidence: float = 0.95, axis: int = -1) -> Int
   Raises:
     ValueError: `confidence` is not in (0, 1).
   """
+  from scipy import special
+
   _validate.probability("confidence", confidence, open_interval=True)
   values = np.moveaxis(np.asarray(values, np.float64), axis, -1)
   num = values.shape[-1]
@@ -156,6 +157,8 @@ def auc(
   Raises:
     ValueError: as `roc.rank`, or `confidence` is not in (0, 1).
   """
+  from scipy import special
+
   _validate.probability("confidence", confidence, open_interval=True)
   ranked = roc.rank(scores, members, axis=axis)
   num_members, num_others = ranked.num_members, ranked.num_nonmembers
@@ -202,6 +205,8 @@ def _beta_interval(
   successes: np.ndarray, trials: np.ndarray, confidence: float
 ) -> Interval:
   """Clopper-Pearson bounds; successes may be fractional, NaN without trials."""
+  from scipy import special
+
   tail = (1 - confidence) / 2
   failures = trials - successes
   # Where a bound is 0 or 1 its beta has a zero parameter: 1 stands in.

@@ -46,7 +46,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from jmia import _validate
 
@@ -211,6 +210,8 @@ def quantile(null: Null, alpha: np.ndarray, method: str) -> jax.Array:
     ValueError: `method` is unknown or not the one the null was fitted for, or `alpha`
       is not `[A]` levels in [0, 1].
   """
+  from scipy import special
+
   _check_fitted(null, method)
   alpha = np.asarray(alpha, np.float64)
   _validate.shape("alpha", alpha, (None,))
