@@ -31,8 +31,8 @@ class Key:
   layer: str
   unit_share: float = 0.5
   num_synthetic: int = 500
-  low: float = -1.0
-  high: float = 1.0
+  low: float = -0.2
+  high: float = 0.2
 
   def __post_init__(self) -> None:
     synthetic.check_secret(self.secret)

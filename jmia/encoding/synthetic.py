@@ -33,8 +33,8 @@ def rows(
   shape: tuple[int, ...],
   num_rows: int,
   *,
-  low: float = -1.0,
-  high: float = 1.0,
+  low: float = -0.2,
+  high: float = 0.2,
 ) -> np.ndarray:
   """Returns the synthetic rows D_A-m and D_A-nm of a secret.
 
