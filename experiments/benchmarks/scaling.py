@@ -82,7 +82,13 @@ def run(num_models: int) -> Run:
 
 
 def _by_models() -> list[measure.Row]:
-  runs = {num_models: run(num_models) for num_models in _NUM_MODELS}
+  # Each in a process of its own, so that peak memory is its own too. An accelerator is
+  # one process's, and its memory is not what is measured here.
+  on_cpu = jax.default_backend() == "cpu"
+  runs = {
+    num_models: _apart(num_models, 1)[0] if on_cpu else run(num_models)
+    for num_models in _NUM_MODELS
+  }
   base = runs[16]
   found = []
   for num_models, one in runs.items():
@@ -108,7 +114,7 @@ def _by_models() -> list[measure.Row]:
 
 
 def _by_devices() -> list[measure.Row]:
-  runs = {count: _on_devices(count) for count in _NUM_DEVICES}
+  runs = {count: _apart(_ON_DEVICES, count) for count in _NUM_DEVICES}
   one, _ = runs[1]
   return [
     measure.Row(
@@ -128,15 +134,15 @@ def _by_devices() -> list[measure.Row]:
   ]
 
 
-def _on_devices(count: int) -> tuple[Run, int]:
-  """Returns a run on forced CPU devices, and the collectives in all its programs."""
+def _apart(num_models: int, num_devices: int) -> tuple[Run, int]:
+  """Returns a fresh process's run on forced CPU devices, and all its collectives."""
   code = (
     "import json; from experiments.benchmarks import scaling; "
-    f"print(json.dumps(scaling.run({_ON_DEVICES})))"
+    f"print(json.dumps(scaling.run({num_models})))"
   )
   with tempfile.TemporaryDirectory() as folder:
     options = (
-      f"--xla_force_host_platform_device_count={count} --xla_dump_to={folder}"
+      f"--xla_force_host_platform_device_count={num_devices} --xla_dump_to={folder}"
       " --xla_dump_hlo_as_text"
     )
     done = subprocess.run(
