@@ -8,11 +8,17 @@ _SET_BY_BINARIES = (
 )
 
 
+@pytest.fixture(scope="package", autouse=True)
+def devices():
+  """This process has its devices already: a binary that runs in it asks for no more."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    yield
+
+
 @pytest.fixture(autouse=True)
-def jax_settings(monkeypatch):
+def jax_settings():
   """A binary sets JAX's for its process; the next test has those before."""
-  # This process has its devices already.
-  monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
   before = {name: getattr(jax.config, name) for name in _SET_BY_BINARIES}
   yield
   for name, value in before.items():
