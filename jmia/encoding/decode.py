@@ -37,14 +37,15 @@ class DecodeConfig:
     num_epochs: passes over the synthetic rows.
     learning_rate: of SGD with momentum.
     momentum: of SGD.
-    batch_size: synthetic rows in a minibatch.
+    batch_size: synthetic rows in a minibatch. With larger ones 80 epochs are too few
+      steps at this rate: the decoder is cut off while it still improves.
   """
 
   hidden: int = 128
   num_epochs: int = 80
   learning_rate: float = 0.001
   momentum: float = 0.9
-  batch_size: int = 20
+  batch_size: int = 5
 
   def __post_init__(self) -> None:
     for name in ("hidden", "num_epochs", "learning_rate", "batch_size"):
