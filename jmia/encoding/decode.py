@@ -6,7 +6,7 @@ from the secret, and is then asked about the activations of any row. Its answer 
 log-odds: higher = more likely encoded, above 0 = called a member.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -110,17 +110,16 @@ def fit(
   Raises:
     ValueError: as `keys.expand`.
   """
-  config, parts = config or DecodeConfig(), []
-  for start in range(0, max(1, len(keys)), _KEYS_AT_ONCE):
-    some = list(keys[start : start + _KEYS_AT_ONCE])
-    # The last few are filled up with copies, so that one program does for all.
-    fill = some[-1:] * (min(len(keys), _KEYS_AT_ONCE) - len(some))
-    material = keys_lib.expand(some + fill, model, example_shape)
-    fitted = _fit(model, some[0].layer, config, variables, material)
-    kept = np.arange(len(some))
-    fitted = jax.tree.map(lambda a: np.asarray(a)[kept], fitted)  # noqa: B023
-    parts.append((material.units[kept], fitted))
-  units, fitted = jax.tree.map(lambda *a: np.concatenate(a), *parts)
+  config = config or DecodeConfig()
+
+  def fit_group(variables, material):
+    return material.units, _fit(model, keys[0].layer, config, variables, material)
+
+  groups = (
+    (variables, keys_lib.expand([keys[k] for k in at], model, example_shape))
+    for at in _groups(len(keys))
+  )
+  units, fitted = _over_devices(fit_group, groups, len(keys))
   return Decoders(keys[0].layer, units, fitted)
 
 
@@ -185,15 +184,16 @@ def scores_of_readings(
   _validate.finite("h_synthetic", h_synthetic)
   _validate.finite("h", h)
   words = np.array([divmod(key.secret, 2**32) for key in keys], np.uint32)
-  units = np.arange(h.shape[-1])
-  found = []
-  for start in range(0, len(keys), _KEYS_AT_ONCE):
-    at = np.arange(start, start + min(len(keys), _KEYS_AT_ONCE))
-    at = np.minimum(at, len(keys) - 1)  # filled up, as in `fit`
-    fitted = _fit_readings(config or DecodeConfig(), h_synthetic[at], words[at])
-    every_unit = np.broadcast_to(units, (len(at), len(units)))
-    found.append(np.asarray(_ask(h, every_unit, fitted))[: len(keys) - start])
-  return np.concatenate(found)
+  every_unit = np.broadcast_to(
+    np.arange(h.shape[-1]), (min(len(keys), _KEYS_AT_ONCE), h.shape[-1])
+  )
+  config = config or DecodeConfig()
+
+  def ask_group(h_synthetic, words):
+    return _ask(h, every_unit, _fit_readings(config, h_synthetic, words))
+
+  groups = ((h_synthetic[at], words[at]) for at in _groups(len(keys)))
+  return _over_devices(ask_group, groups, len(keys))
 
 
 def measure(scores: np.ndarray, is_member: np.ndarray) -> Decoded:
@@ -218,6 +218,38 @@ def measure(scores: np.ndarray, is_member: np.ndarray) -> Decoded:
   precision = recall / np.maximum(recall + fpr, np.finfo(np.float64).tiny)
   bounds = intervals.auc(scores, is_member)
   return Decoded(precision, recall, fpr, bounds.auc, bounds.low, bounds.high)
+
+
+def _groups(num_keys: int) -> Iterator[np.ndarray]:
+  """Indices of the keys that are fitted together; of none, one empty group.
+
+  The last group is filled up with copies, so that one program does for all.
+  """
+  for start in range(0, max(1, num_keys), _KEYS_AT_ONCE):
+    at = np.arange(start, start + min(num_keys, _KEYS_AT_ONCE))
+    yield np.minimum(at, num_keys - 1)
+
+
+def _over_devices(
+  function: Callable[..., PyTree], groups: Iterable[tuple[PyTree, ...]], num_keys: int
+) -> PyTree:
+  """Results of groups of keys, which go to the devices in turn, cut to `num_keys`.
+
+  Decoders are too small for more than one core: two groups, each on a device of its
+  own, take half the time.
+  """
+  devices = jax.local_devices()
+  results: list[PyTree] = []
+  for arguments in groups:
+    device = devices[len(results) % len(devices)]
+    results.append(function(*jax.device_put(arguments, device)))
+    # One group on each device at most: synthetic rows take memory.
+    if len(results) >= len(devices):
+      jax.block_until_ready(results[-len(devices)])
+  return jax.tree.map(
+    lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:num_keys],
+    *results,
+  )
 
 
 def _decoder(config: DecodeConfig) -> nn.Module:

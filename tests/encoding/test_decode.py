@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import subprocess
+import sys
 
 import encoding_example as example
 import jax
@@ -62,6 +65,40 @@ def test_a_decoder_depends_on_model_and_key_alone():
   together, _ = _decoded(encoded, 0, keys)
   some, _ = _decoded(encoded, 0, keys[8:0:-1])
   np.testing.assert_allclose(some, together[8:0:-1], atol=1e-3)
+
+
+# Prints the sum of each decoder's weights.
+_MANY = """
+import jax, numpy as np
+from jmia import models
+from jmia.encoding import decode, keys
+
+model = models.make("mlp_256_128", 3)
+variables = model.init(jax.random.key(0), np.zeros((1, 5)))
+many = [keys.Key(secret=s, layer="Dense_1", num_synthetic=9) for s in range(19)]
+config = decode.DecodeConfig(num_epochs=2)
+found = decode.fit(model, variables, many, (5,), config)
+sums = found.variables["params"]["Dense_0"]["kernel"].sum((1, 2))
+print(jax.local_device_count(), *sums)
+"""
+
+
+def test_groups_of_keys_go_to_all_devices_and_come_back_in_order():
+  found = []
+  for count in ("1", "2"):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": count}
+    done = subprocess.run(
+      [sys.executable, "-c", _MANY],
+      env=environment,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    devices, *sums = done.stdout.split()
+    assert devices == count
+    assert len(sums) == len(set(sums)) == 19
+    found.append([float(one) for one in sums])
+  np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
 
 
 def test_rows_are_scored_one_by_one():
