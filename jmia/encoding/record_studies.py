@@ -200,7 +200,7 @@ def calibrated(context: trials.Context, num_claims: int = 1000) -> list[Row]:
   context = context._replace(num_trials=1)
   drawn = trials.draw(context)
   watermarked = trials.train(context, drawn, "watermark").encoded
-  clean = trials.train_baseline(context, drawn)
+  clean = trials.train_baseline(context, drawn, "watermark_baseline")
   rows = []
   for model, found in (("watermarked", watermarked), ("clean", clean)):
     row = studies.row(context, "watermark", 0, found) | {"model": model}

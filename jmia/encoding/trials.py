@@ -156,8 +156,16 @@ def train(context: Context, trials: Sequence[Trial], name: str = "encoded") -> R
   return Run(context, config, list(trials), encoded)
 
 
-def train_baseline(context: Context, trials: Sequence[Trial]) -> encode.Encoded:
-  """Trains the same models without an encoding, from the same initial weights."""
+def train_baseline(
+  context: Context, trials: Sequence[Trial], name: str = "baseline"
+) -> encode.Encoded:
+  """Trains the same models without an encoding, from the same initial weights.
+
+  Args:
+    context: of the study.
+    trials: of `draw`.
+    name: of the training, for its checkpoints.
+  """
   setup, dataset = context.setup, context.dataset
   defended = registry.plan(
     setup.defenses, setup.train, dataset, num_members=setup.num_members
@@ -172,7 +180,7 @@ def train_baseline(context: Context, trials: Sequence[Trial]) -> encode.Encoded:
       **dataclasses.asdict(setup.train),
       "defenses": [dataclasses.asdict(one) for one in setup.defenses],
     },
-    **context.options("baseline"),
+    **context.options(name),
   )
   return encode.Encoded(result.collected, result.metrics, result.diverged_epoch)
 

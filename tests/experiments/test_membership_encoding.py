@@ -84,6 +84,20 @@ def test_redaction_of_the_same_models(tmp_path, trained, capsys):
     _run(tmp_path, study="redaction", models_dir=models, **DIGITS, encoded_share=0.3)
 
 
+def test_watermark_beside_the_same_models(tmp_path, trained):
+  models, _ = trained
+  rows = _run(tmp_path, study="watermark", models_dir=models, num_claims=99, **DIGITS)
+  assert [(row["model"], row["claim"]) for row in rows] == [
+    (model, claim)
+    for model in ("watermarked", "clean")
+    for claim in ("owner", "wrong key", "unrelated rows")
+  ]
+  # Of 99 false claims at 5 %, 16 or more are accepted once in 30,000 times.
+  assert all(
+    row["p_value_at_0.05"] < 16 / 99 for row in rows if row["num_claims"] == 99
+  )
+
+
 def test_amount(tmp_path):
   rows = _run(tmp_path, study="amount", amounts=["0.2", "0.5"], **DIGITS)
   assert [row["num_encoded"] for row in rows] == [40, 40, 100, 100]
