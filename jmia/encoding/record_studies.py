@@ -151,6 +151,13 @@ def _by_labels(context, drawn, is_sensitive) -> list[Row]:
 def _looked_up(context, row, published, trial, hidden, is_sensitive) -> list[Row]:
   """Rows of what look-ups of encoded records and of test rows give, by each way."""
   score = _scorer(context, published, trial)
+  # By the hash alone the first match is taken. Entries are in the order of the encoded
+  # records, so the people looked up must not be the first ones.
+  rng = np.random.default_rng([context.seed, row["trial"]])
+  asked = {
+    "encoded": rng.permutation(trial.encoded)[:_RECORDS],
+    "test": trial.test[:_RECORDS],
+  }
   rows = []
   for way, judge in (("hash alone", None), ("hash and membership", score)):
     found = {
@@ -161,9 +168,9 @@ def _looked_up(context, row, published, trial, hidden, is_sensitive) -> list[Row
           ),
           context.dataset.x[at][is_sensitive],
         )
-        for at in of_kind[:_RECORDS]
+        for at in people
       ]
-      for kind, of_kind in (("encoded", trial.encoded), ("test", trial.test))
+      for kind, people in asked.items()
     }
     answered = [
       (f.sensitive, t) for f, t in found["encoded"] if f.sensitive is not None
