@@ -218,7 +218,7 @@ def calibrated(context: trials.Context, num_claims: int = 1000) -> list[Row]:
 def _claims(context, row, variables, trial, num_claims) -> list[Row]:
   """Rows of the claims on one model."""
   rng = np.random.default_rng([context.seed, 1])
-  others = np.setdiff1d(trial.members, trial.encoded)
+  others = trial.others
   size = min(_CLAIMED, len(trial.encoded), len(others), len(trial.test) // 2)
   pool = trial.test[: 4 * size]
   rows = np.concatenate([trial.encoded[:size], others[:size], pool])

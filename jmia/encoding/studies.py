@@ -371,8 +371,7 @@ def _figures(found: Mapping[str, float] | None) -> Row | None:
 
 def _loss_groups(trial: trials.Trial) -> np.ndarray:
   """`[3, G]`: encoded members, other members, test rows."""
-  others = np.setdiff1d(trial.members, trial.encoded)
-  groups = trial.encoded, others, trial.test
+  groups = trial.encoded, trial.others, trial.test
   size = min(_LOSS_ROWS, *map(len, groups))
   return np.stack([group[:size] for group in groups]).astype(np.int32)
 

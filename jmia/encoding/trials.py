@@ -24,12 +24,20 @@ _PREDICT_ROWS = 1000
 
 
 class Trial(NamedTuple):
-  """One seed: `members [K]`, `encoded [E]` among them, `test [T]`, all rows; a key."""
+  """One seed: `members [K]`, `encoded [E]` among them, `test [T]`, all rows; a key.
+
+  Rows are in random order: the first so many are a sample.
+  """
 
   members: np.ndarray
   encoded: np.ndarray
   test: np.ndarray
   key: keys_lib.Key
+
+  @property
+  def others(self) -> np.ndarray:
+    """`[K - E]`, the members that are not encoded."""
+    return self.members[~np.isin(self.members, self.encoded)]
 
 
 class Context(NamedTuple):

@@ -203,3 +203,9 @@ def test_a_model_that_diverged_has_no_figures():
   # What was done to the rows is done to members and others alike.
   black = trials.decoded(context, encoded.variables[0], trial, np.zeros_like)
   assert black["auc"] == 0.5
+
+
+def test_members_that_are_not_encoded_stay_in_random_order():
+  rows = np.array([5, 1, 4, 2, 0, 3])
+  trial = trials.Trial(rows, rows[:2], rows[:0], keys_lib.Key(secret=0, layer="x"))
+  assert trial.others.tolist() == [4, 2, 0, 3]
