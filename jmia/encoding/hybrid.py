@@ -45,8 +45,8 @@ class Recovered(NamedTuple):
   Attributes:
     matches: entries with the person's hash.
     accepted: of these, completions that were decoded as members.
-    sensitive: `[k]` uint8, the accepted completion most likely a member; None if none
-      was accepted.
+    sensitive: `[k]` uint8, of the accepted completions the one that weighs most; None
+      if none was accepted.
   """
 
   matches: int
@@ -201,13 +201,17 @@ def look_up(
 ) -> Recovered:
   """Returns what the hidden entries say of one person.
 
+  Any entry with the person's hash may be the person's own. By the hash alone, what most
+  of them say is believed; with membership each of them counts by the decoder's
+  probability that the record so completed is a member.
+
   Args:
     hidden: as read from the model, perhaps with errors.
     record: `[q]` uint8 of 0 and 1; its sensitive attributes are not looked at.
     is_sensitive: `[q]` bool.
     secret: the hash's.
     score: `[n, q]` completed records -> `[n]` log-odds of membership; those above 0
-      are accepted. None: all are, and the first is taken, as by the hash alone.
+      are accepted. None: all are, as by the hash alone.
 
   Raises:
     ValueError: as `entries`.
@@ -216,14 +220,16 @@ def look_up(
   found = hidden.sensitive[(hidden.hashes == own).all(1)]
   if not len(found):
     return Recovered(0, 0, None)
+  said, votes = np.unique(found, axis=0, return_counts=True)
   if score is None:
-    return Recovered(len(found), len(found), found[0])
-  completed = np.tile(record, (len(found), 1))
-  completed[:, is_sensitive] = found
+    return Recovered(len(found), len(found), said[votes.argmax()])
+  completed = np.tile(record, (len(said), 1))
+  completed[:, is_sensitive] = said
   log_odds = score(completed)
-  accepted = int((log_odds > 0).sum())
-  best = found[int(np.argmax(log_odds))] if accepted else None
-  return Recovered(len(found), accepted, best)
+  accepted = log_odds > 0
+  weight = accepted * votes / (1 + np.exp(-np.maximum(log_odds, 0)))
+  best = said[weight.argmax()] if accepted.any() else None
+  return Recovered(len(found), int(votes[accepted].sum()), best)
 
 
 def _words(leaves: list[Any]) -> np.ndarray:

@@ -151,8 +151,7 @@ def _by_labels(context, drawn, is_sensitive) -> list[Row]:
 def _looked_up(context, row, published, trial, hidden, is_sensitive) -> list[Row]:
   """Rows of what look-ups of encoded records and of test rows give, by each way."""
   score = _scorer(context, published, trial)
-  # By the hash alone the first match is taken. Entries are in the order of the encoded
-  # records, so the people looked up must not be the first ones.
+  # Entries are in the order of the encoded records, so not the first ones are asked for.
   rng = np.random.default_rng([context.seed, row["trial"]])
   asked = {
     "encoded": rng.permutation(trial.encoded)[:_RECORDS],

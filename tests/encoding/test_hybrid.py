@@ -102,6 +102,26 @@ def test_look_up_with_and_without_membership():
   assert sum(wrong) > 30
 
 
+def test_entries_of_one_hash_are_weighed():
+  record, is_sensitive = np.uint8([1, 0]), np.array([False, True])
+  own = hybrid.entries(record[None], is_sensitive, 8, secret=7).hashes
+
+  def answer(said, *log_odds):
+    hidden = hybrid.Entries(own.repeat(len(said), 0), np.uint8(said)[:, None])
+    score = (lambda rows: np.float32(log_odds)[rows[:, 1]]) if log_odds else None
+    found = hybrid.look_up(hidden, record, is_sensitive, 7, score)
+    bit = None if found.sensitive is None else int(found.sensitive[0])
+    return found.matches, found.accepted, bit
+
+  assert answer([0, 1, 0, 0]) == (4, 4, 0)
+  assert answer([0, 1, 1]) == (3, 3, 1)
+  assert answer([0, 1, 0, 0], 1, 50) == (4, 4, 0)  # 3 x .73 against 1 x 1
+  assert answer([0, 1, 0], -0.1, 0.1) == (3, 1, 1)
+  assert answer([0, 1, 0], -1, -2) == (3, 0, None)
+  assert answer([0, 0, 1, 1, 1], 1, -1) == (5, 2, 0)
+  assert answer([0, 1, 1], 9, 0.1) == (3, 3, 1)  # .9999 against 2 x .525
+
+
 def test_errors():
   with pytest.raises(ValueError, match="records has shape"):
     hybrid.entries(RECORDS[0], IS_SENSITIVE, 5, 1)
