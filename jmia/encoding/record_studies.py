@@ -151,7 +151,7 @@ def _by_labels(context, drawn, is_sensitive) -> list[Row]:
 def _looked_up(context, row, published, trial, hidden, is_sensitive) -> list[Row]:
   """Rows of what look-ups of encoded records and of test rows give, by each way."""
   score = _scorer(context, published, trial)
-  # Entries are in the order of the encoded records, so not the first ones are asked for.
+  # Entries are in the order of the encoded records: a sample of them is asked for.
   rng = np.random.default_rng([context.seed, row["trial"]])
   asked = {
     "encoded": rng.permutation(trial.encoded)[:_RECORDS],
