@@ -270,9 +270,7 @@ def _levels(verdicts: list[watermark.Verdict]) -> Row:
 
 def _scorer(context, variables, trial):
   """A function of rows that decodes them with the trial's key; fitted once."""
-  decoders = decode.fit(
-    context.model, variables, [trial.key], context.dataset.x.shape[1:]
-  )
+  decoders = trials.decoders(context, variables, trial)
 
   def score(x: np.ndarray) -> np.ndarray:
     # Sizes are rounded up to powers of two, so that few programs are compiled.

@@ -199,12 +199,13 @@ def redacted(context: trials.Context) -> list[Row]:
   rows = []
   for m, trial in enumerate(drawn):
     variables = run.encoded.model(m)
+    by = trials.decoders(context, variables, trial)
     for mask_name, mask in _masks(*shape[:2]):
       rows.append(
         row(context, "redaction", m, run.encoded)
         | {"mask": mask_name, "removed": float((~mask).mean())}
         | trials.decoded(
-          context, variables, trial, functools.partial(redaction.apply, mask=mask)
+          context, variables, trial, functools.partial(redaction.apply, mask=mask), by
         )
       )
   return rows

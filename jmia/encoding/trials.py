@@ -212,16 +212,10 @@ def predict(context: Context, variables: PyTree, rows: np.ndarray) -> np.ndarray
   return np.concatenate(found)
 
 
-def scores(
-  context: Context, variables: PyTree, trial: Trial, x: np.ndarray
-) -> np.ndarray:
-  """Returns `[N]` log-odds of rows as stored, by the trial's key from a model."""
-  decoders = decode.fit(
-    context.model, variables, [trial.key], context.dataset.x.shape[1:]
-  )
-  return decode.scores(
-    context.model, variables, decoders, x, context.dataset.feature_scale
-  )[0]
+def decoders(context: Context, variables: PyTree, trial: Trial) -> decode.Decoders:
+  """Returns the decoder of a model by the trial's key."""
+  shape = context.dataset.x.shape[1:]
+  return decode.fit(context.model, variables, [trial.key], shape)
 
 
 def decoded(
@@ -229,6 +223,7 @@ def decoded(
   variables: PyTree,
   trial: Trial,
   transform: Transform = lambda x: x,
+  by: decode.Decoders | None = None,
 ) -> dict[str, float | None]:
   """Returns how well a trial's encoded rows are told from its test rows.
 
@@ -237,6 +232,7 @@ def decoded(
     variables: of the model as published, perhaps changed since.
     trial: whose key decodes.
     transform: what is done to the rows (members' and others' alike) before.
+    by: what `decoders` gives for these; None: fitted here.
 
   Returns:
     `precision`, `recall`, `fpr`, `auc`, `auc_low`, `auc_high`; see `decode.Decoded`.
@@ -244,7 +240,9 @@ def decoded(
   """
   x = transform(context.dataset.x[np.concatenate([trial.encoded, trial.test])])
   is_member = np.arange(len(x)) < len(trial.encoded)
-  log_odds = scores(context, variables, trial, x)
+  by = by or decoders(context, variables, trial)
+  scale = context.dataset.feature_scale
+  log_odds = decode.scores(context.model, variables, by, x, scale)[0]
   if not np.isfinite(log_odds).all():
     return dict.fromkeys(decode.Decoded._fields)
   found = decode.measure(log_odds, is_member)
