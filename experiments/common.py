@@ -133,7 +133,9 @@ def leave_files_to_first_process() -> None:
 
 
 @contextlib.contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bars(
+  unit: str = "model-epoch",
+) -> Iterator[Callable[[str, int, int], None]]:
   """Yields `progress(what, done, total)`, which draws a bar for each `what`."""
   import tqdm
 
@@ -143,7 +145,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     if what not in bars:
       for bar in bars.values():
         bar.close()
-      bars[what] = tqdm.tqdm(total=total, desc=what, unit="model-epoch")
+      bars[what] = tqdm.tqdm(total=total, desc=what, unit=unit)
     bars[what].update(done - bars[what].n)
 
   try:

@@ -24,6 +24,8 @@ from jmia.training import optimizers
 from jmia.training import recipe as recipe_lib
 
 PyTree = Any
+# Told how much is done, and of how much.
+Progress = Callable[[int, int], None]
 # A forward pass of this many rows of a VGG takes about 0.5 GiB.
 _KEYS_AT_ONCE, _ROWS_AT_ONCE = 8, 1000
 
@@ -94,6 +96,8 @@ def fit(
   keys: Sequence[keys_lib.Key],
   example_shape: tuple[int, ...],
   config: DecodeConfig | None = None,
+  *,
+  progress: Progress = lambda done, total: None,
 ) -> Decoders:
   """Returns each key's decoder of a published model.
 
@@ -106,6 +110,7 @@ def fit(
     keys: `M` keys, alike in all but their secrets.
     example_shape: shape of one row of data.
     config: of the decoders. Default: the paper's.
+    progress: told how many keys are done, and of how many.
 
   Raises:
     ValueError: as `keys.expand`.
@@ -119,7 +124,7 @@ def fit(
     (variables, keys_lib.expand([keys[k] for k in at], model, example_shape))
     for at in _groups(len(keys))
   )
-  units, fitted = _over_devices(fit_group, groups, len(keys))
+  units, fitted = _over_devices(fit_group, groups, len(keys), progress)
   return Decoders(keys[0].layer, units, fitted)
 
 
@@ -162,6 +167,8 @@ def scores_of_readings(
   h: np.ndarray,
   keys: Sequence[keys_lib.Key],
   config: DecodeConfig | None = None,
+  *,
+  progress: Progress = lambda done, total: None,
 ) -> np.ndarray:
   """As `scores` of `fit`, where a model is known by its answers alone.
 
@@ -171,6 +178,7 @@ def scores_of_readings(
     h: `[N, C]` those that it gives to the rows in question.
     keys: `M` keys that read the output.
     config: of the decoders. Default: the paper's.
+    progress: as of `fit`.
 
   Returns:
     `[M, N]` float32 log-odds.
@@ -193,7 +201,7 @@ def scores_of_readings(
     return _ask(h, every_unit, _fit_readings(config, h_synthetic, words))
 
   groups = ((h_synthetic[at], words[at]) for at in _groups(len(keys)))
-  return _over_devices(ask_group, groups, len(keys))
+  return _over_devices(ask_group, groups, len(keys), progress)
 
 
 def measure(scores: np.ndarray, is_member: np.ndarray) -> Decoded:
@@ -231,7 +239,10 @@ def _groups(num_keys: int) -> Iterator[np.ndarray]:
 
 
 def _over_devices(
-  function: Callable[..., PyTree], groups: Iterable[tuple[PyTree, ...]], num_keys: int
+  function: Callable[..., PyTree],
+  groups: Iterable[tuple[PyTree, ...]],
+  num_keys: int,
+  progress: Progress,
 ) -> PyTree:
   """Results of groups of keys, which go to the devices in turn, cut to `num_keys`.
 
@@ -246,10 +257,14 @@ def _over_devices(
     # One group on each device at most: synthetic rows take memory.
     if len(results) >= len(devices):
       jax.block_until_ready(results[-len(devices)])
-  return jax.tree.map(
+      num_done = (len(results) - len(devices) + 1) * _KEYS_AT_ONCE
+      progress(min(num_done, num_keys), num_keys)
+  found = jax.tree.map(
     lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:num_keys],
     *results,
   )
+  progress(num_keys, num_keys)
+  return found
 
 
 def _decoder(config: DecodeConfig) -> nn.Module:

@@ -71,12 +71,26 @@ def _files(folder):
   }
 
 
+def test_an_encoding_that_is_not_learnt_is_said_to_be_none(owned, tmp_path, capsys):
+  _run(
+    "embed",
+    data_file=owned / "data.npz",
+    output_dir=tmp_path,
+    num_epochs=2,
+    discriminator_rate=1e-4,
+    key_rows=30,
+  )
+  assert "Too little is encoded to be read" in capsys.readouterr().out
+
+
 def test_an_owner_is_believed(owned, tmp_path, capsys):
   verdict = _verdict(tmp_path, **_files(owned / "white"))
   assert verdict["accepted"]
   assert verdict["p_value"] == verdict["p_key"] == 0.01
   assert verdict["p_rows"] < 1e-6
-  assert "The claim stands at level 0.01" in capsys.readouterr().out
+  said = capsys.readouterr()
+  assert "The claim stands at level 0.01" in said.out
+  assert "decoders: 100%" in said.err
 
 
 def test_who_knows_the_rows_but_not_the_secret_is_not(owned, tmp_path, capsys):
