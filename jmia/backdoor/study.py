@@ -1,6 +1,6 @@
 """The paper's studies: all models of all studies asked for, in one parallel run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import os
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ def run(
   seed: int = 0,
   width: int | None = None,
   checkpoint_dir: str | os.PathLike[str] | None = None,
-  progress: Callable[[int, int], None] = lambda done, total: None,
+  progress: parallel.Progress = lambda done, total: None,
 ) -> Result:
   """Trains every model of the studies in one run, and verifies every owner.
 

@@ -1,6 +1,6 @@
 """Targets and their shadow models, trained in one run, and what they answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import os
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
 
 _ANSWER_BATCH = 256
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,7 @@ def train(
   setting: Setting,
   *,
   checkpoint_dir: str | os.PathLike[str] | None = None,
-  progress: Progress = lambda done, total: None,
+  progress: parallel.Progress = lambda done, total: None,
 ) -> Answers:
   """Trains targets and shadow models, all alike, on disjoint parts of a dataset.
 

@@ -20,12 +20,10 @@ from jmia import _validate, models
 from jmia.encoding import activations
 from jmia.encoding import keys as keys_lib
 from jmia.stats import intervals
-from jmia.training import optimizers
+from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
 
 PyTree = Any
-# Told how much is done, and of how much.
-Progress = Callable[[int, int], None]
 # A forward pass of this many rows of a VGG takes about 0.5 GiB.
 _KEYS_AT_ONCE, _ROWS_AT_ONCE = 8, 1000
 
@@ -97,7 +95,7 @@ def fit(
   example_shape: tuple[int, ...],
   config: DecodeConfig | None = None,
   *,
-  progress: Progress = lambda done, total: None,
+  progress: parallel.Progress = lambda done, total: None,
 ) -> Decoders:
   """Returns each key's decoder of a published model.
 
@@ -168,7 +166,7 @@ def scores_of_readings(
   keys: Sequence[keys_lib.Key],
   config: DecodeConfig | None = None,
   *,
-  progress: Progress = lambda done, total: None,
+  progress: parallel.Progress = lambda done, total: None,
 ) -> np.ndarray:
   """As `scores` of `fit`, where a model is known by its answers alone.
 
@@ -242,12 +240,12 @@ def _over_devices(
   function: Callable[..., PyTree],
   groups: Iterable[tuple[PyTree, ...]],
   num_keys: int,
-  progress: Progress,
+  progress: parallel.Progress,
 ) -> PyTree:
   """Results of groups of keys, which go to the devices in turn, cut to `num_keys`.
 
-  Decoders are too small for more than one core: two groups, each on a device of its
-  own, take half the time.
+  Not `parallel.run`: the rows of a thousand keys are too many to be jobs of one run, so
+  they are drawn group by group; and a decoder is too small for more than one core.
   """
   devices = jax.local_devices()
   results: list[PyTree] = []

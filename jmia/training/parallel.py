@@ -25,6 +25,7 @@ from jmia.training import recipe as recipe_lib
 
 PyTree = Any
 Collect = Callable[[PyTree, PyTree, PyTree], PyTree]
+Progress = Callable[[int, int], None]  # told how much is done, and of how much
 Spec = jax.sharding.PartitionSpec
 AXIS = "model"
 
@@ -67,7 +68,7 @@ def run(
   checkpoint_dir: str | os.PathLike[str] | None = None,
   checkpoint_seconds: float = 60.0,
   config: Mapping[str, Any] | None = None,
-  progress: Callable[[int, int], None] = lambda done, total: None,
+  progress: Progress = lambda done, total: None,
 ) -> Result:
   """Trains one model per job and returns what `collect` keeps of each.
 

@@ -1,5 +1,6 @@
 """The binary of Song and Shokri's studies, cut down to a few rows and epochs."""
 
+import dataclasses
 import json
 
 from absl import flags
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import membership_encoding as binary
-from jmia.encoding import settings
+from jmia import datasets
+from jmia.encoding import settings, trials
 from jmia.training import config as config_lib
 
 DIGITS = {
@@ -70,6 +72,12 @@ def test_whitebox(trained):
     assert row["auc_low"] < row["auc"] < row["auc_high"]
 
 
+def test_blackbox(tmp_path):
+  rows = _run(tmp_path, study="blackbox", **DIGITS)
+  assert {row["form"] for row in rows} == {"blackbox"}
+  assert all(row.keys() >= DECODED | {"baseline_accuracy"} for row in rows)
+
+
 def test_redaction_of_the_same_models(tmp_path, trained, capsys):
   models, plain = trained
   rows = _run(tmp_path, study="redaction", models_dir=models, **DIGITS)
@@ -96,6 +104,98 @@ def test_watermark_beside_the_same_models(tmp_path, trained):
   assert all(
     row["p_value_at_0.05"] < 16 / 99 for row in rows if row["num_claims"] == 99
   )
+
+
+def test_losses_by_epoch(tmp_path):
+  rows = _run(tmp_path, study="losses", **DIGITS)
+  assert [(row["trial"], row["epoch"]) for row in rows] == [
+    (trial, epoch) for trial in (0, 1) for epoch in (1, 2, 3)
+  ]
+  for name in ("encoded_loss", "other_loss", "test_loss", "encoding_loss"):
+    assert all(row[name] > 0 for row in rows)
+    assert rows[2][name] < rows[0][name]
+  assert (tmp_path / "losses.png").stat().st_size > 10_000
+
+
+def test_capacity(tmp_path):
+  rows = _run(tmp_path, study="capacity", **DIGITS)
+  assert [row["width"] for row in rows] == [64, 64, 256, 256, 512, 512]
+  assert all(row.keys() >= DECODED | {"test_accuracy"} for row in rows)
+
+
+def test_pruning_of_the_same_models(tmp_path, trained):
+  models, plain = trained
+  rows = _run(tmp_path, study="pruning", models_dir=models, **DIGITS)
+  shares = [share / 10 for share in range(1, 10)]
+  assert [(row["trial"], row["share"], row["method"]) for row in rows] == [
+    (trial, share, method)
+    for trial in (0, 1)
+    for share in shares
+    for method in ("magnitude", "adversarial")
+  ]
+  # A tenth of the smallest weights changes little, nine tenths much.
+  least, most = (
+    np.mean(
+      [
+        r["test_accuracy"]
+        for r in rows
+        if (r["share"], r["method"]) == (s, "magnitude")
+      ]
+    )
+    for s in (0.1, 0.9)
+  )
+  before = np.mean([row["test_accuracy"] for row in plain])
+  assert abs(least - before) < 0.05
+  assert most < before - 0.1
+
+
+def test_transfer_of_a_black_box(tmp_path):
+  rows = _run(
+    tmp_path, study="transfer", form="blackbox", transfer_to="digits", **DIGITS
+  )
+  assert [row["epoch"] for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
+  assert {row["form"] for row in rows} == {"blackbox"}
+  assert rows[0]["target_accuracy"] is None
+  after = [row["target_accuracy"] for row in rows[2:]]
+  assert min(after[-2:]) > max(after[:2])  # chance is .1
+  assert min(after[-2:]) > 0.2
+
+
+def test_projection(tmp_path):
+  rows = _run(tmp_path, study="projection", **DIGITS)
+  assert len(rows) == 2 * 2 * 4
+  found = np.load(tmp_path / "projection.npz")
+  counts = np.bincount(found["group"])
+  assert counts.tolist() == [40, 100, 20, 20]
+  for name in ("activations_PCA", "activations_t-SNE", "output_PCA", "output_t-SNE"):
+    assert found[name].shape == (counts.sum(), 2)
+    assert np.isfinite(found[name]).all()
+  assert (tmp_path / "projection.png").stat().st_size > 10_000
+
+
+def test_reconstruction(tmp_path):
+  rows = _run(tmp_path, study="reconstruction", **RECORDS)
+  assert [(row["num_missing"], row["records"]) for row in rows] == [
+    (number, kind) for number in (1, 2, 4, 6, 8, 10) for kind in ("encoded", "test")
+  ]
+  for row in rows:
+    assert row["chance"] == 2.0 ** -row["num_missing"]
+    assert row["top1_ci"][0] <= row["top1"] <= row["top1_ci"][1]
+  # Test rows: three epochs or not, the guess is one of 2^b, and right by chance.
+  assert rows[-1]["top1"] < 0.1
+
+
+def test_members_are_chosen_by_an_attribute():
+  setup = dataclasses.replace(settings.SETUPS["digits"], num_members=300, num_test=50)
+  context = trials.Context(
+    "digits", setup, datasets.load("digits"), False, 2, 0, lambda name: {}
+  )
+  y = context.dataset.y
+  for trial in trials.draw(context, where=lambda x, y: y == 7):
+    assert (y[trial.encoded] == 7).all()
+    assert (y[trial.others] != 7).all()
+  with pytest.raises(ValueError, match="0 of 300 members would be encoded"):
+    trials.draw(context, where=lambda x, y: y > 9)
 
 
 def test_amount(tmp_path):
@@ -162,7 +262,6 @@ def test_lengths_are_scaled_with_their_boundaries():
 
 
 def test_every_setup_says_where_it_reads():
-  from jmia import datasets
   from jmia.encoding import encode
 
   shape = {"purchase100_synthetic": 600, "texas100": 6169}
@@ -176,7 +275,6 @@ def test_every_setup_says_where_it_reads():
 
 
 def test_relabelled_by_clusters():
-  from jmia import datasets
   from jmia.datasets import clusters
 
   digits = datasets.load("digits")
