@@ -123,6 +123,26 @@ def correctness(logits: jax.Array, label: jax.Array) -> jax.Array:
   return (jnp.argmax(_as_logits(logits)) == label).astype(jnp.float32)
 
 
+def divergence(
+  target_logits: jax.typing.ArrayLike, model_logits: jax.typing.ArrayLike
+) -> jax.Array:
+  """Returns `KL(p || q) = sum_i p_i (log p_i - log q_i)` of two answers; traceable.
+
+  From logits, so that a class which either model is sure against costs no accuracy.
+
+  Args:
+    target_logits: `[..., C]` finite float logits of `p`.
+    model_logits: `[..., C]` of `q`, broadcastable.
+
+  Returns:
+    `[...]` float32 in nats, at least 0 up to rounding.
+  """
+  target_logits = jnp.asarray(target_logits, jnp.float32)
+  log_p = jax.nn.log_softmax(target_logits)
+  log_q = jax.nn.log_softmax(jnp.asarray(model_logits, jnp.float32))
+  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 SIGNALS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = (
   types.MappingProxyType(
     {
