@@ -1,8 +1,4 @@
-"""The flags of the binaries that run attacks.
-
-Importing this module makes the attacks of the files named by --attack_file known, so
-that the help and every default see them.
-"""
+"""The flags of the binaries that run attacks: which, and files with more of them."""
 
 from collections.abc import Sequence
 import importlib.util
@@ -11,6 +7,7 @@ import sys
 
 from absl import flags
 
+from experiments import common
 from jmia import attacks
 
 _FILE = flags.DEFINE_multi_string(
@@ -19,11 +16,6 @@ _FILE = flags.DEFINE_multi_string(
   "A Python file that registers attacks of your own (README); may be given repeatedly.",
 )
 _ATTACKS = flags.DEFINE_list("attacks", None, "Some of the attacks.")
-ESTIMATOR = flags.DEFINE_string(
-  "estimator",
-  None,
-  "Threshold estimator of all attacks that have one. Default: each attack's own.",
-)
 
 
 def describe() -> None:
@@ -79,3 +71,4 @@ def _run(path: str) -> None:
 
 
 describe()
+common.BEFORE_PARSING.append(load_files)

@@ -26,6 +26,11 @@ flags.adopt_module_key_flags(defense_flags)
 _SIGNALS = flags.DEFINE_string(
   "signals", None, "An .npz of logits to audit instead of training; see the README."
 )
+_ESTIMATOR = flags.DEFINE_string(
+  "estimator",
+  None,
+  "Threshold estimator of all attacks that have one. Default: each attack's own.",
+)
 _NUM_TARGETS = flags.DEFINE_integer(
   "num_targets",
   1,
@@ -79,7 +84,7 @@ def _audit_signals() -> audit.Result:
   return audit.from_evidence(
     signals_file.load(str(_SIGNALS.value)),
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
-    attack_flags.ESTIMATOR.value,
+    _ESTIMATOR.value,
     {"signals": _SIGNALS.value, "seed": common.SEED.value},
   )
 
@@ -96,7 +101,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_distilled=_NUM_DISTILLED.value,
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
-    estimator=attack_flags.ESTIMATOR.value,
+    estimator=_ESTIMATOR.value,
     train=training_flags.override(config_lib.preset(dataset_name)),
     defenses=defense_flags.chosen(),
     seed=common.SEED.value,

@@ -73,10 +73,10 @@ def evaluate(
     attack = registry.get(attack, **options)
   at = registry.covered(evidence, attack)
   part = evidence if at.all() else evidence.at(at)
-  scores, thresholds = np.full((2, len(at)), np.nan, np.float32)
+  scores, bounds = np.full((2, len(at)), np.nan, np.float32)
   scores[at] = attack.score(part, **attack.options)
   if attack.loss_thresholds is not None:
-    thresholds[at] = attack.loss_thresholds(part, [alpha], **attack.options)[0]
+    bounds[at] = attack.loss_thresholds(part, [alpha], **attack.options)[0]
   threshold = None
   if decides and attack.score_threshold is not None:
     threshold = attack.score_threshold(part, **attack.options)
@@ -91,11 +91,24 @@ def evaluate(
   about = {**attack.options, "num_models": num_models(evidence, attack)}
   return Outcome(
     scores,
-    thresholds,
+    bounds,
     threshold,
     _summary(evidence, scores, about),
     _left_out(attack, attacked),
   )
+
+
+def thresholds(evidence: Evidence, attack: str, alpha: float = ALPHA) -> np.ndarray:
+  """Returns the losses `[N]` at or under which samples are called members at `alpha`.
+
+  Args:
+    evidence: as in `evaluate`, but it may be of members alone.
+    attack: one that has thresholds on the loss.
+    alpha: the level.
+  """
+  known = registry.get(attack)
+  assert known.loss_thresholds is not None
+  return known.loss_thresholds(evidence, [alpha], **known.options)[0]
 
 
 def lacking(

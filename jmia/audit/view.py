@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jmia import splits
+from jmia import signals, splits
 from jmia.attacks import evidence as evidence_lib
-from jmia.attacks.evidence import DIVERGENCE, Evidence, Group
+from jmia.attacks.evidence import DIVERGENCE, LOGITS, Evidence, Group
 from jmia.audit import panel as panel_lib
 from jmia.audit.design import EVERY
 from jmia.audit.panel import Panel
@@ -70,12 +70,15 @@ def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
   is_other &= np.isin(design.target, (EVERY, target))
   for name in ("reference", "in_out", "distilled", "left_out"):
     models = np.flatnonzero(is_other & (design.role == name))
-    mates: list[int] = []
-    if name in _WITH_TARGETS:
-      mates = [t for t in range(len(panel.targets)) if t != target]
+    mates = [t for t in range(len(panel.targets)) if t != target]
+    if name not in _WITH_TARGETS or (name == "in_out" and not len(models)):
+      mates = []
     if len(models) or mates:
       groups[name] = _group(panel, target, models, mates, held)
-  return {name: group for name, group in groups.items() if group is not None}
+  found = {name: group for name, group in groups.items() if group is not None}
+  if "in_out" not in found and "reference" in found and found["reference"].held.any():
+    found["in_out"] = found["reference"]  # they hold some samples, as in a cohort
+  return found
 
 
 def _group(
@@ -83,21 +86,23 @@ def _group(
 ) -> Group | None:
   """Other targets, and then other models; None if nothing was kept of their answers."""
   design = panel.design
-  signals = _joined(panel, "signals", target, models, mates)
+  on_samples = _joined(panel, "signals", target, models, mates)
   population = _joined(panel, "population", target, models, mates)
-  if not signals and not population:
+  if not on_samples and not population:
     return None
   targets = np.flatnonzero(design.role == "target")
   rows = np.concatenate([targets[mates], models]).astype(int)
-  on_samples = held[rows, : design.num_evaluated]
-  out = ~on_samples
+  is_in = held[rows, : design.num_evaluated]
+  out = ~is_in
   if design.serves is not None and not design.serves[rows].all():
-    signals, on_samples, out = _columns(signals, on_samples, design.serves[rows])
+    on_samples, is_in, out = _columns(on_samples, is_in, design.serves[rows])
+    nobody = evidence_lib.no_population(len(is_in))
+    return Group(held=is_in, out=out, signals=on_samples, **nobody)  # type: ignore[arg-type]
   on_population = held[rows][:, design.population]
   return Group(
-    held=on_samples,
+    held=is_in,
     out=out,
-    signals=signals,
+    signals=on_samples,
     population_held=on_population,
     population_out=~on_population,
     population=population,
@@ -109,32 +114,48 @@ def _joined(
   panel: Panel, which: str, target: int, models: np.ndarray, mates: list[int]
 ) -> Mapping[str, np.ndarray]:
   """Signals of other targets and of other models, one after another."""
-  kept = getattr(panel, which)
-  at = np.searchsorted(panel.others, models)
-  if mates:
-    names = set.intersection(*(set(_of_target(panel, t, which)) for t in mates))
-    if len(models):
-      names &= set(kept)
-  else:
-    names = set(kept)
+  parts = [_of_mate(panel, mate, which, target) for mate in mates]
+  if len(models):
+    parts.append(_of_others(panel, models, which, target))
+  names = set.intersection(*map(set, parts))
 
   def compute(name: str) -> np.ndarray:
-    parts = [_of_target(panel, mate, which)[name][None] for mate in mates]
-    if name == DIVERGENCE:
-      logits = panel.targets[target].signals["logits"]  # type: ignore[union-attr]
-      y = panel.y[: panel.design.num_evaluated]
-      parts = [
-        evidence_lib.of_logits(panel.targets[m].signals["logits"], y, logits)[name][
-          None
-        ]  # type: ignore[union-attr]
-        for m in mates
-      ]
-    if len(models):
-      values = kept[name]
-      parts.append(values[at, target] if name == DIVERGENCE else values[at])
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    found = [part[name] for part in parts]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
   return evidence_lib.Lazy(sorted(names), compute)
+
+
+def _of_mate(
+  panel: Panel, mate: int, which: str, target: int
+) -> Mapping[str, np.ndarray]:
+  """Another target's signals, `[1, N, ...]`, with its divergence from this one."""
+  answers, own = _of_target(panel, mate, which), _of_target(panel, target, which)
+
+  def compute(name: str) -> np.ndarray:
+    if name == DIVERGENCE:
+      return np.asarray(signals.divergence(own[LOGITS], answers[LOGITS]))[None]
+    return answers[name][None]
+
+  extra = {DIVERGENCE} if LOGITS in answers and LOGITS in own else set()
+  return evidence_lib.Lazy({*answers, *extra}, compute)
+
+
+def _of_others(
+  panel: Panel, models: np.ndarray, which: str, target: int
+) -> Mapping[str, np.ndarray]:
+  """Other models' signals, `[R, N, ...]`; all of them, where logits were kept."""
+  kept, at = getattr(panel, which), np.searchsorted(panel.others, models)
+  if LOGITS in kept:
+    rows = slice(panel.design.num_evaluated)
+    rows = rows if which == "signals" else panel.design.population
+    own = _of_target(panel, target, which).get(LOGITS)
+    return evidence_lib.of_logits(kept[LOGITS][at], panel.y[rows], own)
+
+  def compute(name: str) -> np.ndarray:
+    return kept[name][at, target] if name == DIVERGENCE else kept[name][at]
+
+  return evidence_lib.Lazy(kept, compute)
 
 
 def _of_target(panel: Panel, target: int, which: str) -> Mapping[str, np.ndarray]:
@@ -144,7 +165,7 @@ def _of_target(panel: Panel, target: int, which: str) -> Mapping[str, np.ndarray
 
 
 def _columns(
-  signals: Mapping[str, np.ndarray], held: np.ndarray, serves: np.ndarray
+  answers: Mapping[str, np.ndarray], held: np.ndarray, serves: np.ndarray
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray]:
   """Puts each sample's own models on top of its column; 0 where it has fewer."""
   num_rows = max(int(serves.sum(axis=0).max()), 1)
@@ -153,12 +174,12 @@ def _columns(
   on_top = np.take_along_axis(held, order, axis=0)
 
   def cut(name: str) -> np.ndarray:
-    array = signals[name]
+    array = answers[name]
     shape = (*order.shape, *(1,) * (array.ndim - 2))
     picked = np.take_along_axis(array, order.reshape(shape), axis=0)
     return np.where(counts.reshape(shape), picked, 0)
 
-  return evidence_lib.Lazy(signals, cut), on_top & counts, ~on_top & counts
+  return evidence_lib.Lazy(answers, cut), on_top & counts, ~on_top & counts
 
 
 def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
@@ -180,12 +201,12 @@ def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
   )
   of_own = others.design.own
   assert of_own is not None
-  signals = others.signals if others is panel else {}
+  on_samples = others.signals if others is panel else {}
   shape = (len(models), len(rows))
   group = Group(
     held=np.zeros(shape, bool),
     out=np.ones(shape, bool),
-    signals={name: array[models] for name, array in signals.items()},
+    signals={name: array[models] for name, array in on_samples.items()},
     population_held=is_member & counts,
     population_out=~is_member & counts,
     population=panel_lib.own_signals(others, models),
