@@ -54,6 +54,13 @@ METRICS: Mapping[str, str] = {
 }
 
 
+_OVER_TARGETS = (
+  "The range that the mean over models trained alike on other rows is likely to lie in, "
+  "by how much these models differ; it holds for each number by itself, and covers "
+  "retraining the model, but not better attacks."
+)
+
+
 class Tpr(NamedTuple):
   """A true positive rate and its 95% interval."""
 
@@ -73,6 +80,18 @@ class Verdict(NamedTuple):
   kind: str
   headline: str
   details: tuple[str, ...]
+
+
+def num_targets(report: Report) -> int:
+  """How many models were attacked; the figures are means over them."""
+  return len(report.get("targets", ())) or 1
+
+
+def metrics(report: Report) -> dict[str, str]:
+  """What each column means, for one target or for several."""
+  if num_targets(report) == 1:
+    return dict(METRICS)
+  return {**METRICS, "95% interval": _OVER_TARGETS}
 
 
 def attack(name: str) -> Attack:
@@ -166,15 +185,26 @@ def tpr(report: Report, name: str, fpr: str) -> Tpr | None:
   return Tpr(rate, (interval[0], interval[1]))
 
 
-def widened(auc: float, interval: Sequence[float], num: int) -> tuple[float, float]:
+def widened(
+  auc: float, interval: Sequence[float], num: int, num_targets: int = 1
+) -> tuple[float, float]:
   """An AUC's 95% interval widened to hold for `num` attacks at once (Bonferroni).
 
-  Each half is stretched by the ratio of the normal quantiles on the logit scale, on
+  An interval over several targets is Student's of a mean, and its half-width grows by
+  the ratio of the quantiles. Of one target, each half is stretched by the ratio of the normal quantiles on the logit scale, on
   which `jmia.stats.intervals.auc` made it. An AUC of 1 has the exact bound `tail^(1/k)`
   of k pairs all won instead. Any other bound of 0 or 1 stays as it is.
   """
   normal = statistics.NormalDist()
   tail = (1 - _CONFIDENCE) / 2
+  if num_targets > 1:
+    from scipy import special
+
+    quantiles = special.stdtrit(num_targets - 1, [1 - tail / num, 1 - tail])
+    half = (interval[1] - auc, auc - interval[0])
+    # An end that was cut to [0, 1] says nothing of the width; the other one does.
+    width = max(half) * float(quantiles[0] / quantiles[1])
+    return max(auc - width, 0.0), min(auc + width, 1.0)
   ratio = normal.inv_cdf(1 - tail / num) / normal.inv_cdf(1 - tail)
 
   if auc == 1:
@@ -222,10 +252,12 @@ def verdict(report: Report) -> Verdict:
   if name is None:
     return Verdict("none", "No attack could be run, so nothing was measured.", ())
   result, num = report["attacks"][name], len(report["attacks"])
-  wide = widened(result["auc"], result["auc_ci"], num)
+  targets = num_targets(report)
+  wide = widened(result["auc"], result["auc_ci"], num, targets)
+  of_what = f"in the mean over {targets} models trained alike, " if targets > 1 else ""
   standing = (
     f"An attacker {attack(name).attacker} picks the member out of a member/non-member "
-    f"pair {percent(result['auc'])} of the time (95% interval "
+    f"pair {percent(result['auc'])} of the time ({of_what}95% interval "
     f"{percent_interval(result['auc_ci'])}; 50% is guessing)."
   )
   choice = []
