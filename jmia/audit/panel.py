@@ -104,7 +104,8 @@ def train(
   y = dataset.y[design.rows]
   _validate.finite("features", x)
   _validate.labels("labels", y, dataset.num_classes)
-  data = recipe_lib.Data(x, y.astype(np.int32))
+  y = y.astype(np.int32)
+  data = recipe_lib.Data(x, y)
   if design.own is not None:
     return _train_together(design, trainer, needs, data)
   seconds: dict[str, float] = {}
@@ -112,10 +113,10 @@ def train(
   wanted = registry.union(
     [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
   )
-  targets = [_target(design, of_one, data.y, wanted) for of_one in logits]
+  targets = [_target(design, of_one, y, wanted) for of_one in logits]
   blank = Panel(
     design=design,
-    y=data.y,
+    y=y,
     num_classes=dataset.num_classes,
     seed=trainer.seed,
     targets=targets,
@@ -141,7 +142,7 @@ def _target_logits(
   num_classes = trainer.dataset.num_classes
   predictors = [predict] if predict else _train_targets(design, trainer, data)
   seconds["targets"] = time.monotonic() - start
-  logits = [answers_lib.ask(one, data.x, num_classes) for one in predictors]
+  logits = [answers_lib.ask(one, np.asarray(data.x), num_classes) for one in predictors]
   seconds["signals"] = time.monotonic() - start - seconds["targets"]
   return logits
 
@@ -213,7 +214,7 @@ def _train_others(
   panel: Panel,
   trainer: Trainer,
   needs: registry.Needs,
-  data: recipe_lib.Data,
+  data: Any,
   logits: list[np.ndarray],
 ) -> Panel:
   """Trains every other model in one run."""
@@ -223,8 +224,10 @@ def _train_others(
   job: Any = recipe_lib.Job(*design.members)
   transforms: tuple[recipe_lib.Transform, ...] = ()
   if (design.teacher >= 0).any() or DIVERGENCE in kept[0]:
-    job = distillation.Job(*job, teacher=design.teacher)
-    data = distillation.Data(*data, _teachers(design, logits, DIVERGENCE in kept[0]))
+    job = distillation.Job(*design.members, teacher=design.teacher)
+    data = distillation.Data(
+      data.x, data.y, _teachers(design, logits, DIVERGENCE in kept[0])
+    )
     transforms = (distillation.soft_labels,)
   trainable = trainer.build(*transforms)
   result = trainer.run(
@@ -367,7 +370,7 @@ def _train_together(
   found, of_target, counts = result.collected
   panel = Panel(
     design=design,
-    y=data.y,
+    y=np.asarray(data.y),
     num_classes=trainer.dataset.num_classes,
     seed=trainer.seed,
     targets=[],
@@ -386,7 +389,7 @@ def _train_together(
 def _own_targets(panel: Panel) -> list[Target | None]:
   """The targets' answers on their own rows."""
   return [
-    Target(own_signals(panel, m), {}) if panel.converged[m] else None
+    Target(own_signals(panel, int(m)), {}) if panel.converged[m] else None
     for m in np.flatnonzero(panel.design.role == "target")
   ]
 

@@ -97,7 +97,7 @@ def _group(
   if design.serves is not None and not design.serves[rows].all():
     on_samples, is_in, out = _columns(on_samples, is_in, design.serves[rows])
     nobody = evidence_lib.no_population(len(is_in))
-    return Group(held=is_in, out=out, signals=on_samples, **nobody)  # type: ignore[arg-type]
+    return Group(held=is_in, out=out, signals=on_samples, **nobody)
   on_population = held[rows][:, design.population]
   return Group(
     held=is_in,

@@ -10,8 +10,8 @@ import pytest
 
 from experiments import common
 from experiments import enhanced_mia as binary
-from experiments import enhanced_mia_configs as configs
 from jmia import datasets, models
+from jmia.enhanced import configs
 
 FIGURES = [
   "auc_by_size.png",
@@ -107,7 +107,7 @@ def test_the_settings_and_the_kind_of_data_are_recorded(content):
   assert config["num_students"] == 14
   assert config["train"]["num_epochs"] == 30
   assert "digits" in content["notes"][0]
-  stages = {"targets", "references", "students", "left_out", "signals"}
+  stages = {"targets", "others", "signals"}
   assert content["seconds"].keys() == {*stages, "attacks", "total"}
 
 
