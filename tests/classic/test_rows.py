@@ -46,12 +46,15 @@ def _panel(seed, gain=3.0, num=200, num_classes=4):
     num_classes=num_classes,
     seed=0,
     targets=[],
-    others=np.arange(2),
-    signals={},
-    population={"logits": logits},
-    counts=np.ones((2, 2 * num), bool),
-    converged=np.ones(2, bool),
-    train_loss=np.zeros(2),
+    blocks=(
+      panel_lib.Block(
+        models=np.arange(2),
+        signals={},
+        population={"logits": logits},
+        converged=np.ones(2, bool),
+        counts=np.ones((2, 2 * num), bool),
+      ),
+    ),
     notes=[],
     seconds={},
   )
@@ -59,8 +62,13 @@ def _panel(seed, gain=3.0, num=200, num_classes=4):
 
 
 def _with_targets(panel, **changes):
-  panel = panel._replace(**changes)
+  (block,) = panel.blocks
+  panel = panel._replace(blocks=(block._replace(**changes),))
   return panel._replace(targets=panel_lib._own_targets(panel))
+
+
+def _logits(panel):
+  return panel.blocks[0].population["logits"]
 
 
 PANEL = _panel(0)
@@ -95,10 +103,10 @@ def test_thresholds_are_learnt_from_the_shadow_model_alone():
     ]
 
   other = _panel(1)
-  mixed = np.stack([other.population["logits"][0], PANEL.population["logits"][1]])
+  mixed = np.stack([_logits(other)[0], _logits(PANEL)[1]])
   changed = _with_targets(PANEL, population={"logits": mixed})
   assert thresholds(changed) == thresholds(PANEL)
-  mixed = np.stack([PANEL.population["logits"][0], other.population["logits"][1]])
+  mixed = np.stack([_logits(PANEL)[0], _logits(other)[1]])
   changed = _with_targets(PANEL, population={"logits": mixed})
   assert thresholds(changed) != thresholds(PANEL)
 
@@ -125,15 +133,13 @@ def test_the_attacker_learns_from_the_shadow_models_members_alone():
   np.testing.assert_array_equal(group.population_held[0], np.arange(400) < 200)
   np.testing.assert_array_equal(group.population_labels[0], PANEL.y[400:])
   crossed = view.evidence(PANEL, 0, others=other).groups["reference"]
-  np.testing.assert_array_equal(
-    crossed.population["logits"], other.population["logits"][1:]
-  )
+  np.testing.assert_array_equal(crossed.population["logits"], _logits(other)[1:])
 
 
 def test_rows_that_validated_and_models_that_diverged_are_left_out():
-  counts = PANEL.counts.copy()
+  counts = PANEL.blocks[0].counts.copy()
   counts[0, :10] = counts[1, :30] = False
-  evidence = view.evidence(PANEL._replace(counts=counts), 0)
+  evidence = view.evidence(_with_targets(PANEL, counts=counts), 0)
   assert (evidence.members.sum(), len(evidence.members)) == (190, 390)
   group = evidence.groups["reference"]
   assert (group.population_held.sum(), group.population_out.sum()) == (170, 200)

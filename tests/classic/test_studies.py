@@ -37,10 +37,11 @@ def _train(**changes):
 
 def test_parts_are_disjoint_and_each_model_fits_its_own_members():
   panel = _train(num_shadows=2, num_trials=2, num_members=18)
-  logits, own = panel.population["logits"], panel.design.own
+  (block,), own = panel.blocks, panel.design.own
+  logits = block.population["logits"]
   assert logits.shape == (6, 36, 3)
-  assert panel.converged.all()
-  assert panel.counts.all()
+  assert block.converged.all()
+  assert block.counts.all()
   correct = logits.argmax(-1) == DATASET.y[own]
   assert correct[:, :18].mean() > correct[:, 18:].mean()
   masks = splits.member_mask(panel.design.members, DATASET.num_examples)
@@ -65,7 +66,8 @@ def test_shadow_models_can_be_asked_about_the_targets_rows():
     assert group.signals["loss"].shape == (2, 36)
     assert group.out.all()
     np.testing.assert_array_equal(
-      group.signals["loss"], panel.signals["loss"][3 * trial + 1 : 3 * trial + 3]
+      group.signals["loss"],
+      panel.blocks[0].signals["loss"][3 * trial + 1 : 3 * trial + 3],
     )
   found = studies.metrics(
     dataclasses.replace(PLAN, num_shadows=2, num_members=18, attacks=attacks_chosen)
@@ -78,8 +80,8 @@ def test_what_validated_is_not_evaluated():
   plan = dataclasses.replace(PLAN, networks=short, num_members=20)
   chosen = (registry.parse("early_stopping:0.2"),)
   panel = studies._train(plan, "mlp", DATASET, short["mlp"], chosen)
-  np.testing.assert_array_equal(panel.counts[:, :20].sum(axis=-1), 16)
-  assert panel.counts[:, 20:].all()
+  np.testing.assert_array_equal(panel.blocks[0].counts[:, :20].sum(axis=-1), 16)
+  assert panel.blocks[0].counts[:, 20:].all()
   evidence = view.evidence(panel, 0)
   assert (evidence.members.sum(), len(evidence.members)) == (16, 36)
 
@@ -138,9 +140,12 @@ def test_the_similarity_attack_compares_with_each_samples_own_models():
   divergences = rng.random((8, 1, 3)).astype(np.float32)
   panel = panel_lib.Panel(
     design=design, y=DATASET.y[design.rows], num_classes=3, seed=0,
-    targets=[panel_lib.Target({"loss": np.zeros(3)}, {})], others=1 + np.arange(8),
-    signals={"divergence": divergences}, population={}, counts=None,
-    converged=np.ones(8, bool), train_loss=np.zeros(8), notes=[], seconds={},
+    targets=[panel_lib.Target({"loss": np.zeros(3)}, {})], notes=[], seconds={},
+    blocks=(
+      panel_lib.Block(
+        1 + np.arange(8), {"divergence": divergences}, {}, np.ones(8, bool)
+      ),
+    ),
   )  # fmt: skip
   attack = attacks.get("similarity")
   scores = attack.score(view.evidence(panel, 0))
@@ -151,7 +156,8 @@ def test_the_similarity_attack_compares_with_each_samples_own_models():
   # Model 0 without, and model 0 with sample 1, diverged.
   converged = np.ones(8, bool)
   converged[[0, 2 + 1]] = False
-  scores = attack.score(view.evidence(panel._replace(converged=converged), 0))
+  block = panel.blocks[0]._replace(converged=converged)
+  scores = attack.score(view.evidence(panel._replace(blocks=(block,)), 0))
   np.testing.assert_allclose(scores[1], without[1, 1] - with_any[1, 1, 1], rtol=1e-5)
 
 

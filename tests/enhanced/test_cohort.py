@@ -5,6 +5,7 @@ import pytest
 
 from jmia import datasets, splits, types
 from jmia.audit import outcome, trainer, view
+from jmia.audit import panel as panel_lib
 from jmia.enhanced import cohort
 from jmia.training import config as config_lib
 from jmia.training import distillation, optimizers
@@ -184,17 +185,57 @@ def test_every_attack_runs(trained):
 
 def test_models_that_diverged_are_left_out(trained):
   panel, _ = trained
-  bad = panel.converged.copy()
+  (block,) = panel.blocks
+  bad = block.converged.copy()
   bad[[1, M - T + 1]] = False  # a reference and a student
-  whole, less = (
-    view.evidence(p, 0).groups for p in (panel, panel._replace(converged=bad))
-  )
+  spoilt = panel._replace(blocks=(block._replace(converged=bad),))
+  whole, less = (view.evidence(p, 0).groups for p in (panel, spoilt))
   assert less["reference"].num_models == M - 2
   kept = np.arange(M - 1) != 2  # after the other target
   np.testing.assert_array_equal(
     less["reference"].signals["loss"], whole["reference"].signals["loss"][kept]
   )
   np.testing.assert_array_equal(less["distilled"].held, whole["distilled"].held[[0, 2]])
+
+
+def test_models_that_would_be_asked_much_in_vain_have_runs_of_their_own(monkeypatch):
+  runs, run = {}, trainer.parallel.run
+
+  def watch(recipe, key, jobs, data, **kwargs):
+    result = run(recipe, key, jobs, data, **kwargs)
+    runs[kwargs["config"]["dataset"], len(runs)] = jobs, result.collected
+    return result
+
+  monkeypatch.setattr(trainer.parallel, "run", watch)
+  monkeypatch.setattr(panel_lib, "_MOST_IN_VAIN", 0)
+  short = dataclasses.replace(TRAIN, num_epochs=2)
+  panel = cohort.train(DATASET, dataclasses.replace(CONFIG, train=short))
+  _, references, students, left_out = runs.values()
+  u = panel.design.num_evaluated
+  shapes = [
+    [{name: a.shape for name, a in part.items()} for part in collected]
+    for _, collected in (references, students, left_out)
+  ]
+  assert shapes == [
+    [{"loss": (M - T, u)}, {"loss": (M - T, P)}],
+    [{"loss": (S, u)}, {}],
+    [{"loss": (Q // 2 * L + L, Q)}, {}],
+  ]
+  assert not hasattr(references[0], "teacher")
+  assert set(panel.seconds) == {
+    "targets", "signals", "others", "others_1", "others_2",
+  }  # fmt: skip
+  evidence, at = view.evidence(panel, 0), panel.design.samples[0]
+  for name, losses in (("reference", references), ("distilled", students)):
+    expected = losses[1][0]["loss"][:, at]
+    found = evidence.groups[name].signals["loss"][-len(expected) :]
+    np.testing.assert_array_equal(found, expected)
+  group = evidence.groups["left_out"]
+  attacked = np.flatnonzero(group.out.any(axis=0))
+  assert len(attacked) == Q
+  np.testing.assert_array_equal(
+    group.signals["loss"][:, attacked[0]], left_out[1][0]["loss"][:L, at[attacked[0]]]
+  )
 
 
 def test_a_target_that_diverges_is_named():

@@ -60,12 +60,20 @@ def made():
       )
       for t in range(T)
     ],
-    others=np.arange(T, 2 * M - T),
-    signals={"loss": np.concatenate([losses[T:], plain[T:]])},
-    population={"loss": np.concatenate([of_population[T:], of_population[T:]])},
-    counts=None,
-    converged=np.arange(2 * (M - T)) != M - T - 1,
-    train_loss=np.zeros(2 * (M - T)),
+    blocks=(
+      panel_lib.Block(
+        models=np.arange(T, M),
+        signals={"loss": losses[T:]},
+        population={"loss": of_population[T:]},
+        converged=np.arange(T, M) != M - 1,
+      ),
+      panel_lib.Block(
+        models=np.arange(M, 2 * M - T),
+        signals={"loss": plain[T:]},
+        population={},
+        converged=np.ones(M - T, bool),
+      ),
+    ),
     notes=[],
     seconds={},
   )
