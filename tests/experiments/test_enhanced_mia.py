@@ -97,7 +97,8 @@ def test_the_contracts_rows(content):
 def test_the_papers_order(content):
   auc = {row["attack"]: row["auc"] for row in content["rows"]}
   assert auc["distillation"] > auc["reference"] > auc["population"]
-  assert auc["population"] >= auc["shadow"] - 0.01
+  # Of 3 targets of 300 samples each an AUC is known to some .02.
+  assert auc["population"] >= auc["shadow"] - 0.04
   assert auc["distillation"] - auc["population"] >= 0.03
 
 
