@@ -120,11 +120,11 @@ def train(
   if design.own is not None:
     return _train_together(design, trainer, needs, data)
   seconds: dict[str, float] = {}
-  logits = _target_logits(design, trainer, data, predict, seconds)
-  wanted = registry.union(
-    [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
-  )
-  targets = [_target(design, of_one, y, wanted) for of_one in logits]
+  start = time.monotonic()
+  predictors = [predict] if predict else _train_targets(design, trainer, data)
+  seconds["targets"] = time.monotonic() - start
+  targets, logits = _ask_targets(design, dataset.num_classes, data, predictors, needs)
+  seconds["signals"] = time.monotonic() - start - seconds["targets"]
   panel = Panel(
     design=design,
     y=y,
@@ -141,17 +141,26 @@ def train(
   return panel
 
 
-def _target_logits(
-  design: Design, trainer: Trainer, data: recipe_lib.Data, predict, seconds
-) -> list[np.ndarray]:
-  """Each target's logits on all rows `[n, C]`; targets are trained, if not given."""
-  start = time.monotonic()
-  num_classes = trainer.dataset.num_classes
-  predictors = [predict] if predict else _train_targets(design, trainer, data)
-  seconds["targets"] = time.monotonic() - start
-  logits = [answers_lib.ask(one, np.asarray(data.x), num_classes) for one in predictors]
-  seconds["signals"] = time.monotonic() - start - seconds["targets"]
-  return logits
+def _ask_targets(
+  design: Design,
+  num_classes: int,
+  data: recipe_lib.Data,
+  predictors: Sequence[Predict],
+  needs: registry.Needs,
+) -> tuple[list[Target], list[np.ndarray]]:
+  """The targets' answers, and the logits `[n, C]` of those that others learn from."""
+  wanted = registry.union(
+    [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
+  )
+  compared = any(DIVERGENCE in group.signals for group in needs.groups.values())
+  num_kept = len(predictors) if compared else design.teacher.max() + 1
+  targets, kept = [], []
+  for number, predict in enumerate(predictors):
+    logits = answers_lib.ask(predict, np.asarray(data.x), num_classes)
+    targets.append(_target(design, logits, np.asarray(data.y), wanted))
+    if number < num_kept:
+      kept.append(logits)
+  return targets, kept
 
 
 def _train_targets(
@@ -288,11 +297,10 @@ def _train_others(
 def _teachers(design: Design, logits: list[np.ndarray], compared: bool) -> np.ndarray:
   """The answers `[T', n', C]` that others learn from or are compared with, no more."""
   is_student = design.teacher >= 0
-  num_targets = len(logits) if compared else design.teacher.max() + 1
   num_rows = design.num_evaluated if compared else 0
   if is_student.any():
     num_rows = max(num_rows, int(design.members.member_idx[is_student].max()) + 1)
-  return np.stack([of_one[:num_rows] for of_one in logits[:num_targets]])
+  return np.stack([of_one[:num_rows] for of_one in logits])
 
 
 def _kept(

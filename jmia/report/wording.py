@@ -17,11 +17,12 @@ _ROUNDING = 1e-9  # so that 0.001 * 1000 counts as 1
 
 
 class Attack(NamedTuple):
-  """How an attack is named and explained."""
+  """How an attack is named and explained; `source` is "" where it is not known."""
 
   title: str  # in tables and legends
   attacker: str  # completes "An attacker ..."
   explanation: str  # a sentence or two: what it asks and what it takes
+  source: str = ""  # the paper, with section and equation
 
 
 METRICS: Mapping[str, str] = {
@@ -112,7 +113,7 @@ def attack(name: str) -> Attack:
     if value != usual[option]
   ]
   title = f"{known.title}, {', '.join(changed)}" if changed else known.title
-  return Attack(title, known.attacker, known.explanation)
+  return Attack(title, known.attacker, known.explanation, known.source)
 
 
 def percent(value: float) -> str:
