@@ -44,6 +44,13 @@ _NUM_POPULATION = flags.DEFINE_integer(
   " rest, at most four times the members.",
   lower_bound=1,
 )
+_NUM_CALIBRATION = flags.DEFINE_integer(
+  "num_calibration",
+  None,
+  "Rows of the population set apart to calibrate p-values. Default: a quarter of it, or"
+  " what the models compared with do not need; 0 for no p-values.",
+  lower_bound=0,
+)
 _NUM_REFERENCES = flags.DEFINE_integer(
   "num_references", 16, "Reference models, which are the shadow models too."
 )
@@ -90,6 +97,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_members=training_flags.NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
     num_population=_NUM_POPULATION.value,
+    num_calibration=_NUM_CALIBRATION.value,
     num_references=_NUM_REFERENCES.value,
     num_distilled=_NUM_DISTILLED.value,
     num_left_out=_NUM_LEFT_OUT.value,

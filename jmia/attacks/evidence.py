@@ -104,6 +104,9 @@ class Evidence(NamedTuple):
       other rows; `in_out`, of which some held a sample and some did not; `distilled`
       from the target; `left_out`, trained on the target's rows without the sample.
     seed: of the attacks' own draws.
+    calibrates: `[N]` bool, the samples that are known to be no members and are not
+      evaluated: their scores calibrate the others' p-values. To every model they are
+      what the non-members among the samples are. None if there are none.
   """
 
   index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, on purpose
@@ -115,6 +118,11 @@ class Evidence(NamedTuple):
   population: Mapping[str, np.ndarray]
   groups: Mapping[str, Group]
   seed: int = 0
+  calibrates: np.ndarray | None = None
+
+  def evaluated(self) -> "Evidence":
+    """The evidence of the samples that do not calibrate."""
+    return self if self.calibrates is None else self.at(~self.calibrates)
 
   def at(self, samples: np.ndarray) -> "Evidence":
     """The evidence of some of the samples, by index or mask."""
@@ -129,6 +137,7 @@ class Evidence(NamedTuple):
       index=self.index[samples],
       labels=self.labels[samples],
       members=self.members[samples],
+      calibrates=None if self.calibrates is None else self.calibrates[samples],
       signals=_changed(self.signals, lambda array: array[samples]),
       groups={name: part(group) for name, group in self.groups.items()},
     )

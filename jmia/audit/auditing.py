@@ -86,6 +86,7 @@ def run(
     num_members=len(split.members),
     num_nonmembers=len(split.nonmembers),
     num_population=len(split.population),
+    num_calibration=config_lib.num_calibration_of(split, config),
     train=trainer.train,
   )
   settings = {
@@ -170,6 +171,7 @@ def _of_targets(
     **settings,
   }
   config = json.loads(json.dumps(config, default=str))
+  targets = [evidence.evaluated() for evidence in targets]
   described = [_target(evidence) for evidence in targets]
   report = {
     "schema": 1,
@@ -240,6 +242,8 @@ def _samples(
     loss=evidence.signals["loss"],
     scores={name: outcome.scores for name, outcome in outcomes.items()},
     thresholds={name: outcome.thresholds for name, outcome in outcomes.items()},
+    p_values={n: o.p_values for n, o in outcomes.items() if o.p_values is not None},
+    q_values={n: o.q_values for n, o in outcomes.items() if o.q_values is not None},
   )
 
 

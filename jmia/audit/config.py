@@ -17,7 +17,7 @@ DEFAULT_ATTACKS = ("population", "shadow", "reference", "distillation")
 # Streams of the seed: each part of an audit draws from its own. Numbers are part of the
 # results: add, never change.
 _SPLIT, _REFERENCE, _STUDENT, _LEFT_OUT = range(4)
-_IN_OUT, _TARGETS = 6, 7
+_IN_OUT, _TARGETS, _CALIBRATION, _SAMPLES = 6, 7, 8, 9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,9 @@ class AuditConfig:
     num_nonmembers: evaluated beside them. Default: as many as members.
     num_population: rows that calibrate attacks and train the models compared with.
       Default: the rest, at most four times the members.
+    num_calibration: rows of the population, set apart, that calibrate the p-values: no
+      model learns from them unless it learns from non-members too. Default: a quarter
+      of it, or what the models compared with do not need. 0: there are no p-values.
     num_references: reference models, which are also the shadow models; and, to the next
       even number, models trained on halves of the evaluated rows, for attacks that need
       models with a sample and without it.
@@ -52,6 +55,7 @@ class AuditConfig:
   num_members: int | None = None
   num_nonmembers: int | None = None
   num_population: int | None = None
+  num_calibration: int | None = None
   num_references: int = 16
   num_distilled: int = 16
   num_left_out: int = 20
@@ -72,6 +76,8 @@ class AuditConfig:
         raise ValueError(f"{name}={getattr(self, name)} must be at least 2")
     if self.width is not None:
       _validate.positive("width", self.width)
+    if self.num_calibration is not None and self.num_calibration < 0:
+      raise ValueError(f"num_calibration={self.num_calibration} must be at least 0")
     if self.seed < 0:
       raise ValueError(f"seed={self.seed} must be at least 0")
 
@@ -119,11 +125,13 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
   """Returns the models that the attacks need.
 
   The first target is trained on the split's members, further ones on as many of the
-  evaluated rows, drawn for each. References, and students of each target, are trained
-  on draws of the population; models in and out on halves of the evaluated rows.
+  evaluated and the calibration rows, drawn for each. References, and students of each
+  target, are trained on draws of the population; models in and out on halves of the
+  evaluated and the calibration rows together.
   """
-  design = design_lib.of_split(split)
-  needs, size = config.needs(), train_size(split, config.needs())
+  num_calibration = num_calibration_of(split, config)
+  design = design_lib.of_split(split, num_calibration, seed=(config.seed, _CALIBRATION))
+  needs, size = config.needs(), train_size(split, config)
   population = np.arange(len(design.rows), dtype=np.int32)[design.population]
   evaluated = np.arange(design.num_evaluated, dtype=np.int32)
   targets = list(design.parts)
@@ -135,6 +143,7 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
       seed=(config.seed, _TARGETS),
     )
     targets.append(Part("target", more))
+    design = _with_samples(design, config, more.member_idx)
   everyone = np.concatenate([part.members.member_idx for part in targets])
   parts = []
   if "reference" in needs.groups:
@@ -150,10 +159,12 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
   if "in_out" in needs.groups:
     num_pairs = (config.num_references + 1) // 2
     halves = splits.paired(evaluated, num_pairs, seed=(config.seed, _IN_OUT))
-    parts.append(Part("in_out", halves))
+    # As large as the target, where calibration rows make a half larger.
+    sizes = np.minimum(halves.num_members, len(split.members))
+    parts.append(Part("in_out", halves._replace(num_members=sizes)))
   if "left_out" in needs.groups:
     parts += [
-      _left_out(config, evaluated, members, target)
+      _left_out(config, design, members, target)
       for target, members in enumerate(everyone)
     ]
   return design._replace(parts=(*targets, *parts))
@@ -163,40 +174,87 @@ def _of_target(seed: int, stream: int, target: int) -> tuple[int, ...]:
   return (seed, stream, target) if target else (seed, stream)
 
 
-def _left_out(config, evaluated, members, target) -> Part:
+def _with_samples(design: Design, config: AuditConfig, more: np.ndarray) -> Design:
+  """Further targets' samples and calibration rows: members, and draws of the rest."""
+  assert design.samples is not None
+  num_calibration = design.num_evaluated - design.samples.shape[1]
+  samples, calibration = [design.samples[0]], [np.arange(design.num_evaluated)]
+  calibration[0] = calibration[0][len(samples[0]) :]
+  for target, members in enumerate(more):
+    generator = np.random.default_rng((config.seed, _SAMPLES, target))
+    others = np.setdiff1d(np.arange(design.num_evaluated), members)
+    others = generator.permutation(others)
+    samples.append(np.append(members, others[num_calibration:]))
+    calibration.append(others[:num_calibration])
+  return design._replace(
+    samples=np.stack(samples),
+    calibration=np.stack(calibration) if num_calibration else None,
+  )
+
+
+def _left_out(config, design: Design, members, target) -> Part:
   """Models without each of some members, drawn as the non-members beside them are."""
+  assert design.samples is not None
+  none = np.zeros(0, int)
+  calibrating = none if design.calibration is None else design.calibration[target]
   seed = _of_target(config.seed, _LEFT_OUT, target)
   generator = np.random.default_rng(seed)
   samples = generator.permutation(members)
-  nonmembers = generator.permutation(np.setdiff1d(evaluated, members))
+  nonmembers = generator.permutation(np.setdiff1d(design.samples[target], members))
   num_members = config.num_left_out // 2
   return design_lib.left_out(
     members,
     samples[:num_members],
-    nonmembers[: config.num_left_out - num_members],
+    np.append(nonmembers[: config.num_left_out - num_members], calibrating),
     config.num_retrained,
-    len(evaluated),
+    design.num_evaluated,
     target=target,
   )
 
 
-def train_size(split: types.AuditSplit, needs: attacks_lib.Needs) -> int:
+def num_calibration_of(split: types.AuditSplit, config: AuditConfig) -> int:
+  """Returns how many rows of the population calibrate.
+
+  Raises:
+    ValueError: if `num_calibration` leaves fewer than 2 of its rows to the attacks.
+  """
+  available = len(split.population)
+  if config.num_calibration is not None:
+    if config.num_calibration > available - 2:
+      raise ValueError(
+        f"num_calibration={config.num_calibration} leaves fewer than 2 of the"
+        f" population's {available} rows to the attacks"
+      )
+    return config.num_calibration
+  needs, needed = config.needs(), 0
+  if _from_population(needs):
+    num_members = len(split.members)
+    needed = math.ceil(num_members * 5 / 4) if _holds_out(needs) else num_members
+  return max(0, min(available // 4, available - needed))
+
+
+def train_size(split: types.AuditSplit, config: AuditConfig) -> int:
   """Returns on how many rows models train: the target's, if the population has them.
 
   Where an attack takes references' answers on the population, a fifth of it is kept
   from each.
   """
-  available = len(split.population)
-  of_references = needs.groups.get("reference")
-  if of_references is not None and of_references.population:
+  available = len(split.population) - num_calibration_of(split, config)
+  if _holds_out(config.needs()):
     available -= math.ceil(available / 5)
   return min(len(split.members), available)
+
+
+def _holds_out(needs: attacks_lib.Needs) -> bool:
+  """Whether some of the population must be held out of each reference."""
+  of_references = needs.groups.get("reference")
+  return of_references is not None and bool(of_references.population)
 
 
 def notes_of(split: types.AuditSplit, config: AuditConfig) -> list[str]:
   """Says so where the models compared with had to be trained on fewer rows."""
   needs = config.needs()
-  size, wanted = train_size(split, needs), len(split.members)
+  size, wanted = train_size(split, config), len(split.members)
   if size == wanted or not _from_population(needs):
     return []
   return [

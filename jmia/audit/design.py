@@ -51,10 +51,13 @@ class Design(NamedTuple):
 
   Attributes:
     rows: `[n]` int32 rows of the dataset: `U` evaluated, others, `P` of the population.
-    num_evaluated: `U`.
+    num_evaluated: `U`, those that only calibrate among them.
     num_population: `P`.
     parts: of models.
     samples: `[T, N]` positions that each target is attacked on. Default: all `U`.
+    calibration: `[T, Q]` positions of rows that no target's p-value is asked of, and
+      that calibrate: none is a member of that target, and other models hold them as
+      they hold its non-members.
     own: `[M, N]` positions, where each model is asked about rows of its own: a target's
       are its samples, and those of the models compared with it their population.
   """
@@ -64,6 +67,7 @@ class Design(NamedTuple):
   num_population: int
   parts: tuple[Part, ...]
   samples: np.ndarray | None = None
+  calibration: np.ndarray | None = None
   own: np.ndarray | None = None
 
   @property
@@ -114,15 +118,30 @@ class Design(NamedTuple):
     return np.repeat(np.array(of_parts), sizes)
 
 
-def of_split(split: types.AuditSplit) -> Design:
-  """Returns the design of rows cut as a split, with a target on its members."""
-  num_evaluated = len(split.members) + len(split.nonmembers)
+def of_split(
+  split: types.AuditSplit, num_calibration: int = 0, *, seed: splits.Seed = 0
+) -> Design:
+  """Returns the design of rows cut as a split, with a target on its members.
+
+  Args:
+    split: the rows.
+    num_calibration: rows drawn from its population to calibrate p-values: no model is
+      trained on them that is not trained on non-members too.
+    seed: of that draw.
+  """
+  num_samples = len(split.members) + len(split.nonmembers)
+  population = split.population
+  if num_calibration:
+    population = np.random.default_rng(seed).permutation(population)
   members = np.arange(len(split.members), dtype=np.int32)
+  evaluated = np.arange(num_samples + num_calibration, dtype=np.int32)
   return Design(
-    rows=np.concatenate(split),
-    num_evaluated=num_evaluated,
-    num_population=len(split.population),
+    rows=np.concatenate([split.members, split.nonmembers, population]),
+    num_evaluated=len(evaluated),
+    num_population=len(population) - num_calibration,
     parts=(Part("target", splits.ragged([members])),),
+    samples=evaluated[None, :num_samples],
+    calibration=evaluated[None, num_samples:] if num_calibration else None,
   )
 
 

@@ -42,8 +42,8 @@ def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
 def arrays(result: Result) -> dict[str, Any]:
   """Returns the arrays of `scores.npz`.
 
-  They are the first target's; with `T` targets, which are attacked on the same samples,
-  `target_members` and `target_score_NAME` `[T, N]` hold all of them.
+  They are the first target's; with `T` targets `target_index`, `target_members` and
+  `target_score_NAME` `[T, N]` hold all of them.
   """
   samples = result.samples
   found: dict[str, Any] = {
@@ -53,7 +53,10 @@ def arrays(result: Result) -> dict[str, Any]:
     "loss": samples.loss,
   }
   found |= {f"score_{attack}": score for attack, score in samples.scores.items()}
+  found |= {f"p_{attack}": p for attack, p in samples.p_values.items()}
+  found |= {f"q_{attack}": q for attack, q in samples.q_values.items()}
   if len(result.targets) > 1:
+    found["target_index"] = np.stack([each.index for each in result.targets])
     found["target_members"] = np.stack([each.members for each in result.targets])
     for attack in samples.scores:
       scores = [each.scores[attack] for each in result.targets]

@@ -7,10 +7,11 @@ import numpy as np
 
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
-from jmia.stats import intervals, roc
+from jmia.stats import conformal, intervals, roc
 
 ALPHA = 0.1  # the level at which each sample's threshold is reported
 FPRS = np.array([0.1, 0.01, 0.001])
+FDR = 0.1  # the false discovery rate at which members are said to be found
 # What is measured on a target's samples, and what is a mean where there are several.
 _MEASURED = ("auc", "accuracy", "tpr_at_fpr")
 
@@ -32,6 +33,9 @@ class Outcome(NamedTuple):
       `num_nonmembers`, are those attacked; its `num_models` are the models that a
       sample is compared with, 0 where that is the target itself.
     notes: what a reader must know, such as samples left out.
+    p_values: `[N]` conformal (`stats.conformal`), NaN where a sample was not attacked;
+      None without rows that calibrate.
+    q_values: `[N]`, of the same, for a false discovery rate.
   """
 
   scores: np.ndarray
@@ -39,6 +43,8 @@ class Outcome(NamedTuple):
   threshold: float | None
   summary: dict[str, Any]
   notes: list[str]
+  p_values: np.ndarray | None = None
+  q_values: np.ndarray | None = None
 
 
 def evaluate(
@@ -51,7 +57,8 @@ def evaluate(
 ) -> Outcome:
   """Runs one attack.
 
-  Samples that lack the models it needs are left out, and said.
+  Samples that lack the models it needs are left out, and said. Those that calibrate are
+  scored with the others, and are in no result but the p-values.
 
   Args:
     evidence: what it is given.
@@ -80,6 +87,11 @@ def evaluate(
   threshold = None
   if decides and attack.score_threshold is not None:
     threshold = attack.score_threshold(part, **attack.options)
+  of_calibration = None
+  if evidence.calibrates is not None:
+    of_calibration = scores[evidence.calibrates]
+    scores, bounds = (a[~evidence.calibrates] for a in (scores, bounds))
+    evidence = evidence.evaluated()
   attacked = ~np.isnan(scores)
   members = evidence.members[attacked]
   if members.all() or not members.any():
@@ -89,13 +101,31 @@ def evaluate(
       f" {attacked.sum()} of {len(attacked)} samples, and no {kind} among them"
     )
   about = {**attack.options, "num_models": num_models(evidence, attack)}
+  p = q = None
+  if of_calibration is not None and not np.isnan(of_calibration).all():
+    p = conformal.p_values(scores, of_calibration)
+    q = conformal.q_values(p)
+    about |= _discoveries(evidence.members, p, q, of_calibration)
   return Outcome(
     scores,
     bounds,
     threshold,
     _summary(evidence, scores, about),
     _left_out(attack, attacked),
+    p,
+    q,
   )
+
+
+def _discoveries(members, p, q, of_calibration) -> dict[str, Any]:
+  """What the p-values find, and how often they were wrong here."""
+  found, others = q <= FDR, p[~members & ~np.isnan(p)]
+  counts = {"num_found": int(found.sum()), "num_members": int((found & members).sum())}
+  return {
+    "num_calibration": int((~np.isnan(of_calibration)).sum()),
+    "found_at_fdr": {str(FDR): counts},
+    "accused_at_p": {str(a): float((others <= a).mean()) for a in (ALPHA, 0.01)},
+  }
 
 
 def thresholds(evidence: Evidence, attack: str, alpha: float = ALPHA) -> np.ndarray:

@@ -43,9 +43,14 @@ def evidence(
     return _of_own_rows(panel, target, others or panel)
   design, found = panel.design, panel.targets[target]
   assert found is not None, "a target that diverges ends the training"
+  calibrates = None
   if at is None:
     at = np.arange(design.num_evaluated)
     at = at if design.samples is None else design.samples[target]
+    if design.calibration is not None:
+      rows = design.calibration[target]
+      calibrates = np.repeat([False, True], [len(at), len(rows)])
+      at = np.append(at, rows)
   held = splits.member_mask(design.members, len(design.rows))
   whole = Evidence(
     index=design.rows[: design.num_evaluated],
@@ -58,7 +63,7 @@ def evidence(
     groups=_groups(panel, target, held),
     seed=panel.seed,
   )
-  return whole.at(at)
+  return whole.at(at)._replace(calibrates=calibrates)
 
 
 def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:

@@ -10,12 +10,13 @@ from jmia.report import samples as samples_lib
 
 # The parts of an attack's result that the table shows; the rest are its settings.
 _MEASURED = (
+  "num_calibration", "found_at_fdr", "accused_at_p",
   "auc", "auc_ci", "accuracy", "tpr_at_fpr", "tpr_at_fpr_ci", "ci_of", "by_target",
 )  # fmt: skip
 _SCORE_CAPTION = (
-  "How surprising the sample's loss would be for a non-member, more so to the right. "
-  "If the attack is well calibrated, 10% of the non-members lie right of p = 0.1; "
-  "members beyond that share are the leak."
+  "How surprising the sample's loss would be for a non-member by the attack's own "
+  "fitted p, which ranks samples and is not to be quoted; more so to the right. "
+  "Members that lie further right than the non-members are the leak."
 )
 
 
@@ -81,6 +82,7 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
       _attack(number, name, report, samples.only(name))
       for number, name in enumerate(report["attacks"])
     ],
+    "has_p_values": bool(samples.p_values),
     "exposed": tables.exposed(report, samples),
     "num_nonmembers": int((~audited.members).sum()),
     "config": _strings(report.get("config", {})),
@@ -164,9 +166,11 @@ def _attack(
   if coverage:
     outcome = f"The attack was run on {coverage}. {outcome}"
   aim = wording.calibration(int(called[~members].sum()), int((~members).sum()))
+  found = wording.discoveries(report, name)
   return {
     "title": about.title,
     "explanation": about.explanation,
+    "found": found,
     "settings": _strings(settings),
     "loss_svg": plots.svg(
       plots.loss_figure(losses),
@@ -193,6 +197,7 @@ def _ranking(
   return {
     "title": about.title,
     "explanation": about.explanation,
+    "found": wording.discoveries(report, name),
     "settings": _strings(settings),
     "loss_svg": None,
     "score_svg": plots.svg(

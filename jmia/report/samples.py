@@ -21,6 +21,8 @@ class Samples(NamedTuple):
     loss: `[N]` float32, the target's loss on the sample.
     scores: attack name -> `[N]` float32, higher = member; `-log(p_value)` but for
       attacks that only rank.
+    p_values: attack name -> `[N]` conformal p-values, of attacks that have them.
+    q_values: attack name -> `[N]`, likewise, for a false discovery rate.
     thresholds: attack name -> `[N]` float32, the loss `c_α` at α = 0.1 at or under
       which the attack calls the sample a member. One number repeated where the attack
       has one threshold for everyone; infinities mean "always" and "never".
@@ -35,6 +37,8 @@ class Samples(NamedTuple):
   loss: np.ndarray
   scores: Mapping[str, np.ndarray]
   thresholds: Mapping[str, np.ndarray]
+  p_values: Mapping[str, np.ndarray] = {}
+  q_values: Mapping[str, np.ndarray] = {}
 
   def called(self, attack: str) -> np.ndarray:
     """`[N]` bool, the samples that `attack` calls members at α = 0.1."""

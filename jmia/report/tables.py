@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia.report import results as results_lib
+from jmia.report import samples as samples_lib
 from jmia.report import wording
 from jmia.report.samples import Samples
 
@@ -34,8 +35,8 @@ class ExposedRow(NamedTuple):
     label: its class.
     loss: the target's loss.
     p_values: one per attack, in the report's order; a dash where it was not attacked,
-      or the attack only ranks.
-    called: whether each attack calls it a member at α = 0.1; None likewise.
+      or nothing calibrates.
+    called: whether each p-value is at most 0.1; None likewise.
     num_as_high: how many non-members the strongest attack scores at least as high.
   """
 
@@ -101,6 +102,11 @@ def footnotes(report: wording.Report) -> list[str]:
     coverage = wording.coverage(report, name)
     if coverage:
       notes.append(f"{wording.attack(name).title} attacked {coverage}.")
+  if not any("found_at_fdr" in entry for entry in report["attacks"].values()):
+    notes.append(
+      "There are no p-values: no rows were set apart to calibrate them, so scores rank "
+      "samples and no more."
+    )
   for name, reason in report.get("missing", {}).items():
     notes.append(f"Not run: {wording.attack(name).title}. {_sentence(reason)}")
   return [*notes, *(_sentence(note) for note in report.get("notes", ()))]
@@ -163,11 +169,9 @@ def _exposed_row(
   """What each attack says of sample n."""
   p_values, called = [], []
   for name in attacks:
-    attacked = bool(samples.attacked(name)[n])
-    attacked = attacked and not samples.only_ranks(name)
-    score, threshold = samples.scores[name][n], samples.thresholds[name][n]
-    p_values.append(wording.p_value(float(score)) if attacked else _ABSENT)
-    called.append(bool(samples.loss[n] <= threshold) if attacked else None)
+    p = float(samples.p_values[name][n]) if name in samples.p_values else np.nan
+    p_values.append(_ABSENT if np.isnan(p) else wording.p_value(p))
+    called.append(None if np.isnan(p) else p <= samples_lib.ALPHA)
   return ExposedRow(
     sample=int(samples.index[n]),
     label=int(samples.labels[n]),

@@ -135,12 +135,30 @@ def level(value: str) -> str:
   return f"{100 * float(value):g}%"
 
 
-def p_value(score: float) -> str:
-  """The p-value of a score `-log(p)`, to two digits."""
-  decades = -score / math.log(10)
-  if decades < -9:
-    return "< 1e-9"
-  return f"{10**decades:.3f}" if decades >= -3 else f"{10**decades:.1e}"
+def p_value(p: float) -> str:
+  """A p-value to two digits."""
+  return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def discoveries(report: Report, name: str) -> str:
+  """How many records an attack finds at a false discovery rate; "" without p-values."""
+  entry = report["attacks"][name]
+  if "found_at_fdr" not in entry:
+    return ""
+  (rate, counts), *_ = entry["found_at_fdr"].items()
+  num = counts["num_found"]
+  wrong = num - counts["num_members"]
+  if num == 0:
+    return (
+      f"{attack(name).title} finds no single record to be a member at a false "
+      f"discovery rate of {level(rate)}."
+    )
+  return (
+    f"{attack(name).title} finds {num:,} records to be members at a false discovery "
+    f"rate of {level(rate)}: of records found so, at most one in "
+    f"{round(1 / float(rate))} is expected not to be one ({wrong:,} of these {num:,}"
+    " are not)."
+  )
 
 
 def strongest(report: Report) -> str | None:
@@ -229,11 +247,11 @@ def _logit(share: float) -> float:
 def calibration(num_called: int, num_nonmembers: int) -> str:
   """Whether the threshold at α = 0.1 accuses as many non-members as it says."""
   low, high = _exact_interval(num_called, num_nonmembers)
-  aim = "The threshold aims at 10% of the non-members (α = 0.1)"
+  aim = "The paper's threshold aims at 10% of the non-members (α = 0.1)"
   if low <= 0.1 <= high:
     return f"{aim}, which is what was measured up to chance."
   word = "more" if low > 0.1 else "fewer"
-  return f"{aim} but accuses {word}, so its p-values are not to be taken literally."
+  return f"{aim} but accuses {word}."
 
 
 def verdict(report: Report) -> Verdict:

@@ -49,7 +49,7 @@ def _dataset():
 def result():
   config = audit.AuditConfig(
     attacks=("population", *RANKINGS), num_members=K, num_nonmembers=K,
-    num_references=4, train=TRAIN, defenses=(registry.parse("temperature:2"),),
+    num_references=8, train=TRAIN, defenses=(registry.parse("temperature:2"),),
   )  # fmt: skip
   return audit.run(_dataset(), config)
 
@@ -64,7 +64,7 @@ def test_every_attack_finds_what_was_learnt_by_heart(result):
   assert "estimator" not in report["attacks"]["metric_loss"]
   models = {name: entry["num_models"] for name, entry in report["attacks"].items()}
   assert models["metric_loss"] == models["correctness"] == 0
-  assert models["classifier"] == models["similarity"] == 4
+  assert models["classifier"] == models["similarity"] == 8
 
 
 def test_defences_are_recorded(result):
@@ -77,9 +77,9 @@ def test_the_page_says_that_they_only_rank(result):
   assert "Modified entropy" in html
   assert "Similarity" in tables.text(result.report)
   row = tables.exposed(result.report, result.samples)[0]
-  assert row.p_values[1:] == ("–",) * len(RANKINGS)
-  assert row.called[1:] == (None,) * len(RANKINGS)
-  assert row.called[0] is not None
+  # But ranks among rows that calibrate are p-values, whatever the attack.
+  assert "–" not in row.p_values
+  assert None not in row.called
 
 
 def _arrays(seed=0):

@@ -215,7 +215,8 @@ def test_leave_one_out_attacks_its_samples_alone():
 
 @pytest.mark.parametrize(("attack", "num_models"), [("population", 0), ("shadow", R)])
 def test_summary_against_scikit_learn(attack, num_models):
-  scores, _, _, summary, _ = outcome_lib.evaluate(LEAK, attack)
+  outcome = outcome_lib.evaluate(LEAK, attack)
+  scores, summary = outcome.scores, outcome.summary
   fpr, tpr, _ = metrics.roc_curve(LEAK.members, scores, drop_intermediate=False)
   np.testing.assert_allclose(
     summary["auc"], metrics.roc_auc_score(LEAK.members, scores), rtol=1e-9
@@ -340,3 +341,42 @@ def test_an_attack_that_decides_tells_its_threshold():
   assert outcome.threshold == 1.0
   assert outcome_lib.evaluate(correct, "correctness").threshold is None
   assert np.isnan(outcome.thresholds).all()
+
+
+def test_rows_that_calibrate_are_in_no_result_but_the_p_values():
+  calibrates = ~LEAK.members & (np.arange(N) % 3 == 0)
+  evidence = LEAK._replace(calibrates=calibrates)
+  for attack in CALIBRATED:
+    plain = outcome_lib.evaluate(LEAK, attack)
+    outcome = outcome_lib.evaluate(evidence, attack)
+    np.testing.assert_array_equal(outcome.scores, plain.scores[~calibrates])
+    np.testing.assert_array_equal(outcome.thresholds, plain.thresholds[~calibrates])
+    without = outcome_lib.evaluate(LEAK.at(~calibrates), attack)
+    for name, value in without.summary.items():
+      assert outcome.summary[name] == value
+    assert (plain.p_values, without.p_values) == (None, None)
+    known = plain.scores[calibrates]
+    known = known[~np.isnan(known)]
+    for score, p in zip(outcome.scores[:50], outcome.p_values[:50], strict=True):
+      if not np.isnan(score):
+        assert p == (1 + (known >= score).sum()) / (1 + len(known))
+
+
+def test_p_values_hold_whatever_the_attack():
+  """Of non-members that are exchangeable with the rows that calibrate."""
+  at_most = {a: np.zeros(4) for a in CALIBRATED}
+  levels, num = (0.01, 0.05, 0.1, 0.3), 12
+  for seed in range(num):
+    e = _evidence(leak=1.5, seed=100 + seed, num=600)
+    calibrates = ~e.members & (np.random.default_rng(seed).random(600) < 0.4)
+    evidence = e._replace(calibrates=calibrates)
+    others = ~e.members[~calibrates]
+    for attack in CALIBRATED:
+      p = outcome_lib.evaluate(evidence, attack).p_values[others]
+      p = p[~np.isnan(p)]
+      at_most[attack] += [(p <= level).mean() / num for level in levels]
+  for attack, rates in at_most.items():
+    # Some 120 rows calibrate some 180 others (half as many in leave-one-out).
+    share = 0.5 if attack == "leave_one_out" else 1.0
+    error = np.sqrt(np.array(levels) / (share * num) * (1 / 120 + 1 / 180))
+    assert (rates <= levels + 4 * error).all(), (attack, rates)
