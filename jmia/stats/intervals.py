@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia import _validate
-from jmia.stats import roc
+from jmia.stats import _auc_bounds, _exact, _tpr_bounds, roc
 
 
 class Interval(NamedTuple):
@@ -89,30 +89,19 @@ def tpr_at_fpr(
   *,
   confidence: float = 0.95,
   axis: int = -1,
+  ties: roc.Ties = "randomized",
 ) -> Interval:
-  """Returns the Clopper-Pearson interval of `roc.tpr_at_fpr`.
+  """Returns an interval of the TPR at the TRUE false positive rate.
 
-  It conditions on the threshold: it says how well the members seen determine the TPR
-  *at that threshold*, not how well the non-members seen determine the threshold. With n
-  non-members the FPR of the threshold is itself only known to about `sqrt(fpr / n)`.
-
-  Args:
-    scores: `[..., N]`, higher = member.
-    members: bool, broadcastable against `scores`.
-    fpr: `[K]` levels in [0, 1].
-    confidence: of both sides together, in (0, 1).
-    axis: the axis of samples.
-
-  Returns:
-    An `Interval` of `[..., K]`; NaN in a row without members or without non-members.
-
-  Raises:
-    ValueError: as `roc.tpr_at_fpr` and `clopper_pearson`.
+  TODO
   """
+  _validate.probability("confidence", confidence, open_interval=True)
   ranked = roc.rank(scores, members, axis=axis)
-  trials = np.where(ranked.num_nonmembers > 0, ranked.num_members, 0)[..., None]
-  successes = np.minimum(roc.tp_at_fpr(ranked, fpr), trials)
-  return clopper_pearson(successes, trials, confidence=confidence)
+  rate = roc.tpr_of_ranked(ranked, fpr, ties=ties)
+  low, high = _tpr_bounds.bounds(
+    ranked, np.asarray(fpr, np.float64), (1 - confidence) / 2, ties
+  )
+  return Interval(np.minimum(low, rate), np.maximum(high, rate))
 
 
 def auc(
@@ -162,7 +151,7 @@ def auc(
   _validate.probability("confidence", confidence, open_interval=True)
   ranked = roc.rank(scores, members, axis=axis)
   num_members, num_others = ranked.num_members, ranked.num_nonmembers
-  area = roc.auc_of_ranked(ranked)
+  area, tail = roc.auc_of_ranked(ranked), (1 - confidence) / 2
   # Ranks among the other kind, ties half: DeLong's components up to a sign.
   of_members = (ranked.fp_before + ranked.fp) / (
     2 * np.maximum(num_others, 1)[..., None]
@@ -177,17 +166,17 @@ def auc(
     freedom = variance**2 / (
       member_part**2 / (num_members - 1) + other_part**2 / (num_others - 1)
     )
-    t = special.stdtrit(freedom, (1 + confidence) / 2)
-    half_width = t * np.sqrt(variance) / (area * (1 - area))
+    half_width = special.stdtrit(freedom, 1 - tail) * np.sqrt(variance) / (area * (1 - area))
     wald = special.expit(special.logit(area) + np.multiply.outer([-1, 1], half_width))
+    wide = _auc_bounds.widened(area, *wald, num_members, num_others, tail)
   pairs = np.minimum(num_members, num_others)
   exact = _beta_interval(area * pairs, pairs, confidence)
   is_regular = variance > 0
   return AucInterval(
     auc=area,
     standard_error=np.sqrt(variance),
-    low=np.where(is_regular, wald[0], exact.low),
-    high=np.where(is_regular, wald[1], exact.high),
+    low=np.where(is_regular, wide[0], exact.low),
+    high=np.where(is_regular, wide[1], exact.high),
   )
 
 
@@ -205,16 +194,7 @@ def _beta_interval(
   successes: np.ndarray, trials: np.ndarray, confidence: float
 ) -> Interval:
   """Clopper-Pearson bounds; successes may be fractional, NaN without trials."""
-  from scipy import special
-
   tail = (1 - confidence) / 2
-  failures = trials - successes
-  # Where a bound is 0 or 1 its beta has a zero parameter: 1 stands in.
-  low = special.betaincinv(np.where(successes > 0, successes, 1), failures + 1, tail)
-  high = special.betaincinv(
-    successes + 1, np.where(failures > 0, failures, 1), 1 - tail
-  )
-  low = np.where(successes > 0, low, 0.0)
-  high = np.where(failures > 0, high, 1.0)
+  low, high = (f(successes, trials, tail) for f in (_exact.lower, _exact.upper))
   has_trials = trials > 0
   return Interval(np.where(has_trials, low, np.nan), np.where(has_trials, high, np.nan))
