@@ -13,25 +13,30 @@ import shutil
 
 from absl import flags
 
-from experiments import common, defense_flags, training_flags
-from jmia import audit, datasets, evaluation, evidence
+from experiments import attack_flags, common, defense_flags, training_flags
+from jmia import audit, datasets
+from jmia.audit import signals_file
 from jmia.report import tables
 from jmia.training import config as config_lib
 
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(defense_flags)
 _SIGNALS = flags.DEFINE_string(
   "signals", None, "An .npz of logits to audit instead of training; see the README."
 )
-_ATTACKS = flags.DEFINE_list(
-  "attacks",
-  None,
-  f"Some of {','.join(evaluation.EVERY)}. Default: the first four; with --signals, of"
-  " the first five, all that the file allows.",
-)
 _ESTIMATOR = flags.DEFINE_string(
-  "estimator", None, "Threshold estimator of all attacks. Default: each attack's own."
+  "estimator",
+  None,
+  "Threshold estimator of all attacks that have one. Default: each attack's own.",
+)
+_NUM_TARGETS = flags.DEFINE_integer(
+  "num_targets",
+  1,
+  "Models trained alike and attacked, each compared with all others too; the report"
+  " gives the mean over them, with its interval.",
+  lower_bound=1,
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
@@ -77,8 +82,8 @@ def main() -> None:
 
 def _audit_signals() -> audit.Result:
   return audit.from_evidence(
-    evidence.load(str(_SIGNALS.value)),
-    evaluation.ATTACKS if _ATTACKS.value is None else _ATTACKS.value,
+    signals_file.load(str(_SIGNALS.value)),
+    attack_flags.chosen(audit.DEFAULT_ATTACKS),
     _ESTIMATOR.value,
     {"signals": _SIGNALS.value, "seed": common.SEED.value},
   )
@@ -87,6 +92,8 @@ def _audit_signals() -> audit.Result:
 def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset_name = common.DATASET.value or "digits"
   config = audit.AuditConfig(
+    attacks=attack_flags.chosen(audit.DEFAULT_ATTACKS),
+    num_targets=_NUM_TARGETS.value,
     num_members=training_flags.NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
     num_population=_NUM_POPULATION.value,
@@ -99,7 +106,6 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     defenses=defense_flags.chosen(),
     seed=common.SEED.value,
     width=common.WIDTH.value,
-    **({"attacks": tuple(_ATTACKS.value)} if _ATTACKS.value is not None else {}),
   )
   dataset = datasets.load(
     dataset_name,

@@ -28,16 +28,17 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import common, training_flags
+from experiments import attack_flags, common, training_flags
 from experiments import study as study_flags
 from jmia import datasets, types
-from jmia.classic import scoring, studies
 from jmia.classic import settings as settings_lib
+from jmia.classic import studies
 from jmia.defenses import registry
 from jmia.report import classic_plots, plots, results
 from jmia.training import config as config_lib
 
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 _NETWORKS = flags.DEFINE_list(
@@ -46,11 +47,7 @@ _NETWORKS = flags.DEFINE_list(
   "Some of the dataset's networks, such as cnn,mlp; the first is the default one."
   " Default: all; on a CPU, those that are not for an accelerator.",
 )
-_ATTACKS = flags.DEFINE_list(
-  "classic_attacks",
-  None,
-  f"Some of {','.join(scoring.ATTACKS)}. Default: those with one rule for all classes.",
-)
+flags.DEFINE_alias("classic_attacks", "attacks")
 _NUM_SHADOWS = flags.DEFINE_integer(
   "num_shadows", 1, "Shadow models of each target; the report has one.", lower_bound=1
 )
@@ -138,7 +135,7 @@ def _plan(dataset: types.Dataset, checkpoint_dir: pathlib.Path, progress):
   return studies.Plan(
     dataset=dataset,
     networks=_networks(dataset),
-    attacks=tuple(_ATTACKS.value or scoring.DEFAULT_ATTACKS),
+    attacks=attack_flags.chosen(studies.DEFAULT_ATTACKS),
     num_members=training_flags.NUM_MEMBERS.value,
     num_shadows=_NUM_SHADOWS.value,
     num_trials=study_flags.NUM_TRIALS.value or 1,
@@ -323,13 +320,13 @@ def _table(rows: Sequence[studies.Row]) -> list[list[str]]:
         f"{row['auc']:.4f}",
         f"{row['auc_ci'][0]:.3f}–{row['auc_ci'][1]:.3f}",
         _or_dash(row.get("paper_auc"), ".4f"),
-        f"{row['accuracy']:.3f}",
+        _or_dash(row["accuracy"], ".3f"),
         f"{row['tpr_at_fpr']['0.01']:.3f}",
         f"{row['train_accuracy']:.3f}",
         f"{row['test_accuracy']:.3f}",
         f"{row['gap']:.3f}",
         _or_dash(row.get("epsilon"), ".2f"),
-        f"{row['epsilon_lower']:.2f}",
+        _or_dash(row["epsilon_lower"], ".2f"),
       ]
     )
   return cells

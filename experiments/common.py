@@ -68,6 +68,9 @@ _DISTRIBUTED = flags.DEFINE_string(
   " process 0's address, their number and this one's. All must see --output_dir.",
 )
 
+# Called with the command line before its flags are parsed.
+BEFORE_PARSING: list[Callable[[list[str]], None]] = []
+
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
 
@@ -157,8 +160,10 @@ def progress_bars(
 
 def _parse(argv: list[str]) -> list[str]:
   try:
+    for prepare in BEFORE_PARSING:
+      prepare(argv)
     return flags.FLAGS(argv)
-  except flags.Error as error:
+  except (flags.Error, ValueError) as error:
     _fail(" ".join(str(error).split()))
     raise
 

@@ -5,11 +5,12 @@
         --dataset=purchase100_synthetic --num_models=64 --num_targets=3
     python -m experiments.enhanced_mia --config=mnist_1 --output_dir=DIR --data_dir=TFDS
 
-The configurations are those of `enhanced_mia_configs`. All models are trained on random
-subsets of a pool; the first ones are targets, and for each target all others are its
-shadow and reference models, on whose rows its students are distilled (`jmia.cohort`
-says whose rows are whose). The paper's ROC comes from thresholds at levels alpha; here
-samples are ranked by their scores, -log p, as in an audit. DIR gets
+The configurations are those of `jmia.enhanced.configs`. All models are trained on
+random subsets of a pool; the first ones are targets, and for each target all others are
+its shadow and reference models, on whose rows its students are distilled
+(`jmia.enhanced.cohort` says whose rows are whose). The paper's ROC comes from
+thresholds at levels alpha; here samples are ranked by their scores, -log p, as in an
+audit. DIR gets
 
     results.json        a row for each attack, the paper's figure beside ours; agreement
                         of the attacks (Table 3); the most exposed samples
@@ -32,15 +33,14 @@ from typing import Any
 from absl import flags
 import jax
 
-from experiments import common
-from experiments import enhanced_mia_configs as configs
-from experiments import enhanced_mia_figures as figures
-from experiments import enhanced_mia_rows as rows
-from jmia import cohort as cohort_lib
+from experiments import attack_flags, common
 from jmia import datasets
+from jmia.enhanced import cohort as cohort_lib
+from jmia.enhanced import configs, figures, rows
 from jmia.report import plots, results
 
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(attack_flags)
 _CONFIG = flags.DEFINE_string(
   "config", None, f"One of {', '.join(configs.CONFIGS)}: the paper's names."
 )
@@ -83,32 +83,30 @@ def main() -> None:
       seed=common.SEED.value,
     )
     checkpoints = output_dir / "checkpoints"
+    settings = _cohort_config(config, dataset.num_classes)
     with common.progress_bars() as progress:
-      cohort = cohort_lib.gather(
-        dataset,
-        _cohort_config(config, dataset.num_classes),
-        checkpoint_dir=checkpoints,
-        progress=progress,
+      panel = cohort_lib.train(
+        dataset, settings, checkpoint_dir=checkpoints, progress=progress
       )
     trained = time.monotonic()
-    found = rows.find(cohort)
+    found = rows.find(settings, panel)
     content = results.document(
       rows.rows(config, str(_CONFIG.value), dataset.name, found),
       config={
         "config": _CONFIG.value,
         "dataset": dataset.name,
         "matmul_precision": jax.config.values["jax_default_matmul_precision"],
-        **dataclasses.asdict(cohort.config),
+        **dataclasses.asdict(settings),
       },
       seed=common.SEED.value,
       seconds={
-        **cohort.seconds,
+        **panel.seconds,
         "attacks": time.monotonic() - trained,
         "total": time.monotonic() - start,
       },
-      notes=[dataset.description, *cohort.notes],
+      notes=[dataset.description, *panel.notes],
     )
-    content["agreement"] = rows.agreement(cohort)
+    content["agreement"] = rows.agreement(panel)
     content["exposed_samples"] = rows.exposed(found)
     _write(output_dir, content, figures.draw(found))
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -129,6 +127,7 @@ def _cohort_config(config: configs.Config, num_classes: int) -> cohort_lib.Cohor
   num_distilled = min(num_targets, config.num_distilled_targets)
   points = 20 if jax.default_backend() == "cpu" else 1000
   return cohort_lib.CohortConfig(
+    attacks=attack_flags.chosen(cohort_lib.ATTACKS),
     num_models=_given(_NUM_MODELS.value, config.num_models),
     num_targets=num_targets,
     num_members=config.num_members,

@@ -123,6 +123,26 @@ def correctness(logits: jax.Array, label: jax.Array) -> jax.Array:
   return (jnp.argmax(_as_logits(logits)) == label).astype(jnp.float32)
 
 
+def divergence(
+  target_logits: jax.typing.ArrayLike, model_logits: jax.typing.ArrayLike
+) -> jax.Array:
+  """Returns `KL(p || q) = sum_i p_i (log p_i - log q_i)` of two answers; traceable.
+
+  From logits, so that a class which either model is sure against costs no accuracy.
+
+  Args:
+    target_logits: `[..., C]` finite float logits of `p`.
+    model_logits: `[..., C]` of `q`, broadcastable.
+
+  Returns:
+    `[...]` float32 in nats, at least 0 up to rounding.
+  """
+  target_logits = jnp.asarray(target_logits, jnp.float32)
+  log_p = jax.nn.log_softmax(target_logits)
+  log_q = jax.nn.log_softmax(jnp.asarray(model_logits, jnp.float32))
+  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 SIGNALS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = (
   types.MappingProxyType(
     {
@@ -176,6 +196,7 @@ def stream(
   *,
   names: Sequence[str],
   batch_size: int,
+  rows: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
   """Returns the named signals of all examples, never holding all logits at once.
 
@@ -189,9 +210,10 @@ def stream(
     y: `[N]` integer labels.
     names: which of `SIGNALS`.
     batch_size: examples per call of `logits_fn`.
+    rows: `[n]` int, which of the examples. Default: all.
 
   Returns:
-    name -> `[N]` float32.
+    name -> `[N]` float32, or `[n]`.
 
   Raises:
     ValueError: `batch_size` is not positive, there are no examples, or `x` and `y`
@@ -204,15 +226,17 @@ def stream(
   x, y = jnp.asarray(x), jnp.asarray(y)
   if y.shape != (num_examples,):
     raise ValueError(f"y has shape {y.shape}, expected ({num_examples},)")
-  batch_size = min(batch_size, num_examples)
-  num_batches = -(-num_examples // batch_size)
-  rows = jnp.minimum(jnp.arange(num_batches * batch_size), num_examples - 1)
+  rows = jnp.arange(num_examples) if rows is None else jnp.asarray(rows)
+  num_rows = len(rows)
+  batch_size = min(batch_size, num_rows)
+  num_batches = -(-num_rows // batch_size)
+  rows = rows[jnp.minimum(jnp.arange(num_batches * batch_size), num_rows - 1)]
 
   def one_batch(idx: jax.Array) -> dict[str, jax.Array]:
     return compute(logits_fn(x[idx]), y[idx], names)
 
   batches = jax.lax.map(one_batch, rows.reshape(num_batches, batch_size))
-  return {name: value.reshape(-1)[:num_examples] for name, value in batches.items()}
+  return {name: value.reshape(-1)[:num_rows] for name, value in batches.items()}
 
 
 def _as_logits(logits: jax.Array) -> jax.Array:

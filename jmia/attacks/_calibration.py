@@ -1,13 +1,50 @@
 """What the attacks share: checks of their arrays, and nulls per sample or per class."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from jmia import _validate
+from jmia.attacks.evidence import Evidence
+from jmia.attacks.registry import GroupNeeds, Needs
 from jmia.stats import nulls
 
 # Null losses or thresholds held at a time: bounds the memory beyond inputs and outputs
 # to some 200 MB.
 _BLOCK_SIZE = 2**22
+
+
+def against(
+  group: str, score: Callable[..., np.ndarray], thresholds: Callable[..., np.ndarray]
+) -> dict[str, Any]:
+  """Returns needs and functions of an attack on the losses of a group's models.
+
+  Args:
+    group: whose models that did not hold a sample give its null.
+    score: the attack's, of arrays.
+    thresholds: likewise.
+  """
+
+  def null(evidence: Evidence) -> tuple[np.ndarray, np.ndarray | None]:
+    of_group = evidence.groups[group]
+    valid = None if of_group.out.all() else of_group.out
+    return of_group.signals["loss"], valid
+
+  def score_evidence(evidence: Evidence, *, estimator: str = "min_linear_logit"):
+    return score(evidence.signals["loss"], *null(evidence), method=estimator)
+
+  def loss_thresholds(evidence: Evidence, alpha: np.ndarray, *, estimator: str):
+    losses, valid = null(evidence)
+    return thresholds(losses, alpha, valid, method=estimator)
+
+  return {
+    "needs": Needs(
+      signals=("loss",), groups={group: GroupNeeds(signals=("loss",), out=2)}
+    ),
+    "score": score_evidence,
+    "loss_thresholds": loss_thresholds,
+  }
 
 
 def thresholds_per_sample(

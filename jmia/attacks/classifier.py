@@ -21,6 +21,8 @@ import numpy as np
 import optax
 
 from jmia import _validate
+from jmia.attacks import registry
+from jmia.attacks.evidence import Evidence
 from jmia.stats import roc
 from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
@@ -323,3 +325,48 @@ def _features(logits, labels, config) -> np.ndarray:
   if config.per_class:
     return probs
   return np.hstack([probs, np.eye(probs.shape[1], dtype=np.float32)[labels]])
+
+
+def shadow_of(evidence: Evidence) -> Shadow:
+  """Returns the answers of a target's reference models, as shadow models.
+
+  Args:
+    evidence: with their logits on rows that some were trained on and some were not.
+  """
+  group = evidence.groups["reference"]
+  counts = group.population_held | group.population_out
+  labels = np.broadcast_to(group.population_labels, counts.shape)
+  return Shadow(
+    logits=group.population["logits"][counts],
+    labels=labels[counts],
+    members=group.population_held[counts],
+  )
+
+
+def _score(evidence: Evidence, *, by_class: bool = False, top_k: int = 0):
+  config = ClassifierConfig(per_class=by_class, top_k=top_k or None)
+  logits, shadow = evidence.signals["logits"], shadow_of(evidence)
+  return score(logits, evidence.labels, shadow, config, seed=evidence.seed).scores
+
+
+registry.register(
+  registry.Attack(
+    name="classifier",
+    title="Classifier",
+    attacker="who trains a network on shadow models",
+    explanation=(
+      "Trains a network to tell shadow models' members from others by the whole answer "
+      "and the label, and applies it to the audited model."
+    ),
+    source="Shokri et al.; Salem et al.; Yang",
+    needs=registry.Needs(
+      signals=("logits",),
+      groups={
+        "reference": registry.GroupNeeds(population=("logits",), population_held=True)
+      },
+    ),
+    score=_score,
+    # Log odds: more likely a member than not.
+    score_threshold=lambda evidence, **options: 0.0,
+  )
+)

@@ -11,7 +11,7 @@ Models", section 4.4, eq. 28-38, and Table 1.
 
 import numpy as np
 
-from jmia.attacks import _calibration
+from jmia.attacks import _calibration, registry
 
 
 def thresholds(
@@ -66,3 +66,18 @@ def score(
   return _calibration.score_per_sample(
     losses, distilled_losses, valid, method, "distilled_losses"
   )
+
+
+registry.register(
+  registry.Attack(
+    name="distillation",
+    title="D · distillation",
+    attacker="with distilled copies of the model",
+    explanation=(
+      "Distils the audited model into copies that never saw the record itself and asks "
+      "whether its loss is lower than theirs, on this very record."
+    ),
+    source="Ye et al., section 4.4, eq. 28-38",
+    **_calibration.against("distilled", score, thresholds),
+  )
+)

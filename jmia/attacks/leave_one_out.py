@@ -11,7 +11,7 @@ Models", section 4.5, and Table 1.
 
 import numpy as np
 
-from jmia.attacks import _calibration
+from jmia.attacks import _calibration, registry
 
 
 def thresholds(
@@ -66,3 +66,18 @@ def score(
   return _calibration.score_per_sample(
     losses, left_out_losses, valid, method, "left_out_losses"
   )
+
+
+registry.register(
+  registry.Attack(
+    name="leave_one_out",
+    title="L · leave-one-out",
+    attacker="who knows every training record but one",
+    explanation=(
+      "Compares with models trained on all of the training data but this one record; "
+      "an idealised attacker, who shows what a single record can give away."
+    ),
+    source="Ye et al., section 4.5",
+    **_calibration.against("left_out", score, thresholds),
+  )
+)

@@ -11,11 +11,14 @@ Privacy Risks of Machine Learning Models", section 3.2.
 """
 
 from collections.abc import Mapping
+import functools
 import types
 
 import numpy as np
 
 from jmia import _validate
+from jmia.attacks import registry
+from jmia.attacks.evidence import Evidence
 
 # Metric -> 1 where a member's is higher, -1 where it is lower.
 METRICS: Mapping[str, int] = types.MappingProxyType(
@@ -218,3 +221,110 @@ def _best(scores, members, labels, num_classes, balanced) -> np.ndarray:
     above_all = np.nextafter(of_class[0], np.inf, dtype=scores.dtype)
     best[c] = of_class[at] if gain[at] > 0 else above_all
   return best
+
+
+def _shadow(evidence: Evidence, metric: str):
+  """Shadow models' scores by a metric, who was a member, and the labels."""
+  group = evidence.groups["reference"]
+  counts = group.population_held | group.population_out
+  labels = np.broadcast_to(group.population_labels, counts.shape)
+  scores = score(group.population[metric][counts], metric)
+  return scores, group.population_held[counts], labels[counts]
+
+
+def _score(metric: str, evidence: Evidence, *, by_class: bool = False) -> np.ndarray:
+  """By class it is by how much the score passes the threshold of its class."""
+  scores = score(evidence.signals[metric], metric)
+  if not by_class:
+    return scores
+  of_class = class_thresholds(*_shadow(evidence, metric), evidence.num_classes)
+  # In float64, where the difference of two float32 is 0 only if they are equal.
+  return scores.astype(np.float64) - of_class[evidence.labels]
+
+
+def _threshold(metric: str, evidence: Evidence, *, by_class: bool) -> float:
+  if by_class:
+    return 0.0
+  scores, members, _ = _shadow(evidence, metric)
+  return threshold(scores, members)
+
+
+def _shadow_needs(metric: str) -> registry.Needs:
+  of_shadow = registry.GroupNeeds(population=(metric,), population_held=True)
+  return registry.Needs(groups={"reference": of_shadow})
+
+
+def _needs(metric: str, *, by_class: bool) -> registry.Needs:
+  of_target = registry.Needs(signals=(metric,))
+  return registry.union([of_target, _shadow_needs(metric)]) if by_class else of_target
+
+
+_WORDS = {
+  "loss": (
+    "Loss",
+    "who looks at the loss",
+    "Calls members those records on which the model's loss is low; needs nothing but "
+    "the model's answer and the record's label.",
+  ),
+  "confidence": (
+    "Confidence",
+    "who looks at the highest probability",
+    "Calls members those records for which the model is sure of its answer, right or "
+    "wrong; needs no label.",
+  ),
+  "entropy": (
+    "Entropy",
+    "who looks at the spread of the answer",
+    "Calls members those records for which the model's answer is concentrated on few "
+    "classes; needs no label.",
+  ),
+  "modified_entropy": (
+    "Modified entropy",
+    "who looks at the spread of the answer and the label",
+    "As entropy, but being sure of a wrong class speaks against membership.",
+  ),
+}
+
+for _metric, (_title, _attacker, _explanation) in _WORDS.items():
+  registry.register(
+    registry.Attack(
+      name=f"metric_{_metric}",
+      title=_title,
+      attacker=_attacker,
+      explanation=_explanation,
+      source="Song & Mittal, section 3; Yang",
+      needs=functools.partial(_needs, _metric),
+      score=functools.partial(_score, _metric),
+      score_threshold=functools.partial(_threshold, _metric),
+      threshold_needs=_shadow_needs(_metric),
+    )
+  )
+
+registry.register(
+  registry.Attack(
+    name="correctness",
+    title="Correctness",
+    attacker="who knows only whether the answer is right",
+    explanation=(
+      "Calls members those records that the model classifies rightly; it gains exactly "
+      "what the model generalises worse than it fits."
+    ),
+    source="Yang, section 2; Yeom et al.",
+    needs=registry.Needs(signals=("correctness",)),
+    score=lambda evidence: correctness(evidence.signals["correctness"] > 0),
+    score_threshold=lambda evidence: 1.0,
+  )
+)
+
+registry.register(
+  registry.Attack(
+    name="random",
+    title="Guessing",
+    attacker="who guesses",
+    explanation="Scores every record at random: the baseline.",
+    source="Yang",
+    needs=registry.Needs(),
+    score=lambda evidence: random_guess(len(evidence.labels), seed=evidence.seed),
+    score_threshold=lambda evidence: 0.5,
+  )
+)

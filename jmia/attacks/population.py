@@ -8,10 +8,13 @@ Source: Ye et al., "Enhanced Membership Inference Attacks against Machine Learni
 Models", section 4.2, eq. 17-22, and Table 1.
 """
 
+from typing import Any
+
 import numpy as np
 
 from jmia import _validate
-from jmia.attacks import _calibration
+from jmia.attacks import _calibration, registry
+from jmia.attacks.evidence import Evidence
 from jmia.stats import nulls
 
 
@@ -115,3 +118,51 @@ def _fit(population_losses, population_labels, labels, num_classes, method):
       f"population_losses holds {len(population_losses)} losses, expected at least 2"
     )
   return nulls.fit_groups([population_losses], method=method), np.zeros(1, int)
+
+
+def _classes(evidence: Evidence, by_class: bool) -> dict[str, Any]:
+  """What makes the null one of each class."""
+  if not by_class:
+    return {}
+  return {
+    "population_labels": evidence.population_labels,
+    "labels": evidence.labels,
+    "num_classes": evidence.num_classes,
+  }
+
+
+def _score(evidence: Evidence, *, estimator: str = "linear", by_class: bool = False):
+  return score(
+    evidence.signals["loss"],
+    evidence.population["loss"],
+    method=estimator,
+    **_classes(evidence, by_class),
+  )
+
+
+def _thresholds(evidence: Evidence, alpha, *, estimator: str, by_class: bool):
+  found = thresholds(
+    evidence.population["loss"],
+    alpha,
+    method=estimator,
+    **_classes(evidence, by_class),
+  )
+  return np.broadcast_to(found, (len(found), len(evidence.labels)))
+
+
+registry.register(
+  registry.Attack(
+    name="population",
+    title="P · population",
+    attacker="with samples of the population",
+    explanation=(
+      "Asks whether the model's loss on a record is lower than on most records of the "
+      "population it never saw; needs only such records, and sets one threshold for "
+      "all or one for each class."
+    ),
+    source="Ye et al., section 4.2, eq. 17-22",
+    needs=registry.Needs(signals=("loss",), population=("loss",)),
+    score=_score,
+    loss_thresholds=_thresholds,
+  )
+)

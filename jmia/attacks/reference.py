@@ -9,7 +9,7 @@ Models", section 4.3, eq. 23-27, and Table 1.
 
 import numpy as np
 
-from jmia.attacks import _calibration
+from jmia.attacks import _calibration, registry
 
 
 def thresholds(
@@ -69,3 +69,18 @@ def score(
   return _calibration.score_per_sample(
     losses, reference_losses, valid, method, "reference_losses"
   )
+
+
+registry.register(
+  registry.Attack(
+    name="reference",
+    title="R · reference",
+    attacker="with reference models",
+    explanation=(
+      "Trains reference models without the record and asks whether the audited model's "
+      "loss is lower than theirs, which accounts for how hard this very record is."
+    ),
+    source="Ye et al., section 4.3, eq. 23-27",
+    **_calibration.against("reference", score, thresholds),
+  )
+)

@@ -10,7 +10,8 @@ Models", section 4.1, eq. 11-16, and Table 1; the shadow models are Shokri et al
 import numpy as np
 
 from jmia import _validate
-from jmia.attacks import _calibration
+from jmia.attacks import _calibration, registry
+from jmia.attacks.evidence import Evidence
 from jmia.stats import nulls
 
 
@@ -96,3 +97,74 @@ def _fit(shadow_losses, shadow_labels, labels, num_classes, valid, method):
     method,
     ("shadow_losses", "shadow_labels"),
   )
+
+
+def _null(evidence: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The shadow models' losses, their labels, and which of them count."""
+  group = evidence.groups["reference"]
+  labels = group.population_labels
+  null = (group.population["loss"], labels, group.population_out)
+  if labels.ndim == 1:
+    return null
+  # Rows of each model's own: as good as one model's.
+  flat = [array.reshape(1, -1) for array in null]
+  return flat[0], flat[1][0], flat[2]
+
+
+def _in_classes(evidence: Evidence) -> np.ndarray:
+  """`[N]` bool: the samples of a class of which 2 losses count."""
+  _, labels, valid = _null(evidence)
+  count = np.bincount(labels, valid.sum(axis=0), minlength=evidence.num_classes)
+  return count[evidence.labels] >= 2
+
+
+def _score(evidence: Evidence, *, estimator: str = "linear"):
+  at = _in_classes(evidence)
+  scores = np.full(len(at), np.nan, np.float32)
+  losses, labels, valid = _null(evidence)
+  scores[at] = score(
+    evidence.signals["loss"][at],
+    evidence.labels[at],
+    losses,
+    labels,
+    evidence.num_classes,
+    valid,
+    method=estimator,
+  )
+  return scores
+
+
+def _thresholds(evidence: Evidence, alpha, *, estimator: str):
+  at = _in_classes(evidence)
+  found = np.full((len(alpha), len(at)), np.nan, np.float32)
+  losses, labels, valid = _null(evidence)
+  found[:, at] = thresholds(
+    losses,
+    labels,
+    evidence.labels[at],
+    evidence.num_classes,
+    alpha,
+    valid,
+    method=estimator,
+  )
+  return found
+
+
+registry.register(
+  registry.Attack(
+    name="shadow",
+    title="S · shadow",
+    attacker="with shadow models",
+    explanation=(
+      "Trains shadow models on similar data, sees how low their losses fall on records "
+      "they did not train on, and sets one threshold for each class."
+    ),
+    source="Ye et al., section 4.1, eq. 11-16",
+    needs=registry.Needs(
+      signals=("loss",),
+      groups={"reference": registry.GroupNeeds(population=("loss",))},
+    ),
+    score=_score,
+    loss_thresholds=_thresholds,
+  )
+)

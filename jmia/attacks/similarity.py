@@ -13,39 +13,23 @@ record; that the two groups enter by the difference of their mean divergences, a
 the target is the first argument, is our choice, since their texts were not at hand.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate
+from jmia.attacks import registry
+from jmia.attacks.evidence import Evidence
 
 
-def divergence(
-  target_logits: jax.typing.ArrayLike, model_logits: jax.typing.ArrayLike
-) -> jax.Array:
-  """Returns `KL(p || q) = sum_i p_i (log p_i - log q_i)` of two answers; traceable.
-
-  From logits, so that a class which either model is sure against costs no accuracy.
-
-  Args:
-    target_logits: `[..., C]` finite float logits of `p`.
-    model_logits: `[..., C]` of `q`, broadcastable.
-
-  Returns:
-    `[...]` float32 in nats, at least 0 up to rounding.
-  """
-  target_logits = jnp.asarray(target_logits, jnp.float32)
-  log_p = jax.nn.log_softmax(target_logits)
-  log_q = jax.nn.log_softmax(jnp.asarray(model_logits, jnp.float32))
-  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
-
-
-def score(divergences: np.ndarray, held: np.ndarray) -> np.ndarray:
+def score(
+  divergences: np.ndarray, held: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
   """Returns the mean divergence from models without less that from models with.
 
   Args:
     divergences: `[R, N]` of the target's answer on sample n from model r's.
     held: `[R, N]` bool, whether model r was trained on sample n.
+    out: `[R, N]` bool, whether it was not. Default: all others; where neither is true,
+      the divergence does not count.
 
   Returns:
     `[N]` float32; higher = member.
@@ -59,8 +43,10 @@ def score(divergences: np.ndarray, held: np.ndarray) -> np.ndarray:
   _validate.finite("divergences", divergences)
   if held.dtype != np.bool_:
     raise ValueError(f"held has dtype {held.dtype}, expected bool")
+  out = ~held if out is None else out
+  _validate.shape("out", out, divergences.shape)
   with_it = held.sum(axis=0)
-  lacking = np.flatnonzero((with_it == 0) | (with_it == len(held)))
+  lacking = np.flatnonzero((with_it == 0) | ~out.any(axis=0))
   if lacking.size:
     raise ValueError(
       f"{lacking.size} samples have no model with them or none without, first sample "
@@ -68,5 +54,30 @@ def score(divergences: np.ndarray, held: np.ndarray) -> np.ndarray:
     )
   wide = np.asarray(divergences, np.float64)
   mean_in = np.mean(wide, axis=0, where=held)
-  mean_out = np.mean(wide, axis=0, where=~held)
+  mean_out = np.mean(wide, axis=0, where=out)
   return (mean_out - mean_in).astype(np.float32)
+
+
+def _score(evidence: Evidence) -> np.ndarray:
+  group = evidence.groups["in_out"]
+  return score(group.signals["divergence"], group.held, group.out)
+
+
+registry.register(
+  registry.Attack(
+    name="similarity",
+    title="Similarity",
+    attacker="with models that have and have not seen the record",
+    explanation=(
+      "Compares the audited model's answer with those of models trained with the "
+      "record and of models trained without it, by their divergence."
+    ),
+    source="Long et al.; named by Yang",
+    needs=registry.Needs(
+      groups={"in_out": registry.GroupNeeds(signals=("divergence",), held=1, out=1)}
+    ),
+    score=_score,
+    # Where both groups are as near.
+    score_threshold=lambda evidence: 0.0,
+  )
+)

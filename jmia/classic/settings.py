@@ -41,7 +41,7 @@ def paper_auc(dataset: types_lib.Dataset, model: str, attack: str) -> float | No
   Args:
     dataset: a folder of images of 1,000 classes is taken for the report's A1-Kaggle.
     model: one of `networks(dataset)`.
-    attack: one of `scoring.ATTACKS`.
+    attack: its name.
   """
   is_a1 = dataset.name.startswith("folder:") and dataset.num_classes == _A1_CLASSES
   given = _PAPER_AUC.get("a1-kaggle" if is_a1 else dataset.name, {}).get(model)

@@ -1,22 +1,33 @@
 """The studies: which models are trained, and which attacks are run on which."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from jmia import types
-from jmia.classic import models, scoring, similarity_study
+from jmia import _validate, splits, types
+from jmia.attacks import registry as attacks
+from jmia.attacks.evidence import LOGITS
+from jmia.audit import design as design_lib
+from jmia.audit import outcome as outcome_lib
+from jmia.audit import panel as panel_lib
+from jmia.audit import trainer as trainer_lib
+from jmia.audit import view
+from jmia.audit.panel import Panel
+from jmia.classic import rows as rows_lib
 from jmia.classic import settings as settings_lib
 from jmia.defenses import registry
 from jmia.training import config as config_lib
 
 Row = dict[str, Any]
 Defenses = tuple[registry.DefenseConfig, ...]
-Progress = Callable[[str, int, int], None]
+DEFAULT_ATTACKS = (
+  "random", "correctness", "metric_loss", "metric_confidence", "metric_entropy",
+  "metric_modified_entropy", "classifier",
+)  # fmt: skip
+_SPLIT, _DRAWS = range(2)  # streams of the seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,29 +37,33 @@ class Plan:
   Attributes:
     dataset: to train on.
     networks: name -> training; the first is the default.
-    attacks: some of `scoring.ATTACKS`.
-    num_members: see `models.Setting`, as for all that follow.
+    attacks: names, with options if need be (`attacks.get`).
+    num_members: rows each model trains on, and as many others it is evaluated on.
+      Default: all rows, in equal parts.
     num_shadows: shadow models of each target.
-    num_trials: targets.
-    seed: of everything.
-    width: models trained at once.
+    num_trials: targets, each with a cut of its own.
+    seed: of cuts, training and the attacks' own draws.
+    width: models trained at once. Default: chosen from memory.
     checkpoint_dir: where to save and resume; each run has a folder in it.
     progress: told of each run's model-epochs.
   """
 
   dataset: types.Dataset
   networks: Mapping[str, config_lib.TrainConfig]
-  attacks: tuple[str, ...] = scoring.DEFAULT_ATTACKS
+  attacks: tuple[str, ...] = DEFAULT_ATTACKS
   num_members: int | None = None
   num_shadows: int = 1
   num_trials: int = 1
   seed: int = 0
   width: int | None = None
   checkpoint_dir: pathlib.Path | None = None
-  progress: Progress = lambda what, done, total: None
+  progress: trainer_lib.Progress = trainer_lib.silent
 
   def __post_init__(self) -> None:
-    scoring.check_attacks(self.attacks)
+    attacks.check(self.attacks)
+    for name in ("num_shadows", "num_trials", "num_members", "width"):
+      if getattr(self, name) is not None:
+        _validate.positive(name, getattr(self, name))
     if not self.networks:
       raise ValueError("networks is empty, expected at least one")
 
@@ -110,16 +125,15 @@ def transfer_data(plan: Plan, other: types.Dataset) -> Found:
   """
   num_classes = min(plan.dataset.num_classes, other.num_classes)
   pair = [cut_to_classes(d, num_classes) for d in (plan.dataset, other)]
-  setting = _setting(plan, next(iter(plan.networks.values())))
-  free = dataclasses.replace(setting, num_members=None)
-  size = min(models.part_size(d, free) for d in pair)
+  first = next(iter(plan.networks.values()))
+  size = min(part_size(d, None, plan.num_shadows) for d in pair)
   plan = dataclasses.replace(plan, num_members=plan.num_members or size)
-  trained: dict[str, tuple[str, models.Answers]] = {}
+  trained: dict[str, tuple[str, Panel]] = {}
   # Images of two sizes may need two networks: of the same name, if there is one.
   default, others = next(iter(plan.networks)), settings_lib.networks(other)
   for number, networks in enumerate((plan.networks, others)):
     name = default if default in networks else next(iter(networks))
-    train = config_lib.with_epochs(networks[name], setting.train.num_epochs)
+    train = config_lib.with_epochs(networks[name], first.num_epochs)
     answers = _train(plan, f"data-{number}", pair[number], train)
     trained[pair[number].name] = (name, answers)
   found = [
@@ -159,51 +173,104 @@ def defenses(
     label = "+".join(map(str, chosen))
     answers = _defended(plan, label, train, chosen, plain)
     shadows = answers if aware else plain
-    found.append(_attack(plan, answers, shadows, {**about, "defense": label}))
+    mechanism = _planned(plan, train, chosen).mechanism
+    about_it = {**about, "defense": label}
+    found.append(_attack(plan, answers, shadows, about_it, mechanism))
   return _joined(found)
 
 
 def similarity(plan: Plan, num_queries: int, num_models: int) -> Found:
-  """The similarity attack on the plan's first network, and the loss beside it."""
+  """The similarity attack on the plan's first network, and the loss beside it.
+
+  For each of `Q` samples there are `k` models without it and `k` with it. The rows are
+  cut into the target's members, as many others, and a population. Model i without a
+  sample is trained on the i-th draw from the population; as it knows none of the
+  samples it serves for all. Model i with sample q is trained on that draw and q. So
+  `k (Q + 1)` models stand for `2 k` of each sample.
+
+  Args:
+    plan: what is shared. Its attacks and numbers of shadow models and trials are not
+      used.
+    num_queries: `Q`, half of them members.
+    num_models: `k`.
+  """
   name, train = next(iter(plan.networks.items()))
   num_members = plan.num_members or plan.dataset.num_examples // 4
-  found = similarity_study.run(
-    plan.dataset,
-    similarity_study.Setting(
-      train=train,
-      num_members=num_members,
-      num_queries=num_queries,
-      num_models=num_models,
-      seed=plan.seed,
-      width=plan.width,
-    ),
-    checkpoint_dir=_folder(plan, "similarity"),
-    progress=plan.progress,
-  )
-  case = scoring.case_of(found.logits, found.labels, found.members)
-  rows, curves = [], {}
-  # Similarity has no threshold of its own but 0, where both groups are as near.
-  losses = scoring.Scored(-case.signals["loss"], -np.log(2))
-  for attack, scored in (
-    ("similarity", scoring.Scored(found.scores, 0.0)),
-    ("metric_loss", losses),
-  ):
-    row = {
-      **_about(plan, {"model": name, "shadow_model": name}),
-      **scoring.row(case, attack, scored),
-      "num_models": found.num_models,
-      "models_per_second": found.num_models / found.seconds,
+  design = _with_and_without(plan, num_members, num_queries, num_models)
+  trainer = _trainer(plan, "similarity", plan.dataset, train, num_members)
+  needs = [
+    *attacks.get("similarity").all_needs(), *attacks.get("metric_loss").all_needs(),
+  ]  # fmt: skip
+  panel = panel_lib.train(design, trainer, attacks.union(needs))
+  evidence = view.evidence(panel, 0)
+  assert evidence is not None, "a target that diverges ends the training"
+  loss = outcome_lib.evaluate(evidence, "metric_loss")
+  outcomes = {
+    "similarity": outcome_lib.evaluate(evidence, "similarity", decides=True),
+    # Without shadow models: where the label is more likely than not.
+    "metric_loss": loss._replace(threshold=-np.log(2)),
+  }
+  trained, seconds = len(panel.others), panel.seconds["others"]
+  about = {"model": name, "shadow_model": name}
+  rows = [
+    {
+      **_about(plan, about),
+      **rows_lib.row(evidence, attack, outcome),
+      "num_models": trained,
+      "models_per_second": trained / seconds,
     }
-    rows.append(row)
-    curves[attack] = (scored.scores, found.members)
-  notes: tuple[str, ...] = (
-    f"{found.num_models:,} models, {num_models} with and {num_models} without each of"
-    f" {len(found.members)} samples, took {found.seconds:.1f} s:"
-    f" {found.num_models / found.seconds:.1f} models per second",
+    for attack, outcome in outcomes.items()
+  ]
+  notes = (
+    f"{trained:,} models, {num_models} with and {num_models} without each of"
+    f" {len(evidence.labels)} samples, took {seconds:.1f} s:"
+    f" {trained / seconds:.1f} models per second",
+    *panel.notes,
   )
-  if found.num_diverged:
-    notes += (f"{found.num_diverged} models diverged and are left out",)
+  curves = {a: (outcome.scores, evidence.members) for a, outcome in outcomes.items()}
   return Found(rows, notes, {name: curves})
+
+
+def _with_and_without(
+  plan: Plan, num_members: int, num_queries: int, num_models: int
+) -> design_lib.Design:
+  """A target, and models with and without each of some samples."""
+  _validate.positive("num_with", num_models)
+  if not 2 <= num_queries <= 2 * num_members:
+    raise ValueError(
+      f"num_samples={num_queries} must be between 2 and twice num_members={num_members}"
+    )
+  cut = splits.audit(
+    plan.dataset.num_examples,
+    num_members=num_members,
+    num_nonmembers=num_members,
+    seed=(plan.seed, _SPLIT),
+  )
+  if num_members > len(cut.population):
+    raise ValueError(
+      f"num_members={num_members} is above the population's {len(cut.population)}"
+      " rows, on which the models compared with are trained: lower num_members"
+    )
+  num_others = num_queries // 2
+  num_own = num_queries - num_others
+  queries = np.append(cut.members[:num_own], cut.nonmembers[:num_others])
+  rows = np.concatenate([queries, cut.members[num_own:], cut.population])
+  members = np.append(
+    np.arange(num_own), np.arange(num_queries, num_members + num_others)
+  )
+  population = np.arange(len(rows) - len(cut.population), len(rows))
+  drawn = splits.draw(population, num_members, num_models, seed=(plan.seed, _DRAWS))
+  return design_lib.Design(
+    rows=rows,
+    num_evaluated=num_queries,
+    num_population=len(cut.population),
+    parts=(
+      design_lib.Part("target", splits.ragged([members])),
+      design_lib.with_and_without(
+        drawn.member_idx, np.arange(num_queries), num_queries
+      ),
+    ),
+  )
 
 
 def default_defenses(dataset: types.Dataset) -> list[str]:
@@ -238,24 +305,41 @@ def cut_to_classes(dataset: types.Dataset, num_classes: int) -> types.Dataset:
   )
 
 
-def _train_each(plan: Plan) -> dict[str, models.Answers]:
+def part_size(dataset: types.Dataset, num_members: int | None, num_shadows: int) -> int:
+  """Returns the rows of each part: members, or others, of one model.
+
+  Raises:
+    ValueError: if the dataset has too few rows for `2 (1 + num_shadows)` such parts.
+  """
+  num_parts = 2 * (1 + num_shadows)
+  largest = dataset.num_examples // num_parts
+  size = num_members or largest
+  if not 1 <= size <= largest:
+    raise ValueError(
+      f"num_members={size} in {num_parts} parts (members and others of a target and"
+      f" num_shadows={num_shadows}) exceed the {dataset.num_examples} examples"
+    )
+  return size
+
+
+def _train_each(plan: Plan) -> dict[str, Panel]:
   return {
     name: _train(plan, name, plan.dataset, train)
     for name, train in plan.networks.items()
   }
 
 
-def _setting(
-  plan: Plan, train: config_lib.TrainConfig, chosen: Defenses = ()
-) -> models.Setting:
-  return models.Setting(
+def _trainer(plan, what, dataset, train, num_members, chosen=()) -> trainer_lib.Trainer:
+  """A run's training, in a checkpoint folder of its own."""
+  return trainer_lib.Trainer(
+    dataset=dataset,
     train=train,
+    num_members=num_members,
     defenses=chosen,
-    num_shadows=plan.num_shadows,
-    num_members=plan.num_members,
-    num_trials=plan.num_trials,
     seed=plan.seed,
     width=plan.width,
+    checkpoint_dir=plan.checkpoint_dir and plan.checkpoint_dir / what.replace(":", "-"),
+    progress=lambda _, done, total: plan.progress(what, done, total),
   )
 
 
@@ -265,28 +349,33 @@ def _train(
   dataset: types.Dataset,
   train: config_lib.TrainConfig,
   chosen: Defenses = (),
-) -> models.Answers:
-  """One run, in a checkpoint folder of its own."""
-  return models.train(
-    dataset,
-    _setting(plan, train, chosen),
-    checkpoint_dir=_folder(plan, what),
-    progress=lambda done, total: plan.progress(what, done, total),
+) -> Panel:
+  """Targets and their shadow models, on disjoint parts of the dataset, in one run."""
+  size = part_size(dataset, plan.num_members, plan.num_shadows)
+  design = design_lib.disjoint(
+    dataset.num_examples, size, plan.num_shadows, plan.num_trials, seed=plan.seed
   )
+  trainer = _trainer(plan, what, dataset, train, size, chosen)
+  return panel_lib.train(design, trainer, _needs(plan))
 
 
-def _folder(plan: Plan, what: str) -> pathlib.Path | None:
-  return plan.checkpoint_dir and plan.checkpoint_dir / what.replace(":", "-")
+def _needs(plan: Plan) -> attacks.Needs:
+  """What the attacks take; logits always, on which defences of predictions act."""
+  chosen = [attacks.get(name) for name in plan.attacks]
+  needs = [need for one in chosen for need in one.all_needs(decides=True)]
+  return attacks.union([*needs, attacks.Needs(signals=(LOGITS,))])
 
 
-def _defended(plan, label, train, chosen, plain) -> models.Answers:
+def _defended(plan, label, train, chosen, plain: Panel) -> Panel:
   """Trains with defences; those of predictions alone are applied to `plain`."""
   if all(registry.acts_on_output(one.name) for one in chosen):
-    size = models.part_size(plan.dataset, _setting(plan, train))
-    change = registry.plan(chosen, train, plan.dataset, num_members=size)
-    given = jax.jit(change.output)(plain.logits.reshape(-1, plain.logits.shape[-1]))
-    return plain._replace(logits=np.asarray(given).reshape(plain.logits.shape))
+    return panel_lib.with_output(plain, _planned(plan, train, chosen).output)
   return _train(plan, label, plan.dataset, train, chosen)
+
+
+def _planned(plan: Plan, train: config_lib.TrainConfig, chosen: Defenses):
+  size = part_size(plan.dataset, plan.num_members, plan.num_shadows)
+  return registry.plan(chosen, train, plan.dataset, num_members=size)
 
 
 def _about(plan: Plan, about: Mapping[str, Any]) -> Row:
@@ -302,40 +391,53 @@ def _about(plan: Plan, about: Mapping[str, Any]) -> Row:
 
 
 def _attack(
-  plan: Plan, target: models.Answers, shadows: models.Answers, about: Mapping[str, Any]
+  plan: Plan,
+  target: Panel,
+  shadows: Panel,
+  about: Mapping[str, Any],
+  mechanism: Any = None,
 ) -> Found:
   """Rows of all attacks on the target of every trial."""
-  rows: list[Row] = []
-  notes: tuple[str, ...] = ()
+  found: list[Row] = []
+  notes: list[str] = []
   curves = {}
   label = ", ".join(
     dict.fromkeys(
       str(about[key]) for key in ("model", "shadow_model", "defense") if key in about
     )
   )
-  run = target.mechanism
   for trial in range(plan.num_trials):
-    case = scoring.case(target, shadows, trial, seed=plan.seed)
-    if case is None:
-      notes += (f"{label}: trial {trial} diverged and has no rows",)
+    evidence = view.evidence(target, trial, others=shadows)
+    if evidence is None:
+      notes.append(f"{label}: trial {trial} diverged and has no rows")
       continue
+    missing = outcome_lib.lacking(evidence, plan.attacks)
+    notes += [f"{label}: {attack} {lack}" for attack, lack in missing.items()]
     for attack in plan.attacks:
-      scored = scoring.score(case, attack)
+      if attack in missing:
+        continue
+      outcome = outcome_lib.evaluate(evidence, attack, decides=True)
       row = {
         **_about(plan, about),
         "trial": trial,
-        **scoring.row(case, attack, scored, delta=run.delta if run else 0.0),
+        **rows_lib.row(
+          evidence, attack, outcome, delta=mechanism.delta if mechanism else 0.0
+        ),
         "num_shadows": plan.num_shadows,
-        "epsilon": run.epsilon if run and np.isfinite(run.epsilon) else None,
-        "delta": run.delta if run else None,
+        "epsilon": _finite(mechanism.epsilon) if mechanism else None,
+        "delta": mechanism.delta if mechanism else None,
         "paper_auc": settings_lib.paper_auc(plan.dataset, about["model"], attack)
         if _is_the_reports(about)
         else None,
       }
-      rows.append(row)
+      found.append(row)
       if trial == 0:
-        curves[attack] = (scored.scores, case.members)
-  return Found(rows, notes, {label: curves})
+        curves[attack] = (outcome.scores, evidence.members)
+  return Found(found, tuple(dict.fromkeys(notes)), {label: curves})
+
+
+def _finite(value: float) -> float | None:
+  return value if np.isfinite(value) else None
 
 
 def _is_the_reports(about: Mapping[str, Any]) -> bool:

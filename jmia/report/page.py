@@ -9,7 +9,9 @@ from jmia.report import _files, histograms, plots, tables, wording
 from jmia.report import samples as samples_lib
 
 # The parts of an attack's result that the table shows; the rest are its settings.
-_MEASURED = ("auc", "auc_ci", "accuracy", "tpr_at_fpr", "tpr_at_fpr_ci")
+_MEASURED = (
+  "auc", "auc_ci", "accuracy", "tpr_at_fpr", "tpr_at_fpr_ci", "ci_of", "by_target",
+)  # fmt: skip
 _SCORE_CAPTION = (
   "How surprising the sample's loss would be for a non-member, more so to the right. "
   "If the attack is well calibrated, 10% of the non-members lie right of p = 0.1; "
@@ -67,7 +69,8 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
     "strongest": strongest,
     "strongest_title": wording.attack(strongest).title if strongest else "",
     "footnotes": tables.footnotes(report),
-    "metrics": wording.METRICS,
+    "metrics": wording.metrics(report),
+    "by_target": tables.by_target(report),
     "rocs": _rocs(report, samples) if strongest else (),
     "attacks": [
       _attack(number, name, report, samples.only(name))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jmia.attacks import registry as attacks
 from jmia.report import plots, wording
 
 if TYPE_CHECKING:
   from matplotlib import axes, figure
 
-_NUMBER = {name: number for number, name in enumerate(wording.ATTACKS)}
 _MOST_POINTS = 1000
 _LOWEST_LOSS = 1e-6  # losses below are drawn there, on a logarithmic axis
 
@@ -213,7 +213,7 @@ def sample_auc_figure(auc: Mapping[str, np.ndarray], *, least: int) -> "figure.F
 
 def _look(attack: str) -> dict[str, Any]:
   """An attack's colour and dashes, the same in every plot."""
-  return plots.line(_NUMBER[attack])
+  return plots.line(attacks.names().index(attacks.get(attack).name))
 
 
 def _null_panel(

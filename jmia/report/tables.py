@@ -61,9 +61,42 @@ def results(report: wording.Report) -> list[ResultRow]:
   ]
 
 
+def by_target(report: wording.Report) -> list[tuple[str, ...]]:
+  """Each target's accuracies, and its AUC by each attack with its own interval.
+
+  Returns:
+    A header and a row for each target; nothing for a single one.
+  """
+  targets = report.get("targets", ())
+  if not targets:
+    return []
+  rows = [("Target", "Members", "Test data", *map(_title, report["attacks"]))]
+  for number, target in enumerate(targets):
+    cells = []
+    for name in report["attacks"]:
+      own = report["attacks"][name]["by_target"][number]
+      low, high = own["auc_ci"]
+      cells.append(f"{own['auc']:.3f} ({low:.3f}–{high:.3f})")
+    accuracies = [wording.percent(target[f"{s}_accuracy"]) for s in ("train", "test")]
+    rows.append((str(number + 1), *accuracies, *cells))
+  return rows
+
+
+def _title(name: str) -> str:
+  return wording.attack(name).title
+
+
 def footnotes(report: wording.Report) -> list[str]:
   """Why a table has dashes, what was not attacked, and the audit's own notes."""
   notes = [note for fpr in wording.LEVELS for note in _dashes(report, fpr)]
+  targets = wording.num_targets(report)
+  if targets > 1:
+    notes.insert(
+      0,
+      f"The figures are the mean over {targets} targets, models trained alike on draws "
+      "of the same rows, and the intervals are over targets: they say what training "
+      "again would give. Plots and samples are of the first target.",
+    )
   for name in report["attacks"]:
     coverage = wording.coverage(report, name)
     if coverage:
@@ -162,6 +195,10 @@ def text(report: wording.Report) -> str:
   if rows:
     lines += ["", *_grid(rows)]
   notes = footnotes(report)
+  targets = by_target(report)
+  if targets:
+    lines += ["", "Target by target, AUC with its interval over samples:"]
+    lines += results_lib.table(targets).splitlines()
   if notes:
     lines += ["", *notes]
   verdict = wording.verdict(report)

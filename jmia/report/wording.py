@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jmia.attacks import registry as attacks
+
 Report = Mapping[str, Any]
 
 LEVELS = ("0.1", "0.01", "0.001")
@@ -19,83 +21,8 @@ class Attack(NamedTuple):
 
   title: str  # in tables and legends
   attacker: str  # completes "An attacker ..."
-  explanation: str  # one sentence: what it asks and what it takes
+  explanation: str  # a sentence or two: what it asks and what it takes
 
-
-ATTACKS: Mapping[str, Attack] = {
-  "population": Attack(
-    "P · population",
-    "with samples of the population",
-    "Asks whether the model's loss on a record is lower than on most records of the "
-    "population it never saw; needs only such records, and sets one threshold for all "
-    "or one for each class.",
-  ),
-  "shadow": Attack(
-    "S · shadow",
-    "with shadow models",
-    "Trains shadow models on similar data, sees how low their losses fall on records "
-    "they did not train on, and sets one threshold for each class.",
-  ),
-  "reference": Attack(
-    "R · reference",
-    "with reference models",
-    "Trains reference models without the record and asks whether the audited model's "
-    "loss is lower than theirs, which accounts for how hard this very record is.",
-  ),
-  "distillation": Attack(
-    "D · distillation",
-    "with distilled copies of the model",
-    "Distils the audited model into copies that never saw the record itself and asks "
-    "whether its loss is lower than theirs, on this very record.",
-  ),
-  "leave_one_out": Attack(
-    "L · leave-one-out",
-    "who knows every training record but one",
-    "Compares with models trained on all of the training data but this one record; an "
-    "idealised attacker, who shows what a single record can give away.",
-  ),
-  "metric_loss": Attack(
-    "Loss",
-    "who looks at the loss",
-    "Calls members those records on which the model's loss is low; needs nothing but "
-    "the model's answer and the record's label.",
-  ),
-  "metric_confidence": Attack(
-    "Confidence",
-    "who looks at the highest probability",
-    "Calls members those records for which the model is sure of its answer, right or "
-    "wrong; needs no label.",
-  ),
-  "metric_entropy": Attack(
-    "Entropy",
-    "who looks at the spread of the answer",
-    "Calls members those records for which the model's answer is concentrated on few "
-    "classes; needs no label.",
-  ),
-  "metric_modified_entropy": Attack(
-    "Modified entropy",
-    "who looks at the spread of the answer and the label",
-    "As entropy, but being sure of a wrong class speaks against membership.",
-  ),
-  "correctness": Attack(
-    "Correctness",
-    "who knows only whether the answer is right",
-    "Calls members those records that the model classifies rightly; it gains exactly "
-    "what the model generalises worse than it fits.",
-  ),
-  "classifier": Attack(
-    "Classifier",
-    "who trains a network on shadow models",
-    "Trains a network to tell shadow models' members from others by the whole answer "
-    "and the label, and applies it to the audited model.",
-  ),
-  "similarity": Attack(
-    "Similarity",
-    "with models that have and have not seen the record",
-    "Compares the audited model's answer with those of models trained with the record "
-    "and of models trained without it, by their divergence.",
-  ),
-}
 
 METRICS: Mapping[str, str] = {
   "AUC": (
@@ -127,6 +54,13 @@ METRICS: Mapping[str, str] = {
 }
 
 
+_OVER_TARGETS = (
+  "The range that the mean over models trained alike on other rows is likely to lie in, "
+  "by how much these models differ; it holds for each number by itself, and covers "
+  "retraining the model, but not better attacks."
+)
+
+
 class Tpr(NamedTuple):
   """A true positive rate and its 95% interval."""
 
@@ -148,10 +82,37 @@ class Verdict(NamedTuple):
   details: tuple[str, ...]
 
 
+def num_targets(report: Report) -> int:
+  """How many models were attacked; the figures are means over them."""
+  return len(report.get("targets", ())) or 1
+
+
+def metrics(report: Report) -> dict[str, str]:
+  """What each column means, for one target or for several."""
+  if num_targets(report) == 1:
+    return dict(METRICS)
+  return {**METRICS, "95% interval": _OVER_TARGETS}
+
+
 def attack(name: str) -> Attack:
-  """The wording for an attack; an unknown name stands for itself."""
-  plain = name.replace("_", " ")
-  return ATTACKS.get(name, Attack(plain, f"using {plain}", ""))
+  """The wording for an attack; a name that is not registered stands for itself.
+
+  Args:
+    name: as `attacks.get` takes it; options that are not the default go into the title.
+  """
+  try:
+    known = attacks.get(name)
+  except ValueError:
+    plain = name.replace("_", " ")
+    return Attack(plain, f"using {plain}", "")
+  usual = attacks.get(known.name).options
+  changed = [
+    option.replace("_", " ") if value is True else f"{option.replace('_', ' ')} {value}"
+    for option, value in known.options.items()
+    if value != usual[option]
+  ]
+  title = f"{known.title}, {', '.join(changed)}" if changed else known.title
+  return Attack(title, known.attacker, known.explanation)
 
 
 def percent(value: float) -> str:
@@ -224,15 +185,26 @@ def tpr(report: Report, name: str, fpr: str) -> Tpr | None:
   return Tpr(rate, (interval[0], interval[1]))
 
 
-def widened(auc: float, interval: Sequence[float], num: int) -> tuple[float, float]:
+def widened(
+  auc: float, interval: Sequence[float], num: int, num_targets: int = 1
+) -> tuple[float, float]:
   """An AUC's 95% interval widened to hold for `num` attacks at once (Bonferroni).
 
-  Each half is stretched by the ratio of the normal quantiles on the logit scale, on
+  An interval over several targets is Student's of a mean, and its half-width grows by
+  the ratio of the quantiles. Of one target, each half is stretched by the ratio of the normal quantiles on the logit scale, on
   which `jmia.stats.intervals.auc` made it. An AUC of 1 has the exact bound `tail^(1/k)`
   of k pairs all won instead. Any other bound of 0 or 1 stays as it is.
   """
   normal = statistics.NormalDist()
   tail = (1 - _CONFIDENCE) / 2
+  if num_targets > 1:
+    from scipy import special
+
+    quantiles = special.stdtrit(num_targets - 1, [1 - tail / num, 1 - tail])
+    half = (interval[1] - auc, auc - interval[0])
+    # An end that was cut to [0, 1] says nothing of the width; the other one does.
+    width = max(half) * float(quantiles[0] / quantiles[1])
+    return max(auc - width, 0.0), min(auc + width, 1.0)
   ratio = normal.inv_cdf(1 - tail / num) / normal.inv_cdf(1 - tail)
 
   if auc == 1:
@@ -280,10 +252,12 @@ def verdict(report: Report) -> Verdict:
   if name is None:
     return Verdict("none", "No attack could be run, so nothing was measured.", ())
   result, num = report["attacks"][name], len(report["attacks"])
-  wide = widened(result["auc"], result["auc_ci"], num)
+  targets = num_targets(report)
+  wide = widened(result["auc"], result["auc_ci"], num, targets)
+  of_what = f"in the mean over {targets} models trained alike, " if targets > 1 else ""
   standing = (
     f"An attacker {attack(name).attacker} picks the member out of a member/non-member "
-    f"pair {percent(result['auc'])} of the time (95% interval "
+    f"pair {percent(result['auc'])} of the time ({of_what}95% interval "
     f"{percent_interval(result['auc_ci'])}; 50% is guessing)."
   )
   choice = []

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 
-from jmia import audit, comparison, evaluation, types
-from jmia import evidence as evidence_lib
+from jmia import attacks, audit, signals, types
 from jmia.attacks import classifier, similarity
+from jmia.audit import auditing, signals_file, trainer
+from jmia.audit import outcome as outcome_lib
 from jmia.defenses import registry
 from jmia.report import page, tables
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
 K = 40
+RANKINGS = tuple(
+  name for name in attacks.names() if attacks.get(name).only_ranks and name != "random"
+)
 TRAIN = config_lib.TrainConfig(
   model="mlp", model_options=(("features", (32,)),), batch_size=16, num_epochs=40,
   optimizer=optimizers.OptimizerConfig(learning_rate=0.2),
@@ -26,7 +30,9 @@ def _small_classifier():
     patch.setattr(
       classifier,
       "ClassifierConfig",
-      lambda: full(hidden_sizes=(8,), num_epochs=10, learning_rate=1e-2),
+      lambda **options: full(
+        **options, hidden_sizes=(8,), num_epochs=10, learning_rate=1e-2
+      ),
     )
     yield
 
@@ -42,7 +48,7 @@ def _dataset():
 @pytest.fixture(scope="module")
 def result():
   config = audit.AuditConfig(
-    attacks=("population", *evaluation.RANKINGS), num_members=K, num_nonmembers=K,
+    attacks=("population", *RANKINGS), num_members=K, num_nonmembers=K,
     num_references=4, train=TRAIN, defenses=(registry.parse("temperature:2"),),
   )  # fmt: skip
   return audit.run(_dataset(), config)
@@ -50,7 +56,7 @@ def result():
 
 def test_every_attack_finds_what_was_learnt_by_heart(result):
   report = result.report
-  assert list(report["attacks"]) == ["population", *evaluation.RANKINGS]
+  assert list(report["attacks"]) == ["population", *RANKINGS]
   assert report["missing"] == {}
   for name in ("metric_loss", "metric_modified_entropy", "correctness", "classifier",
                "similarity"):  # fmt: skip
@@ -67,12 +73,12 @@ def test_defences_are_recorded(result):
 
 def test_the_page_says_that_they_only_rank(result):
   html = page.render(result.report, result.samples)
-  assert html.count("its scores are no p-values") == len(evaluation.RANKINGS)
+  assert html.count("its scores are no p-values") == len(RANKINGS)
   assert "Modified entropy" in html
   assert "Similarity" in tables.text(result.report)
   row = tables.exposed(result.report, result.samples)[0]
-  assert row.p_values[1:] == ("–",) * len(evaluation.RANKINGS)
-  assert row.called[1:] == (None,) * len(evaluation.RANKINGS)
+  assert row.p_values[1:] == ("–",) * len(RANKINGS)
+  assert row.called[1:] == (None,) * len(RANKINGS)
   assert row.called[0] is not None
 
 
@@ -93,28 +99,30 @@ def _arrays(seed=0):
 
 def test_a_file_gives_what_each_attack_needs():
   arrays = _arrays()
-  found = evidence_lib.from_arrays(arrays)
-  assert evaluation.lacking(found, evaluation.RANKINGS) == {}
+  found = signals_file.from_arrays(arrays)
+  assert outcome_lib.lacking(found, RANKINGS) == {}
   expected = similarity.score(
-    np.asarray(
-      similarity.divergence(arrays["target_logits"], arrays["reference_logits"])
-    ),
+    np.asarray(signals.divergence(arrays["target_logits"], arrays["reference_logits"])),
     arrays["reference_members"],
   )
-  outcome = evaluation.evaluate(found, "similarity")
+  outcome = outcome_lib.evaluate(found, "similarity")
   np.testing.assert_allclose(outcome.scores, expected, rtol=1e-5)
   assert np.isnan(outcome.thresholds).all()
-  loss = evaluation.evaluate(found, "metric_loss").scores
-  np.testing.assert_array_equal(loss, -found.losses)
-  correct = evaluation.evaluate(found, "correctness").scores
-  np.testing.assert_array_equal(correct, found.correct)
+  loss = outcome_lib.evaluate(found, "metric_loss").scores
+  np.testing.assert_array_equal(loss, -found.signals["loss"])
+  correct = outcome_lib.evaluate(found, "correctness").scores
+  np.testing.assert_array_equal(correct, found.signals["correctness"])
 
 
 @pytest.mark.parametrize(
   ("changes", "attack", "message"),
   [
-    ({"reference_members": None}, "similarity", "reference_members with both"),
-    ({"reference_members": np.zeros((4, 20), bool)}, "similarity", "for every sample"),
+    ({"reference_members": None}, "similarity", "reference_members with 1 true"),
+    (
+      {"reference_members": np.zeros((4, 20), bool)},
+      "similarity",
+      "true and 1 false for a sample",
+    ),
     ({"reference_population_members": None}, "classifier", "population_members"),
     (
       {"reference_population_members": np.zeros((4, 40), bool)},
@@ -125,20 +133,17 @@ def test_a_file_gives_what_each_attack_needs():
 )
 def test_what_a_file_lacks_is_named(changes, attack, message):
   arrays = {k: v for k, v in {**_arrays(), **changes}.items() if v is not None}
-  missing = evaluation.lacking(evidence_lib.from_arrays(arrays), evaluation.EVERY)
+  missing = outcome_lib.lacking(signals_file.from_arrays(arrays), attacks.names())
   assert message in missing[attack]
   assert "metric_loss" not in missing
 
 
 def test_private_training_is_noted():
-  stage = comparison._prepare(
-    _dataset(),
-    audit.AuditConfig(
-      num_members=K, train=TRAIN, defenses=(registry.parse("dp_sgd:8", delta=1e-3),)
-    ),
-    None, None, lambda what, done, total: None,
+  one = trainer.Trainer(
+    dataset=_dataset(), train=TRAIN, num_members=K,
+    defenses=(registry.parse("dp_sgd:8", delta=1e-3),),
   )  # fmt: skip
-  (note,) = comparison._guarantee_note(stage)
-  epsilon = stage.defended().mechanism.epsilon
+  (note,) = auditing._guarantee(one)
+  epsilon = one.defended().mechanism.epsilon
   assert 7.9 < epsilon <= 8
   assert f"epsilon={epsilon:.3g} at delta=0.001" in note

@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import enhanced_mia_configs as configs
-from jmia import cohort as cohort_lib
-from jmia import cohort_metrics, evaluation
+from jmia.audit import outcome as outcome_lib
+from jmia.audit.outcome import Outcome
+from jmia.audit.panel import Panel
+from jmia.enhanced import cohort as cohort_lib
+from jmia.enhanced import configs, metrics
 from jmia.report import results, wording
 from jmia.stats import intervals
 
@@ -19,28 +21,32 @@ class Found(NamedTuple):
   """What the attacks did.
 
   Attributes:
-    cohort: that was attacked.
+    config: of the cohort.
+    panel: that was attacked.
     outcomes: attack -> its outcome on each of its targets.
     exposure: attack -> AUC `[U]` of each sample over models.
     num_holding: `[U]` models that were trained on each sample.
   """
 
-  cohort: cohort_lib.Cohort
-  outcomes: dict[str, list[evaluation.Outcome]]
+  config: cohort_lib.CohortConfig
+  panel: Panel
+  outcomes: dict[str, list[Outcome]]
   exposure: dict[str, intervals.AucInterval]
   num_holding: np.ndarray
 
 
-def find(cohort: cohort_lib.Cohort) -> Found:
+def find(config: cohort_lib.CohortConfig, panel: Panel) -> Found:
   """Attacks every target, and every sample over all models."""
+  models = metrics.Models(panel)
   return Found(
-    cohort=cohort,
-    outcomes=cohort_metrics.by_target(cohort),
+    config=config,
+    panel=panel,
+    outcomes=metrics.by_target(panel, config.attacks),
     exposure={
-      attack: cohort_metrics.by_sample(cohort, attack)
+      attack: metrics.by_sample(models, attack)
       for attack in ("population", "reference")
     },
-    num_holding=cohort.held[cohort.converged].sum(axis=0),
+    num_holding=models.held.sum(axis=0),
   )
 
 
@@ -48,8 +54,8 @@ def rows(
   config: configs.Config, config_name: str, dataset_name: str, found: Found
 ) -> list[dict[str, Any]]:
   """Returns a row for each attack: means over its targets, beside the paper's."""
-  settings = found.cohort.config
-  train_accuracy, test_accuracy = _accuracies(found.cohort)
+  settings = found.config
+  train_accuracy, test_accuracy = _accuracies(found)
   of_all = {
     "config": config_name,
     "dataset": dataset_name,
@@ -66,33 +72,37 @@ def rows(
   ]
 
 
-def _accuracies(cohort: cohort_lib.Cohort) -> list[float]:
+def _accuracies(found: Found) -> list[float]:
   """The targets' mean accuracy on their members, and on their non-members."""
-  num_members = cohort.config.num_members
-  correct = np.take_along_axis(cohort.correct, cohort.samples, axis=1)
-  parts = (correct[:, :num_members], correct[:, num_members:])
+  samples = found.panel.design.samples
+  assert samples is not None
+  correct = np.stack(
+    [
+      target.signals["correctness"][at]
+      for target, at in zip(found.panel.targets, samples, strict=True)
+      if target is not None
+    ]
+  )
+  parts = np.split(correct, [found.config.num_members], axis=1)
   return [float(part.mean()) for part in parts]
 
 
-def _figures_of(outcomes: list[evaluation.Outcome]) -> dict[str, Any]:
+def _figures_of(outcomes: list[Outcome]) -> dict[str, Any]:
   """One attack's figures, as means over its targets."""
-  summaries = [outcome.summary for outcome in outcomes]
-  auc = np.array([summary["auc"] for summary in summaries])
-  several = len(auc) > 1
-  interval = np.clip(intervals.mean(auc), 0, 1).tolist()
+  found = outcome_lib.over_targets(outcomes)
+  each = found.get("by_target", [found])
+  several = len(each) > 1
   return {
-    "auc": float(auc.mean()),
-    "auc_ci": interval if several else summaries[0]["auc_ci"],
+    "auc": found["auc"],
+    "auc_ci": found["auc_ci"],
     "auc_ci_of": "the mean, over targets" if several else "this target's AUC",
-    "auc_by_target": auc.tolist(),
-    "tpr_at_fpr": {
-      level: float(np.mean([summary["tpr_at_fpr"][level] for summary in summaries]))
-      for level in summaries[0]["tpr_at_fpr"]
-    },
-    "num_targets": len(auc),
-    "num_samples": summaries[0]["num_samples"],
-    "num_null_models": summaries[0]["num_models"],
-    "estimator": summaries[0]["estimator"],
+    "auc_by_target": [summary["auc"] for summary in each],
+    "tpr_at_fpr": found["tpr_at_fpr"],
+    "tpr_at_fpr_ci": found["tpr_at_fpr_ci"],
+    "num_targets": len(each),
+    "num_samples": found["num_samples"],
+    "num_null_models": found["num_models"],
+    "estimator": found.get("estimator"),
   }
 
 
@@ -104,14 +114,13 @@ def _of_paper(config: configs.Config, attack: str) -> dict[str, float | None]:
   }
 
 
-def agreement(cohort: cohort_lib.Cohort) -> dict[str, Any]:
+def agreement(panel: Panel) -> dict[str, Any]:
   """Returns Table 3: how often the attacks on the first target decide alike."""
-  evidence = cohort_lib.evidence(cohort, 0)
-  names, share = cohort_metrics.agreement(evidence, _ALPHA)
-  at = evidence.left_out
+  evidence = metrics.of_target(panel, 0)
+  names, share = metrics.agreement(evidence, _ALPHA)
   return {
     "alpha": _ALPHA,
-    "num_samples": len(evidence.members if at is None else at),
+    "num_samples": len(metrics.agreement_samples(evidence)),
     "attacks": names,
     "share": share.tolist(),
   }
@@ -119,13 +128,13 @@ def agreement(cohort: cohort_lib.Cohort) -> dict[str, Any]:
 
 def exposed(found: Found) -> list[dict[str, Any]]:
   """Returns the samples of highest AUC over models, by its interval's lower end."""
-  cohort, auc = found.cohort, found.exposure["reference"]
+  panel, auc = found.panel, found.exposure["reference"]
   candidates = np.flatnonzero(found.num_holding >= LEAST_HOLDING)
   order = candidates[np.argsort(-auc.low[candidates], kind="stable")]
   return [
     {
-      "index": int(cohort.rows[i]),
-      "label": int(cohort.labels[i]),
+      "index": int(panel.design.rows[i]),
+      "label": int(panel.y[i]),
       "num_holding": int(found.num_holding[i]),
       "auc": float(auc.auc[i]),
       "auc_ci": [float(auc.low[i]), float(auc.high[i])],

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from jmia import evidence as evidence_lib
+from jmia.attacks import evidence as evidence_lib
+from jmia.audit import answers, signals_file
 
 N, C, P, R, D = 12, 4, 15, 5, 3
 
@@ -33,54 +34,64 @@ def _loss(logits, labels):
 
 
 def test_arrays_names_them_all():
-  assert set(evidence_lib.ARRAYS) == set(_arrays())
+  assert set(signals_file.ARRAYS) == set(_arrays())
 
 
 def test_losses_are_the_cross_entropies_of_the_file(tmp_path):
   arrays = _arrays()
   np.savez(tmp_path / "signals.npz", **arrays)
-  evidence = evidence_lib.load(tmp_path / "signals.npz")
+  evidence = signals_file.load(tmp_path / "signals.npz")
   y, population_y = arrays["labels"], arrays["population_labels"]
-  for name, array, labels in (
-    ("losses", "target_logits", y),
-    ("population_losses", "population_logits", population_y),
-    ("reference_losses", "reference_logits", y),
-    ("reference_population_losses", "reference_population_logits", population_y),
-    ("distilled_losses", "distilled_logits", y),
+  reference, distilled = evidence.groups["reference"], evidence.groups["distilled"]
+  for signals, array, labels in (
+    (evidence.signals, "target_logits", y),
+    (evidence.population, "population_logits", population_y),
+    (reference.signals, "reference_logits", y),
+    (reference.population, "reference_population_logits", population_y),
+    (distilled.signals, "distilled_logits", y),
   ):
-    losses = getattr(evidence, name)
-    assert losses.dtype == np.float32
-    np.testing.assert_allclose(losses, _loss(arrays[array], labels), atol=1e-5)
+    assert signals["loss"].dtype == np.float32
+    expected = _loss(arrays[array], labels)
+    np.testing.assert_allclose(signals["loss"], expected, atol=1e-5)
   np.testing.assert_array_equal(
-    evidence.correct, arrays["target_logits"].argmax(-1) == y
+    evidence.signals["correctness"] > 0, arrays["target_logits"].argmax(-1) == y
   )
-  for name, array in (
-    ("labels", "labels"),
-    ("members", "members"),
-    ("population_labels", "population_labels"),
-    ("reference_held", "reference_members"),
-    ("reference_population_held", "reference_population_members"),
+  for found, array in (
+    (evidence.labels, "labels"),
+    (evidence.members, "members"),
+    (evidence.population_labels, "population_labels"),
+    (reference.held, "reference_members"),
+    (~reference.out, "reference_members"),
+    (reference.population_held, "reference_population_members"),
+    (~reference.population_out, "reference_population_members"),
   ):
-    np.testing.assert_array_equal(getattr(evidence, name), arrays[array])
+    np.testing.assert_array_equal(found, arrays[array])
   np.testing.assert_array_equal(evidence.index, np.arange(N))
   assert evidence.num_classes == C
-  assert evidence.left_out_losses is None
+  assert set(evidence.groups) == {"reference", "in_out", "distilled"}
 
 
-def test_what_is_absent_is_none_and_members_of_references_default_to_none_held():
+def test_what_is_absent_is_empty_and_references_held_nothing_by_default():
   arrays = _arrays()
   required = {name: arrays[name] for name in ("target_logits", "labels", "members")}
-  evidence = evidence_lib.from_arrays(required)
-  np.testing.assert_array_equal(evidence.logits, arrays["target_logits"])
-  for name in set(evidence._fields[6:]) - {"logits"}:
-    assert getattr(evidence, name) is None
+  evidence = signals_file.from_arrays(required)
+  np.testing.assert_array_equal(evidence.signals["logits"], arrays["target_logits"])
+  assert (evidence.groups, dict(evidence.population)) == ({}, {})
   for name in ("reference_members", "reference_population_members"):
     del arrays[name]
-  evidence = evidence_lib.from_arrays(arrays)
-  np.testing.assert_array_equal(evidence.reference_held, np.zeros((R, N), bool))
-  np.testing.assert_array_equal(
-    evidence.reference_population_held, np.zeros((R, P), bool)
-  )
+  evidence = signals_file.from_arrays(arrays)
+  reference = evidence.groups["reference"]
+  assert "in_out" not in evidence.groups
+  np.testing.assert_array_equal(reference.held, np.zeros((R, N), bool))
+  np.testing.assert_array_equal(reference.population_held, np.zeros((R, P), bool))
+
+
+def test_references_may_be_asked_about_the_population_alone():
+  arrays = _arrays()
+  del arrays["reference_logits"], arrays["reference_members"]
+  group = signals_file.from_arrays(arrays).groups["reference"]
+  assert (group.signals, group.held.shape) == ({}, (R, N))
+  assert group.population["loss"].shape == (R, P)
 
 
 def test_probabilities_give_the_losses_of_their_logits():
@@ -89,18 +100,23 @@ def test_probabilities_give_the_losses_of_their_logits():
     name: special.softmax(a, axis=-1) if name.endswith("logits") else a
     for name, a in arrays.items()
   }
-  expected = evidence_lib.from_arrays(arrays)
-  actual = evidence_lib.from_arrays(probabilities)
-  for name in ("losses", "population_losses", "reference_losses", "distilled_losses"):
-    np.testing.assert_allclose(
-      getattr(actual, name), getattr(expected, name), rtol=1e-4, atol=1e-5
-    )
+  expected = signals_file.from_arrays(arrays)
+  actual = signals_file.from_arrays(probabilities)
+  for found, wanted in (
+    (actual, expected),
+    (actual.groups["reference"], expected.groups["reference"]),
+    (actual.groups["distilled"], expected.groups["distilled"]),
+  ):
+    for which in ("signals", "population"):
+      for name in {"loss", "divergence"} & set(getattr(wanted, which)):
+        pair = getattr(found, which)[name], getattr(wanted, which)[name]
+        np.testing.assert_allclose(*pair, rtol=1e-4, atol=2e-5)
 
 
 def test_a_probability_of_zero_by_hand():
-  losses, correct = evidence_lib.losses_and_correct(
-    np.array([[0.0, 1.0], [0.25, 0.75], [0.0, 1.0]]), np.array([0, 0, 1])
-  )
+  logits = answers.as_logits(np.array([[0.0, 1.0], [0.25, 0.75], [0.0, 1.0]]))
+  found = evidence_lib.of_logits(logits, np.array([0, 0, 1]))
+  losses, correct = found["loss"], found["correctness"] > 0
   # The smallest normal float32 is 2^-126.
   np.testing.assert_allclose(losses, [126 * np.log(2), np.log(4), 0], atol=1e-5)
   np.testing.assert_array_equal(correct, [False, False, True])
@@ -109,7 +125,7 @@ def test_a_probability_of_zero_by_hand():
 def test_logits_are_not_mistaken_for_probabilities():
   for logits in ([[0.5, 0.6]], [[-0.5, 1.5]], [[2.0, 0.0]]):
     logits = np.array(logits, np.float32)
-    np.testing.assert_array_equal(evidence_lib.as_logits(logits), logits)
+    np.testing.assert_array_equal(answers.as_logits(logits), logits)
 
 
 def _without(*names):
@@ -161,14 +177,14 @@ def test_arrays_that_do_not_fit_are_refused_by_name(changes, message, tmp_path):
   arrays = {k: v for k, v in (_arrays() | changes).items() if v is not None}
   np.savez(tmp_path / "signals.npz", **arrays)
   with pytest.raises(ValueError, match=message) as raised:
-    evidence_lib.load(tmp_path / "signals.npz")
+    signals_file.load(tmp_path / "signals.npz")
   assert str(raised.value).startswith(f"{tmp_path / 'signals.npz'}: ")
 
 
 def test_files_that_are_no_archive_are_refused_by_name(tmp_path):
   path = tmp_path / "signals.npz"
   with pytest.raises(FileNotFoundError, match=r"signals\.npz: no such file"):
-    evidence_lib.load(path)
+    signals_file.load(path)
   np.savez(path, **_arrays())
   whole = path.read_bytes()
   np.save(tmp_path / "bare.npy", np.zeros(3))
@@ -176,10 +192,10 @@ def test_files_that_are_no_archive_are_refused_by_name(tmp_path):
   for content in (b"", b"text", whole[:-30], whole[: len(whole) // 2], bare):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"signals\.npz is not a readable \.npz"):
-      evidence_lib.load(path)
+      signals_file.load(path)
   np.savez(path, **(_arrays() | {"labels": np.array([None] * N)}))
   with pytest.raises(ValueError, match=r"not a readable .*allow_pickle"):
-    evidence_lib.load(path)
+    signals_file.load(path)
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
@@ -189,4 +205,4 @@ def test_a_flipped_bit_is_noticed(tmp_path):
   content[120] ^= 0xFF  # within the first array's compressed values
   path.write_bytes(content)
   with pytest.raises(ValueError, match="is not a readable"):
-    evidence_lib.load(path)
+    signals_file.load(path)

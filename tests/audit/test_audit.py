@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmia import audit, comparison, datasets, evaluation, evidence, splits, types
+from jmia import audit, datasets, splits, types
+from jmia.audit import auditing, panel, signals_file, trainer, view
+from jmia.audit import config as audit_config
 from jmia.report import page
 from jmia.training import config as config_lib
 from jmia.training import distillation, optimizers, parallel
 
 K, P, R, D, Q = 60, 140, 4, 4, 9
+ATTACKS = (*audit.DEFAULT_ATTACKS, "leave_one_out")
 TRAIN = config_lib.TrainConfig(
   model="mlp",
   model_options=(("features", (32,)),),
@@ -22,7 +25,7 @@ TRAIN = config_lib.TrainConfig(
 )
 ONE_EPOCH = dataclasses.replace(TRAIN, num_epochs=1)
 CONFIG = audit.AuditConfig(
-  attacks=evaluation.ATTACKS,
+  attacks=ATTACKS,
   num_members=K,
   num_nonmembers=K + 20,
   num_population=P,
@@ -53,13 +56,13 @@ def _run_watched(config, **kwargs):
   """As `audit.run`; also gives the evidence that the attacks were given."""
   kept = []
   with pytest.MonkeyPatch.context() as patch:
-    attack = audit.from_evidence
+    attack = auditing._of_targets
 
-    def watch(evidence, *args):
-      kept.append(evidence)
-      return attack(evidence, *args)
+    def watch(targets, *args):
+      kept.extend(targets)
+      return attack(targets, *args)
 
-    patch.setattr(audit, "from_evidence", watch)
+    patch.setattr(auditing, "_of_targets", watch)
     result = audit.run(DATASET, config, **kwargs)
   return result, kept[0]
 
@@ -88,7 +91,7 @@ def test_report_has_the_contracts_keys_and_is_json(result):
   }
   assert (report["schema"], report["seed"]) == (1, 3)
   assert report["device"] == jax.devices()[0].device_kind
-  assert list(report["attacks"]) == list(evaluation.ATTACKS)
+  assert list(report["attacks"]) == list(ATTACKS)
   assert (report["missing"], report["notes"]) == ({}, [])
   assert report["config"]["train"]["num_epochs"] == 40
   assert report["config"]["num_members"] == K
@@ -129,15 +132,15 @@ def test_leave_one_out_attacks_as_many_samples_as_it_was_told(result):
 
 def test_no_row_that_calibrates_is_evaluated(monkeypatch):
   """Nor does a model that an attack compares with train on an evaluated row."""
-  stages, runs = [], []
-  train_others, run = comparison._train_others, comparison.parallel.run
+  designs, runs = [], []
+  train, run = panel.train, trainer.parallel.run
 
   class EnoughError(Exception):
     pass
 
-  def watch_stage(stage, logits):
-    stages.append(stage)
-    return train_others(stage, logits)
+  def watch_train(design, *args, **kwargs):
+    designs.append(design)
+    return train(design, *args, **kwargs)
 
   def watch_run(recipe, key, jobs, data, **kwargs):
     runs.append(jobs)
@@ -145,19 +148,19 @@ def test_no_row_that_calibrates_is_evaluated(monkeypatch):
       raise EnoughError
     return run(recipe, key, jobs, data, **kwargs)
 
-  monkeypatch.setattr(comparison, "_train_others", watch_stage)
-  monkeypatch.setattr(comparison.parallel, "run", watch_run)
+  monkeypatch.setattr(panel, "train", watch_train)
+  monkeypatch.setattr(trainer.parallel, "run", watch_run)
   with pytest.raises(EnoughError):
     audit.run(DATASET, dataclasses.replace(CONFIG, train=ONE_EPOCH))
-  (stage,) = stages
+  (design,) = designs
   target, others = runs
   n = 2 * K + 20
-  evaluated, calibrating = stage.rows[:n], stage.rows[n:]
+  evaluated, calibrating = design.rows[:n], design.rows[n:]
   assert not set(evaluated) & set(calibrating)
   assert len(set(calibrating)) == P
   np.testing.assert_array_equal(np.sort(target.member_idx[0]), np.arange(K))
   mask = splits.member_mask(
-    types.Splits(others.member_idx, others.num_members), len(stage.rows)
+    types.Splits(others.member_idx, others.num_members), len(design.rows)
   )
   assert not mask[: R + D, :n].any()
   np.testing.assert_array_equal(mask[: R + D].sum(axis=1), K)
@@ -171,9 +174,11 @@ def test_no_row_that_calibrates_is_evaluated(monkeypatch):
 
 
 def test_held_rows_are_those_that_the_references_trained_on(found):
-  assert not found.reference_held.any()
-  np.testing.assert_array_equal(found.reference_population_held.sum(axis=1), K)
-  loss, held = found.reference_population_losses, found.reference_population_held
+  group = found.groups["reference"]
+  assert not group.held.any()
+  assert group.out.all()
+  np.testing.assert_array_equal(group.population_held.sum(axis=1), K)
+  loss, held = group.population["loss"], group.population_held
   assert np.median(loss[held]) < np.median(loss[~held])
 
 
@@ -189,22 +194,21 @@ def _logits(losses, labels):
 
 def test_a_file_of_signals_gives_the_same_scores(result, found, tmp_path):
   y, population_y = found.labels, found.population_labels
+  reference, distilled = found.groups["reference"], found.groups["distilled"]
   np.savez(
     tmp_path / "signals.npz",
-    target_logits=_logits(found.losses, y),
+    target_logits=_logits(found.signals["loss"], y),
     labels=y,
     members=found.members,
-    population_logits=_logits(found.population_losses, population_y),
+    population_logits=_logits(found.population["loss"], population_y),
     population_labels=population_y,
-    reference_logits=_logits(found.reference_losses, y),
-    reference_members=found.reference_held,
-    reference_population_logits=_logits(
-      found.reference_population_losses, population_y
-    ),
-    reference_population_members=found.reference_population_held,
-    distilled_logits=_logits(found.distilled_losses, y),
+    reference_logits=_logits(reference.signals["loss"], y),
+    reference_members=reference.held,
+    reference_population_logits=_logits(reference.population["loss"], population_y),
+    reference_population_members=reference.population_held,
+    distilled_logits=_logits(distilled.signals["loss"], y),
   )
-  other = audit.from_evidence(evidence.load(tmp_path / "signals.npz"))
+  other = audit.from_evidence(signals_file.load(tmp_path / "signals.npz"), ATTACKS)
   assert list(other.report["missing"]) == ["leave_one_out"]
   for attack, scores in other.samples.scores.items():
     np.testing.assert_allclose(
@@ -215,21 +219,26 @@ def test_a_file_of_signals_gives_the_same_scores(result, found, tmp_path):
     )
 
 
-def test_signals_that_lack_an_array_name_the_attack(found):
-  for field, attack in (
-    ("population_losses", "population"),
-    ("reference_population_losses", "shadow"),
-    ("reference_losses", "reference"),
-    ("distilled_losses", "distillation"),
+def test_evidence_that_lacks_something_names_the_attack(found):
+  def without(group, **fields):
+    changed = found.groups[group]._replace(**fields)
+    return found._replace(groups={**found.groups, group: changed})
+
+  for changed, attack in (
+    (found._replace(population={}), "population"),
+    (without("reference", population={}), "shadow"),
+    (without("reference", signals={}), "reference"),
+    (without("distilled", signals={}), "distillation"),
+    (without("left_out", signals={}), "leave_one_out"),
   ):
-    report = audit.from_evidence(found._replace(**{field: None})).report
+    report = audit.from_evidence(changed, ATTACKS).report
     assert list(report["missing"]) == [attack]
     assert attack not in report["attacks"]
     assert len(report["attacks"]) == 4
 
 
 def test_no_attack_at_all_is_refused(found):
-  bare = found._replace(population_losses=None)
+  bare = found._replace(population={})
   with pytest.raises(ValueError, match="no attack can run: population needs popul"):
     audit.from_evidence(bare, ["population"])
   with pytest.raises(ValueError, match="attacks is empty"):
@@ -391,6 +400,8 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
     ({"num_retrained": 1}, "num_retrained=1 must be at least 2"),
     ({"width": 0}, "width=0 must be a finite number above 0"),
     ({"seed": -1}, "seed=-1 must be at least 0"),
+    ({"num_targets": 0}, "num_targets=0 must be a finite number above 0"),
+    ({"attacks": ("shadow", "shadow")}, "attack 'shadow' is named twice"),
   ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):
@@ -398,26 +409,30 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
     audit.AuditConfig(**changes)
 
 
-def test_a_class_without_a_null_is_refused_before_training():
+def test_a_class_without_a_null_is_left_out_and_said():
   is_nine = DATASET.y[SPLIT.population] == 9
   split = _rows(population=SPLIT.population[~is_nine])
-  with pytest.raises(ValueError, match="shadow finds 0 rows of class 9"):
-    audit.run(DATASET, CONFIG, predict=_linear, split=split)
+  config = dataclasses.replace(CONFIG, attacks=("shadow",), train=ONE_EPOCH)
+  result = audit.run(DATASET, config, predict=_linear, split=split)
+  left_out = ~result.samples.attacked("shadow")
+  np.testing.assert_array_equal(left_out, result.samples.labels == 9)
+  assert f"shadow leaves {left_out.sum()} of 120" in result.report["notes"][-1]
 
 
 def test_a_population_smaller_than_the_members_is_noted():
   """With a split it is a fact, not a choice; shadow keeps rows that none trains on."""
   split = _rows(population=SPLIT.population[:50])
-  stage = comparison._prepare(DATASET, CONFIG, split, None, None)
-  (note,) = comparison._size_note(stage)
+
+  def sizes(config):
+    design = audit_config.design_of(split, config)
+    return design.members.num_members[design.role == "reference"]
+
+  (note,) = audit_config.notes_of(split, CONFIG)
   assert "trained on 40 where the target has 60" in note
-  plan = comparison._plan(stage)
-  np.testing.assert_array_equal(plan["reference"].num_members, 40)
+  np.testing.assert_array_equal(sizes(CONFIG), 40)
   without = dataclasses.replace(CONFIG, attacks=("reference",))
-  stage = comparison._prepare(DATASET, without, split, None, None)
-  np.testing.assert_array_equal(comparison._plan(stage)["reference"].num_members, 50)
-  stage = comparison._prepare(DATASET, WITHOUT_TRAINING, split, None, None)
-  assert comparison._size_note(stage) == []
+  np.testing.assert_array_equal(sizes(without), 50)
+  assert audit_config.notes_of(split, WITHOUT_TRAINING) == []
 
 
 @pytest.fixture
@@ -428,21 +443,30 @@ def poison(monkeypatch):
     plain, rows = distillation.soft_labels, jnp.asarray(rows)
 
     def transform(key, batch, job, data):
-      batch = plain(key, batch, job, data)
+      if hasattr(job, "teacher"):
+        batch = plain(key, batch, job, data)
       bad = (job.member_idx[0] == rows).any()
       return batch._replace(targets=jnp.where(bad, jnp.nan, batch.targets))
 
+    # Whether or not there are students beside the models that it is for.
     monkeypatch.setattr(distillation, "soft_labels", transform)
+    build = trainer.Trainer.build
+    monkeypatch.setattr(
+      trainer.Trainer, "build", lambda self, *given: build(self, *given or (transform,))
+    )
 
   return poisoned
 
 
-def _plan():
-  return comparison._plan(comparison._prepare(DATASET, CONFIG, None, None, None))
+def _first_rows(role):
+  """The first member of each model of a role."""
+  split = audit_config.split_of(DATASET, CONFIG, None)
+  design = audit_config.design_of(split, CONFIG)
+  return design.members.member_idx[design.role == role, 0]
 
 
 def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result, found):
-  first = {kind: part.member_idx[:, 0] for kind, part in _plan().items()}
+  first = {role: _first_rows(role) for role in ("reference", "distilled")}
   assert (first["reference"] == first["reference"][1]).sum() == 1
   assert first["reference"][1] not in first["distilled"]
   poison(first["reference"][1:2])
@@ -450,7 +474,10 @@ def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result,
   assert other.report["notes"] == ["reference model 1 diverged at epoch 0: left out"]
   assert other.report["attacks"]["reference"]["num_models"] == R - 1
   np.testing.assert_allclose(
-    evidence.reference_losses, found.reference_losses[[0, 2, 3]], rtol=1e-4, atol=1e-5
+    evidence.groups["reference"].signals["loss"],
+    found.groups["reference"].signals["loss"][[0, 2, 3]],
+    rtol=1e-4,
+    atol=1e-5,
   )
   for attack in ("population", "distillation", "leave_one_out"):
     np.testing.assert_allclose(
@@ -461,11 +488,11 @@ def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result,
 def test_losses_beyond_float32_are_a_divergence_at_the_last_epoch():
   losses = np.array([[1, 2], [1, np.inf], [np.nan, 2], [3, 4]], np.float32)
   result = parallel.Result({"loss": losses}, {}, np.array([-1, -1, 2, 0]), 4)
-  np.testing.assert_array_equal(comparison._diverged_epoch(result, 10), [-1, 9, 2, 0])
+  np.testing.assert_array_equal(panel._diverged_epoch(result, 10), [-1, 9, 2, 0])
 
 
 def test_too_many_models_that_diverge_are_an_error(poison, tmp_path):
-  poison(_plan()["reference"].member_idx[:3, 0])
+  poison(_first_rows("reference")[:3])
   (tmp_path / "checkpoints" / "others").mkdir(parents=True)
   config = dataclasses.replace(CONFIG, attacks=("reference",), train=ONE_EPOCH)
   with pytest.raises(ValueError, match="diverged") as raised:
@@ -489,7 +516,7 @@ def test_write_leaves_the_contracts_files(result, tmp_path):
   with np.load(folder / "scores.npz") as arrays:
     assert set(arrays) == {
       *("index", "members", "labels", "loss"),
-      *(f"score_{attack}" for attack in evaluation.ATTACKS),
+      *(f"score_{attack}" for attack in ATTACKS),
     }
     assert arrays["members"].dtype == bool
     assert np.issubdtype(arrays["index"].dtype, np.integer)
@@ -515,3 +542,118 @@ def test_progress_counts_model_epochs():
   config = dataclasses.replace(WITHOUT_TRAINING, train=ONE_EPOCH)
   audit.run(DATASET, config, progress=lambda *told: seen.append(told))
   assert seen == [("target", 1, 1)]
+
+
+@pytest.fixture(scope="module")
+def of_three():
+  attacks = ("population", "reference", "similarity", "leave_one_out")
+  config = dataclasses.replace(
+    CONFIG, attacks=attacks, num_targets=3, num_nonmembers=K, num_left_out=4
+  )
+  return _run_watched_targets(config)
+
+
+def _run_watched_targets(config):
+  panels = []
+  with pytest.MonkeyPatch.context() as patch:
+    train = panel.train
+
+    def watch(*args, **kwargs):
+      panels.append(train(*args, **kwargs))
+      return panels[-1]
+
+    patch.setattr(panel, "train", watch)
+    result = audit.run(DATASET, config)
+  return result, panels[0]
+
+
+def test_several_targets_are_each_compared_with_all_other_models(of_three):
+  _, made = of_three
+  design = made.design
+  assert (design.role == "target").sum() == 3
+  masks = splits.member_mask(design.members, len(design.rows))
+  for target in range(3):
+    evidence = view.evidence(made, target)
+    np.testing.assert_array_equal(evidence.members, masks[target, : 2 * K])
+    assert evidence.members.sum() == K
+    mates = np.delete(np.arange(3), target)
+    for name, others in (("reference", R), ("in_out", R)):
+      group = evidence.groups[name]
+      assert group.num_models == 2 + others
+      np.testing.assert_array_equal(group.held[:2], masks[mates, : 2 * K])
+    losses = [made.targets[mate].signals["loss"] for mate in mates]
+    np.testing.assert_array_equal(
+      evidence.groups["reference"].signals["loss"][:2], losses
+    )
+    divergence = evidence.groups["in_out"].signals["divergence"]
+    assert divergence.shape == (2 + R, 2 * K)
+    own, mate = (made.targets[t].signals["logits"] for t in (target, mates[0]))
+    p = np.exp(own - np.logaddexp.reduce(own, -1, keepdims=True))
+    q = np.exp(mate - np.logaddexp.reduce(mate, -1, keepdims=True))
+    expected = (p * (np.log(p) - np.log(q))).sum(-1)
+    np.testing.assert_allclose(divergence[0], expected, rtol=1e-3, atol=1e-4)
+    left_out = evidence.groups["left_out"].out.all(axis=0)
+    assert left_out.sum() == 4
+    assert evidence.members[left_out].sum() == 2
+  assert not np.array_equal(masks[0], masks[1])
+
+
+def test_the_report_of_several_targets_is_of_their_mean(of_three, tmp_path):
+  result, _ = of_three
+  report = result.report
+  assert json.loads(json.dumps(report, allow_nan=False)) == report
+  for attack, entry in report["attacks"].items():
+    each = [one["auc"] for one in entry["by_target"]]
+    assert len(each) == 3
+    np.testing.assert_allclose(entry["auc"], np.mean(each))
+    assert entry["ci_of"] == "the mean over 3 targets"
+    assert 0 <= entry["auc_ci"][0] <= entry["auc"] <= entry["auc_ci"][1] <= 1, attack
+  assert len(report["targets"]) == 3
+  np.testing.assert_allclose(
+    report["target"]["test_accuracy"],
+    np.mean([one["test_accuracy"] for one in report["targets"]]),
+  )
+  audit.write(result, tmp_path)
+  with np.load(tmp_path / "scores.npz") as arrays:
+    scores, members = arrays["target_score_reference"], arrays["target_members"]
+    assert scores.shape == members.shape == (3, 2 * K)
+    np.testing.assert_array_equal(scores[0], arrays["score_reference"])
+    np.testing.assert_array_equal(members[0], arrays["members"])
+  page_text = (tmp_path / "report.html").read_text()
+  assert "Target by target" in page_text
+  assert "the mean over 3 targets, models trained alike" in page_text
+  assert len(result.targets) == 3
+
+
+def test_a_black_box_is_one_target():
+  with pytest.raises(ValueError, match="num_targets=2, but predict is one target"):
+    _black_box(_linear, num_targets=2)
+
+
+def test_no_more_is_collected_than_the_attacks_need(monkeypatch):
+  kept = []
+  run = trainer.parallel.run
+
+  def watch(*args, **kwargs):
+    result = run(*args, **kwargs)
+    kept.append(result.collected)
+    return result
+
+  monkeypatch.setattr(trainer.parallel, "run", watch)
+  signals = {
+    ("population",): None,
+    ("reference",): (["loss"], []),
+    ("distillation", "reference"): (["loss"], []),
+    ("shadow",): ([], ["loss"]),
+    ("shadow", "reference"): (["loss"], ["loss"]),
+    ("similarity",): (["divergence"], []),
+    ("classifier", "shadow"): ([], ["logits"]),
+  }
+  for attacks, expected in signals.items():
+    kept.clear()
+    config = dataclasses.replace(CONFIG, attacks=attacks, train=ONE_EPOCH)
+    audit.run(DATASET, config)
+    # The classifier attack trains networks of its own.
+    assert len(kept) == (1 if expected is None else 2 + ("classifier" in attacks))
+    if expected is not None:
+      assert tuple(sorted(part) for part in kept[1]) == expected

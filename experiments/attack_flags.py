@@ -1,0 +1,74 @@
+"""The flags of the binaries that run attacks: which, and files with more of them."""
+
+from collections.abc import Sequence
+import importlib.util
+import pathlib
+import sys
+
+from absl import flags
+
+from experiments import common
+from jmia import attacks
+
+_FILE = flags.DEFINE_multi_string(
+  "attack_file",
+  None,
+  "A Python file that registers attacks of your own (README); may be given repeatedly.",
+)
+_ATTACKS = flags.DEFINE_list("attacks", None, "Some of the attacks.")
+
+
+def describe() -> None:
+  """Lists all attacks that are registered in the help of --attacks."""
+  known = [f"{name}:{o}" if o else name for name, o in attacks.describe().items()]
+  flags.FLAGS["attacks"].help = (
+    f"Some of {', '.join(known)}; what follows a colon are options and their defaults,"
+    " of which any can be given. Default: the command's own."
+  )
+
+
+def load_files(argv: Sequence[str]) -> None:
+  """Runs the files that a command line names with --attack_file.
+
+  Before the flags are parsed, since their attacks belong into the help.
+
+  Raises:
+    ValueError: if a file cannot be read, or raises an error.
+  """
+  for number, argument in enumerate(argv):
+    flag, sign, path = argument.lstrip("-").partition("=")
+    if flag == "attack_file" and argument.startswith("-"):
+      _run(path if sign else "".join(argv[number + 1 : number + 2]))
+  describe()
+
+
+def chosen(default: Sequence[str]) -> tuple[str, ...]:
+  """Returns the attacks asked for.
+
+  Raises:
+    ValueError: if there are none, or one is unknown.
+  """
+  names = tuple(default if _ATTACKS.value is None else _ATTACKS.value)
+  attacks.check(names)
+  return names
+
+
+def _run(path: str) -> None:
+  if not pathlib.Path(path).is_file():
+    raise ValueError(f"attack_file={path}: no such file")
+  name = f"jmia_attack_file_{abs(hash(pathlib.Path(path).resolve()))}"
+  if name in sys.modules:
+    return
+  spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None or spec.loader is None:
+    raise ValueError(f"attack_file={path}: expected a Python file")
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:
+    raise ValueError(f"attack_file={path}: {type(error).__name__}: {error}") from error
+  sys.modules[name] = module
+
+
+describe()
+common.BEFORE_PARSING.append(load_files)

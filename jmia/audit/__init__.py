@@ -1,0 +1,15 @@
+"""Audits: dataset -> design -> panel -> evidence -> scores -> outcome -> report.
+
+result = audit.run(datasets.load("digits"))
+audit.write(result, "report")
+
+`design` says who trains on what, `panel` trains it, `view` gives one target's evidence,
+`outcome` runs attacks on it, and `files` writes what was found. `run` takes the whole
+way; the studies of the papers take the same one from designs of their own.
+"""
+
+from jmia.audit.auditing import Result, from_evidence, run
+from jmia.audit.config import DEFAULT_ATTACKS, AuditConfig
+from jmia.audit.files import write
+
+__all__ = ["DEFAULT_ATTACKS", "AuditConfig", "Result", "from_evidence", "run", "write"]

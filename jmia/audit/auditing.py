@@ -1,0 +1,264 @@
+"""An audit from a dataset, or from evidence that exists already, to its report."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jmia import types
+from jmia.attacks import registry as attacks_lib
+from jmia.attacks.evidence import Evidence
+from jmia.audit import config as config_lib
+from jmia.audit import outcome as outcome_lib
+from jmia.audit import panel as panel_lib
+from jmia.audit import trainer as trainer_lib
+from jmia.audit import view
+from jmia.audit.config import AuditConfig
+from jmia.audit.outcome import Outcome
+from jmia.report import results
+from jmia.report import samples as samples_lib
+from jmia.training import config as training_config
+
+
+class Result(NamedTuple):
+  """What an audit found.
+
+  Attributes:
+    report: the values of `report.json`.
+    samples: each sample's scores, of every target.
+  """
+
+  report: dict[str, Any]
+  targets: tuple[samples_lib.Samples, ...]
+
+  @property
+  def samples(self) -> samples_lib.Samples:
+    """The first target's samples: those of the page and of `scores.npz`."""
+    return self.targets[0]
+
+
+def run(
+  dataset: types.Dataset,
+  config: AuditConfig | None = None,
+  *,
+  predict: panel_lib.Predict | None = None,
+  split: types.AuditSplit | None = None,
+  checkpoint_dir: str | os.PathLike[str] | None = None,
+  progress: trainer_lib.Progress = trainer_lib.silent,
+) -> Result:
+  """Audits a classifier, training the models that the attacks compare it with.
+
+  Args:
+    dataset: the data.
+    config: settings; their sizes give way to those of `split`.
+    predict: the model under audit as a black box: features `[B, ...]` as stored in
+      `dataset.x` -> logits or probabilities `[B, C]`. Default: a target is trained.
+    split: the rows the target was trained on, others to evaluate it on, and others
+      again to calibrate on. Required with `predict`. Default: drawn from the seed.
+    checkpoint_dir: where training is saved and resumed.
+    progress: told of each stage's model-epochs.
+
+  Raises:
+    ValueError: if sizes do not fit the dataset, parts of the split overlap, features
+      are not finite, labels are out of range, the target's answers are misshapen or not
+      finite, the target or too many of the other models diverge (what they left in
+      `checkpoint_dir` is removed), or `checkpoint_dir` holds another configuration's
+      run.
+  """
+  start = time.monotonic()
+  config = config or AuditConfig()
+  if predict is not None and split is None:
+    raise ValueError("predict needs split: which rows was the model trained on?")
+  if predict is not None and config.num_targets > 1:
+    raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
+  split = config_lib.split_of(dataset, config, split)
+  trainer = _trainer(dataset, config, split, checkpoint_dir, progress)
+  panel = panel_lib.train(
+    config_lib.design_of(split, config), trainer, config.needs(), predict=predict
+  )
+  filled = dataclasses.replace(
+    config,
+    num_members=len(split.members),
+    num_nonmembers=len(split.nonmembers),
+    num_population=len(split.population),
+    train=trainer.train,
+  )
+  settings = {
+    "dataset": dataset.name,
+    "model": trainer.train.model if predict is None else "black box",
+    **dataclasses.asdict(filled),
+    "defenses": [str(defense) for defense in config.defenses],  # an epsilon may be inf
+  }
+  targets = [view.evidence(panel, target) for target in range(len(panel.targets))]
+  result = _of_targets(
+    [evidence for evidence in targets if evidence is not None],
+    config.attacks,
+    config.options(),
+    settings,
+  )
+  notes = [*_guarantee(trainer), *config_lib.notes_of(split, config), *panel.notes]
+  report = result.report
+  report["notes"] = [*notes, *report["notes"]]
+  report["dataset"] = _describe(dataset)
+  seconds = dict(panel.seconds)
+  report["seconds"] |= {
+    "signals": seconds.pop("signals"),
+    "train": sum(seconds.values()),
+    "total": time.monotonic() - start,
+  }
+  return result
+
+
+def from_evidence(
+  evidence: Evidence,
+  attacks: Sequence[str] = config_lib.DEFAULT_ATTACKS,
+  estimator: str | None = None,
+  settings: Mapping[str, Any] | None = None,
+) -> Result:
+  """Audits a model on answers that exist already; trains nothing.
+
+  Args:
+    evidence: of `signals_file.load`, for instance.
+    attacks: names, with options if need be; those that lack something are named in the
+      report's `missing`.
+    estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
+    settings: recorded as the report's `config`; what JSON has no value for, as text.
+
+  Raises:
+    ValueError: if no attack can run.
+  """
+  options = {} if estimator is None else {"estimator": estimator}
+  settings = {"estimator": estimator, **(settings or {})}
+  return _of_targets([evidence], attacks, options, settings)
+
+
+def _trainer(dataset, config: AuditConfig, split, checkpoint_dir, progress):
+  return trainer_lib.Trainer(
+    dataset=dataset,
+    train=config.train or training_config.preset(dataset.name),
+    num_members=len(split.members),
+    defenses=config.defenses,
+    seed=config.seed,
+    width=config.width,
+    checkpoint_dir=trainer_lib.folder(checkpoint_dir),
+    progress=progress,
+  )
+
+
+def _of_targets(
+  targets: Sequence[Evidence],
+  attacks: Sequence[str],
+  options: Mapping[str, Any],
+  settings: Mapping[str, Any],
+) -> Result:
+  """Attacks every target; the report is of one, or of the mean over several."""
+  start = time.monotonic()
+  attacks_lib.check(attacks)
+  outcomes, missing = _attack(targets, attacks, options)
+  if not outcomes:
+    reasons = "; ".join(f"{name} {reason}" for name, reason in missing.items())
+    raise ValueError(f"no attack can run: {reasons}")
+  seconds = time.monotonic() - start
+  config = {
+    "attacks": attacks,
+    "matmul_precision": jax.config.values["jax_default_matmul_precision"],
+    **settings,
+  }
+  config = json.loads(json.dumps(config, default=str))
+  described = [_target(evidence) for evidence in targets]
+  report = {
+    "schema": 1,
+    "config": config,
+    "versions": results.versions(),
+    "device": results.device(),
+    "seed": config.get("seed", 0),
+    "target": {
+      key: value
+      if isinstance(value, int)
+      else float(np.mean([t[key] for t in described]))
+      for key, value in described[0].items()
+    },
+    "attacks": {
+      name: outcome_lib.over_targets(of_attack) for name, of_attack in outcomes.items()
+    },
+    "missing": missing,
+    "notes": list(
+      dict.fromkeys(
+        note for each in outcomes.values() for o in each for note in o.notes
+      )
+    ),
+    "seconds": {"train": 0.0, "signals": 0.0, "attacks": seconds, "total": seconds},
+  }
+  if len(targets) > 1:
+    report["targets"] = described
+  samples = [
+    _samples(evidence, {name: each[number] for name, each in outcomes.items()})
+    for number, evidence in enumerate(targets)
+  ]
+  return Result(report, tuple(samples))
+
+
+def _attack(
+  targets: Sequence[Evidence], attacks: Sequence[str], options: Mapping[str, Any]
+) -> tuple[dict[str, list[Outcome]], dict[str, str]]:
+  """Attack -> its outcome on each target, and what those that cannot run lack."""
+  missing = outcome_lib.lacking(targets[0], attacks, **options)
+  found = {}
+  for name in attacks:
+    if name in missing:
+      continue
+    try:
+      found[name] = [outcome_lib.evaluate(e, name, **options) for e in targets]
+    except outcome_lib.NothingToCompareError as error:
+      missing[name] = str(error)
+  return found, missing
+
+
+def _target(evidence: Evidence) -> dict[str, Any]:
+  """What a target's entry says of it."""
+  members, correct = evidence.members, evidence.signals["correctness"] > 0
+  return {
+    "train_accuracy": float(correct[members].mean()),
+    "test_accuracy": float(correct[~members].mean()),
+    "num_members": int(members.sum()),
+    "num_nonmembers": int((~members).sum()),
+  }
+
+
+def _samples(
+  evidence: Evidence, outcomes: Mapping[str, Outcome]
+) -> samples_lib.Samples:
+  return samples_lib.Samples(
+    index=evidence.index,
+    members=evidence.members,
+    labels=evidence.labels,
+    loss=evidence.signals["loss"],
+    scores={name: outcome.scores for name, outcome in outcomes.items()},
+    thresholds={name: outcome.thresholds for name, outcome in outcomes.items()},
+  )
+
+
+def _guarantee(trainer: trainer_lib.Trainer) -> list[str]:
+  """Says what DP-SGD guarantees, if it was used."""
+  mechanism = trainer.defended().mechanism
+  if mechanism is None:
+    return []
+  return [
+    f"every model was trained with DP-SGD: epsilon={mechanism.epsilon:.3g} at"
+    f" delta={mechanism.delta:g}, for one member added or removed"
+  ]
+
+
+def _describe(dataset: types.Dataset) -> dict[str, Any]:
+  return {
+    "name": dataset.name,
+    "description": dataset.description,
+    "is_synthetic": dataset.is_synthetic,
+    "num_examples": dataset.num_examples,
+    "num_classes": dataset.num_classes,
+  }

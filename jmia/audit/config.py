@@ -1,0 +1,210 @@
+"""The settings of an audit, and which models it trains for the attacks chosen."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from jmia import _validate, splits, types
+from jmia.attacks import registry as attacks_lib
+from jmia.audit import design as design_lib
+from jmia.audit.design import Design, Part
+from jmia.defenses import registry
+from jmia.stats import nulls
+from jmia.training import config as config_lib
+
+DEFAULT_ATTACKS = ("population", "shadow", "reference", "distillation")
+# Streams of the seed: each part of an audit draws from its own. Numbers are part of the
+# results: add, never change.
+_SPLIT, _REFERENCE, _STUDENT, _LEFT_OUT = range(4)
+_IN_OUT, _TARGETS = 6, 7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+  """Settings of an audit that trains models; sizes are rows.
+
+  Attributes:
+    attacks: names, with options if need be (`attacks.get`).
+    num_targets: models trained alike and attacked, each compared with all others; the
+      report gives the mean over them, with its interval.
+    num_members: the target's training set. Default: a quarter of the dataset, at
+      most 2,500.
+    num_nonmembers: evaluated beside them. Default: as many as members.
+    num_population: rows that calibrate attacks and train the models compared with.
+      Default: the rest, at most four times the members.
+    num_references: reference models, which are also the shadow models; and, to the next
+      even number, models trained on halves of the evaluated rows, for attacks that need
+      models with a sample and without it.
+    num_distilled: models distilled from each target.
+    num_left_out: samples attacked by leave-one-out, half of them members.
+    num_retrained: models retrained for each of them.
+    estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
+    train: how every model is trained. Default: the dataset's preset.
+    defenses: that every model carries, the target too if it is trained here.
+    seed: of splits, training and the attacks' own draws.
+    width: models trained at once, one target apart. Default: chosen from memory
+      (`parallel.run`).
+  """
+
+  attacks: tuple[str, ...] = DEFAULT_ATTACKS
+  num_targets: int = 1
+  num_members: int | None = None
+  num_nonmembers: int | None = None
+  num_population: int | None = None
+  num_references: int = 16
+  num_distilled: int = 16
+  num_left_out: int = 20
+  num_retrained: int = 8
+  estimator: str | None = None
+  train: config_lib.TrainConfig | None = None
+  defenses: tuple[registry.DefenseConfig, ...] = ()
+  seed: int = 0
+  width: int | None = None
+
+  def __post_init__(self) -> None:
+    attacks_lib.check(self.attacks)
+    if self.estimator is not None:
+      _validate.known("estimator", self.estimator, nulls.METHODS)
+    _validate.positive("num_targets", self.num_targets)
+    for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
+      if getattr(self, name) < 2:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 2")
+    if self.width is not None:
+      _validate.positive("width", self.width)
+    if self.seed < 0:
+      raise ValueError(f"seed={self.seed} must be at least 0")
+
+  def options(self) -> dict[str, str]:
+    """Options that are given to every attack that has them."""
+    return {} if self.estimator is None else {"estimator": self.estimator}
+
+  def needs(self) -> attacks_lib.Needs:
+    """What the attacks take, together."""
+    chosen = [attacks_lib.get(name, **self.options()) for name in self.attacks]
+    return attacks_lib.union([need for one in chosen for need in one.all_needs()])
+
+
+def split_of(
+  dataset: types.Dataset, config: AuditConfig, split: types.AuditSplit | None
+) -> types.AuditSplit:
+  """Returns a split that was given, once it is checked, or draws one.
+
+  Raises:
+    ValueError: if sizes do not fit the dataset, or parts of a split overlap.
+  """
+  if split is not None:
+    splits.check_disjoint(split, dataset.num_examples)
+    return split
+  num_members = config.num_members or min(dataset.num_examples // 4, 2500)
+  num_nonmembers = config.num_nonmembers or num_members
+  rest = dataset.num_examples - num_members - num_nonmembers
+  split = splits.audit(
+    dataset.num_examples,
+    num_members=num_members,
+    num_nonmembers=num_nonmembers,
+    num_population=config.num_population or max(1, min(rest, 4 * num_members)),
+    seed=(config.seed, _SPLIT),
+  )
+  if len(split.population) < num_members and _from_population(config.needs()):
+    raise ValueError(
+      f"num_members={num_members} is above the population's "
+      f"{len(split.population)} rows, on which the models compared with are trained: "
+      "lower num_members or num_nonmembers, or raise num_population"
+    )
+  return split
+
+
+def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
+  """Returns the models that the attacks need.
+
+  The first target is trained on the split's members, further ones on as many of the
+  evaluated rows, drawn for each. References, and students of each target, are trained
+  on draws of the population; models in and out on halves of the evaluated rows.
+  """
+  design = design_lib.of_split(split)
+  needs, size = config.needs(), train_size(split, config.needs())
+  population = np.arange(len(design.rows), dtype=np.int32)[design.population]
+  evaluated = np.arange(design.num_evaluated, dtype=np.int32)
+  targets = list(design.parts)
+  if config.num_targets > 1:
+    more = splits.draw(
+      evaluated,
+      len(split.members),
+      config.num_targets - 1,
+      seed=(config.seed, _TARGETS),
+    )
+    targets.append(Part("target", more))
+  everyone = np.concatenate([part.members.member_idx for part in targets])
+  parts = []
+  if "reference" in needs.groups:
+    seed = (config.seed, _REFERENCE)
+    drawn = splits.draw(population, size, config.num_references, seed=seed)
+    parts.append(Part("reference", drawn))
+  if "distilled" in needs.groups:
+    for target in range(config.num_targets):
+      seed = _of_target(config.seed, _STUDENT, target)
+      drawn = splits.draw(population, size, config.num_distilled, seed=seed)
+      parts.append(Part("distilled", drawn, target=target, teacher=target))
+  if "in_out" in needs.groups:
+    num_pairs = (config.num_references + 1) // 2
+    halves = splits.paired(evaluated, num_pairs, seed=(config.seed, _IN_OUT))
+    parts.append(Part("in_out", halves))
+  if "left_out" in needs.groups:
+    parts += [
+      _left_out(config, evaluated, members, target)
+      for target, members in enumerate(everyone)
+    ]
+  return design._replace(parts=(*targets, *parts))
+
+
+def _of_target(seed: int, stream: int, target: int) -> tuple[int, ...]:
+  return (seed, stream, target) if target else (seed, stream)
+
+
+def _left_out(config, evaluated, members, target) -> Part:
+  """Models without each of some members, drawn as the non-members beside them are."""
+  seed = _of_target(config.seed, _LEFT_OUT, target)
+  generator = np.random.default_rng(seed)
+  samples = generator.permutation(members)
+  nonmembers = generator.permutation(np.setdiff1d(evaluated, members))
+  num_members = config.num_left_out // 2
+  return design_lib.left_out(
+    members,
+    samples[:num_members],
+    nonmembers[: config.num_left_out - num_members],
+    config.num_retrained,
+    len(evaluated),
+    target=target,
+  )
+
+
+def train_size(split: types.AuditSplit, needs: attacks_lib.Needs) -> int:
+  """Returns on how many rows models train: the target's, if the population has them.
+
+  Where an attack takes references' answers on the population, a fifth of it is kept
+  from each.
+  """
+  available = len(split.population)
+  of_references = needs.groups.get("reference")
+  if of_references is not None and of_references.population:
+    available -= math.ceil(available / 5)
+  return min(len(split.members), available)
+
+
+def notes_of(split: types.AuditSplit, config: AuditConfig) -> list[str]:
+  """Says so where the models compared with had to be trained on fewer rows."""
+  needs = config.needs()
+  size, wanted = train_size(split, needs), len(split.members)
+  if size == wanted or not _from_population(needs):
+    return []
+  return [
+    f"the population has {len(split.population)} rows, so the models compared with "
+    f"are trained on {size} where the target has {wanted}: they fit less "
+    "well, which makes every sample look more like a member"
+  ]
+
+
+def _from_population(needs: attacks_lib.Needs) -> bool:
+  """Whether models are trained on the population."""
+  return bool({"reference", "distilled"} & needs.groups.keys())

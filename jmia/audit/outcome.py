@@ -1,0 +1,202 @@
+"""What an attack did: to one target's samples, and over several targets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jmia.attacks import registry
+from jmia.attacks.evidence import Evidence
+from jmia.stats import intervals, roc
+
+ALPHA = 0.1  # the level at which each sample's threshold is reported
+FPRS = np.array([0.1, 0.01, 0.001])
+# What is measured on a target's samples, and what is a mean where there are several.
+_MEASURED = ("auc", "accuracy", "tpr_at_fpr")
+
+
+class NothingToCompareError(ValueError):
+  """An attack can attack no members, or no non-members."""
+
+
+class Outcome(NamedTuple):
+  """What one attack did to `N` samples.
+
+  Attributes:
+    scores: `[N]` float32, higher = member; NaN where a sample was not attacked.
+    thresholds: `[N]` float32, the loss `c_alpha` at `evaluate`'s level; NaN likewise.
+      All NaN of an attack that only ranks.
+    threshold: the score from which the attack says "member"; None if it has no such
+      rule, or was not asked for it.
+    summary: the attack's entry in `report.json`. Its `num_samples`, of which
+      `num_nonmembers`, are those attacked; its `num_models` are the models that a
+      sample is compared with, 0 where that is the target itself.
+    notes: what a reader must know, such as samples left out.
+  """
+
+  scores: np.ndarray
+  thresholds: np.ndarray
+  threshold: float | None
+  summary: dict[str, Any]
+  notes: list[str]
+
+
+def evaluate(
+  evidence: Evidence,
+  attack: str | registry.Attack,
+  *,
+  alpha: float = ALPHA,
+  decides: bool = False,
+  **options: Any,
+) -> Outcome:
+  """Runs one attack.
+
+  Samples that lack the models it needs are left out, and said.
+
+  Args:
+    evidence: what it is given.
+    attack: as `attacks.get` takes it, and not `lacking`.
+    alpha: the level of the thresholds; scores and summary do not depend on it.
+    decides: whether to ask for the score from which it says "member".
+    **options: for `attacks.get`, such as `estimator`; those that the attack does not
+      have are left out.
+
+  Returns:
+    Scores, thresholds, and a summary with 95 % intervals: AUC (DeLong's), accuracy at
+    the best threshold, and TPR at each of `FPRS` (Clopper and Pearson's).
+
+  Raises:
+    NothingToCompareError: if no members, or no non-members, can be attacked.
+    ValueError: if a name or an option is unknown; and the attack's errors.
+  """
+  if isinstance(attack, str):
+    attack = registry.get(attack, **options)
+  at = registry.covered(evidence, attack)
+  part = evidence if at.all() else evidence.at(at)
+  scores, bounds = np.full((2, len(at)), np.nan, np.float32)
+  scores[at] = attack.score(part, **attack.options)
+  if attack.loss_thresholds is not None:
+    bounds[at] = attack.loss_thresholds(part, [alpha], **attack.options)[0]
+  threshold = None
+  if decides and attack.score_threshold is not None:
+    threshold = attack.score_threshold(part, **attack.options)
+  attacked = ~np.isnan(scores)
+  members = evidence.members[attacked]
+  if members.all() or not members.any():
+    kind = "members" if not members.any() else "non-members"
+    raise NothingToCompareError(
+      f"needs more models, or population rows of the samples' classes: it can attack"
+      f" {attacked.sum()} of {len(attacked)} samples, and no {kind} among them"
+    )
+  about = {**attack.options, "num_models": num_models(evidence, attack)}
+  return Outcome(
+    scores,
+    bounds,
+    threshold,
+    _summary(evidence, scores, about),
+    _left_out(attack, attacked),
+  )
+
+
+def thresholds(evidence: Evidence, attack: str, alpha: float = ALPHA) -> np.ndarray:
+  """Returns the losses `[N]` at or under which samples are called members at `alpha`.
+
+  Args:
+    evidence: as in `evaluate`, but it may be of members alone.
+    attack: one that has thresholds on the loss.
+    alpha: the level.
+  """
+  known = registry.get(attack)
+  assert known.loss_thresholds is not None
+  return known.loss_thresholds(evidence, [alpha], **known.options)[0]
+
+
+def lacking(
+  evidence: Evidence, attacks: Sequence[str], **options: Any
+) -> dict[str, str]:
+  """Returns attack -> what it needs, for those that the evidence does not allow."""
+  found = {a: registry.lacking(evidence, registry.get(a, **options)) for a in attacks}
+  return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def num_models(evidence: Evidence, attack: registry.Attack) -> int:
+  """Returns the models that an attack compares a sample with."""
+  (needs,) = attack.all_needs()
+  sizes = [evidence.groups[name].num_models for name in needs.groups]
+  return max(sizes, default=0)
+
+
+def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+  """Returns an attack's summary over targets: means, with intervals over targets.
+
+  Args:
+    outcomes: of each target.
+
+  Returns:
+    The summary of one target as it is; else the means, with Student's intervals of a
+    mean over targets, cut to [0, 1], in place of those over samples; `ci_of` says
+    which, and `by_target` holds each target's own.
+  """
+  summaries = [outcome.summary for outcome in outcomes]
+  if len(summaries) == 1:
+    return summaries[0]
+  found = dict(summaries[0])
+  for name in _MEASURED:
+    values = [_numbers(summary[name]) for summary in summaries]
+    mean = np.mean(values, axis=0)
+    bounds = np.stack(intervals.mean(np.array(values), axis=0), axis=-1)
+    levels = summaries[0][name].keys() if isinstance(summaries[0][name], dict) else None
+    found[name] = _as_json(mean, levels)
+    if f"{name}_ci" in found:
+      found[f"{name}_ci"] = _as_json(np.clip(bounds, 0, 1), levels)
+  found["ci_of"] = f"the mean over {len(summaries)} targets"
+  found["num_targets"] = len(summaries)
+  found["by_target"] = summaries
+  return found
+
+
+def _numbers(value: Any) -> np.ndarray:
+  return np.array(list(value.values()) if isinstance(value, dict) else value, float)
+
+
+def _as_json(values: np.ndarray, levels: Any) -> Any:
+  if levels is None:
+    return values.tolist()
+  return dict(zip(levels, values.tolist(), strict=True))
+
+
+def _left_out(attack: registry.Attack, attacked: np.ndarray) -> list[str]:
+  """Says how many samples were not attacked, of an attack that is meant for all."""
+  (needs,) = attack.all_needs()
+  if attacked.all() or "left_out" in needs.groups:
+    return []
+  return [
+    f"{attack.name} leaves {(~attacked).sum():,} of {len(attacked):,} samples out: too"
+    " few models, or rows of their class, to compare them with"
+  ]
+
+
+def _summary(
+  evidence: Evidence, scores: np.ndarray, about: Mapping[str, Any]
+) -> dict[str, Any]:
+  """An attack's entry in `report.json`."""
+  attacked = ~np.isnan(scores)
+  ranked = (scores[attacked], evidence.members[attacked])
+  auc = intervals.auc(*ranked)
+  tpr = roc.tpr_at_fpr(*ranked, FPRS)
+  tpr_interval = intervals.tpr_at_fpr(*ranked, FPRS)
+  return {
+    "auc": float(auc.auc),
+    "auc_ci": [float(auc.low), float(auc.high)],
+    "accuracy": float(roc.best_accuracy(*ranked)),
+    "tpr_at_fpr": by_level(tpr),
+    "tpr_at_fpr_ci": by_level(np.stack(tpr_interval, axis=-1)),
+    "num_samples": int(attacked.sum()),
+    "num_nonmembers": int((attacked & ~evidence.members).sum()),
+    **about,
+  }
+
+
+def by_level(values: np.ndarray) -> dict[str, Any]:
+  """Returns a JSON object with a value or an interval for each false positive rate."""
+  return {str(f): v for f, v in zip(FPRS, values.tolist(), strict=True)}

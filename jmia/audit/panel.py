@@ -1,0 +1,422 @@
+"""What every model of a design answered, and who held what.
+
+`train` trains a design: the targets first, since students learn from their answers, and
+then all other models in one program. `view.evidence` is what one target's attacker is
+given of it. Signals are kept, not models, and of those only what the attacks need.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmia import _validate, splits
+from jmia.attacks import evidence as evidence_lib
+from jmia.attacks import registry
+from jmia.attacks.evidence import DIVERGENCE, LOGITS
+from jmia.audit import answers as answers_lib
+from jmia.audit.design import Design
+from jmia.audit.trainer import Trainer
+from jmia.defenses import early_stopping
+from jmia.training import config as config_lib
+from jmia.training import distillation, parallel
+from jmia.training import recipe as recipe_lib
+
+Predict = Callable[[np.ndarray], Any]
+Signals = Mapping[str, np.ndarray]
+
+_BATCH = 256  # rows that each of many models predicts at once
+_TARGETS, _OTHERS = 4, 5  # streams of the seed
+# What every target's results say, whatever the attacks take.
+_ALWAYS = ("loss", "correctness")
+
+
+class Target(NamedTuple):
+  """A target's answers: name -> `[U, ...]` and `[P, ...]`; None if it diverged."""
+
+  signals: Signals
+  population: Signals
+
+
+class Panel(NamedTuple):
+  """What the `M` models of a design answered.
+
+  Attributes:
+    design: who trained on what.
+    y: `[n]` int32 labels of the design's rows.
+    num_classes: `C`.
+    seed: of the run, and of the attacks' own draws.
+    targets: each target's answers; None for one that diverged.
+    others: `[m]` which models of the design the next four are of: without the targets,
+      or all where each was asked about rows of its own.
+    signals: name -> `[m, U, ...]` float32, on the evaluated rows; the divergence
+      `[m, T, U]`, from each target.
+    population: name -> `[m, P, ...]`, on the population.
+    counts: `[m, N]` bool, of own rows: those that were not used to choose an epoch.
+    converged: `[m]` bool; the answers of a model that diverged mean nothing.
+    train_loss: `[m]` of the last epoch.
+    notes: what a reader of the results must know, such as models that diverged.
+    seconds: wall time of each stage.
+  """
+
+  design: Design
+  y: np.ndarray
+  num_classes: int
+  seed: int
+  targets: Sequence[Target | None]
+  others: np.ndarray
+  signals: Signals
+  population: Signals
+  counts: np.ndarray | None
+  converged: np.ndarray
+  train_loss: np.ndarray
+  notes: list[str]
+  seconds: dict[str, float]
+
+
+def train(
+  design: Design,
+  trainer: Trainer,
+  needs: registry.Needs,
+  *,
+  predict: Predict | None = None,
+) -> Panel:
+  """Trains a design's models.
+
+  Args:
+    design: who trains on what.
+    trainer: how.
+    needs: what is kept of their answers.
+    predict: the one target, as a black box that is not trained here.
+
+  Raises:
+    ValueError: if features are not finite or labels out of range, a target diverges, or
+      too many of the other models of a kind do (what they left in the trainer's folder
+      is removed); and as `answers.ask` and `parallel.run`.
+  """
+  dataset = trainer.dataset
+  is_whole = np.array_equal(design.rows, np.arange(dataset.num_examples))
+  x = dataset.x if is_whole else np.ascontiguousarray(dataset.x[design.rows])
+  y = dataset.y[design.rows]
+  _validate.finite("features", x)
+  _validate.labels("labels", y, dataset.num_classes)
+  data = recipe_lib.Data(x, y.astype(np.int32))
+  if design.own is not None:
+    return _train_together(design, trainer, needs, data)
+  seconds: dict[str, float] = {}
+  logits = _target_logits(design, trainer, data, predict, seconds)
+  wanted = registry.union(
+    [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
+  )
+  targets = [_target(design, of_one, data.y, wanted) for of_one in logits]
+  blank = Panel(
+    design=design,
+    y=data.y,
+    num_classes=dataset.num_classes,
+    seed=trainer.seed,
+    targets=targets,
+    others=np.zeros(0, int),
+    signals={},
+    population={},
+    counts=None,
+    converged=np.zeros(0, bool),
+    train_loss=np.zeros(0),
+    notes=[],
+    seconds=seconds,
+  )
+  if len(design.without_targets().parts) == 0:
+    return blank
+  return _train_others(blank, trainer, needs, data, logits)
+
+
+def _target_logits(
+  design: Design, trainer: Trainer, data: recipe_lib.Data, predict, seconds
+) -> list[np.ndarray]:
+  """Each target's logits on all rows `[n, C]`; targets are trained, if not given."""
+  start = time.monotonic()
+  num_classes = trainer.dataset.num_classes
+  predictors = [predict] if predict else _train_targets(design, trainer, data)
+  seconds["targets"] = time.monotonic() - start
+  logits = [answers_lib.ask(one, data.x, num_classes) for one in predictors]
+  seconds["signals"] = time.monotonic() - start - seconds["targets"]
+  return logits
+
+
+def _train_targets(
+  design: Design, trainer: Trainer, data: recipe_lib.Data
+) -> list[Predict]:
+  """Trains the models under audit; from here on each is a black box."""
+  trainable = trainer.build()
+  members = splits.concatenate(
+    *(part.members for part in design.parts if part.role == "target")
+  )
+  num_targets = len(members.num_members)
+  what = "target" if num_targets == 1 else "targets"
+  result = trainer.run(
+    what,
+    trainable.recipe,
+    _TARGETS,
+    recipe_lib.Job(*members),
+    data,
+    collect=lambda state, job, data: recipe_lib.model_variables(state),
+    width=None if num_targets == 1 else trainer.width,
+  )
+  names = ["the target"]
+  if num_targets > 1:
+    names = [f"target {number}" for number in range(num_targets)]
+  forward = jax.jit(trainable.predict)
+
+  def predictor(name: str, variables: Any) -> Predict:
+    def predict(x: np.ndarray) -> np.ndarray:
+      logits = np.asarray(forward(variables, x))
+      if not np.isfinite(logits).all():  # of weights that are finite, but huge
+        last = trainer.train.num_epochs - 1
+        trainer.fail_diverged(f"{name} diverged at epoch {last}", what, "others")
+      return logits
+
+    return predict
+
+  found = []
+  for number, (name, epoch) in enumerate(
+    zip(names, result.diverged_epoch, strict=True)
+  ):
+    if epoch >= 0:
+      trainer.fail_diverged(f"{name} diverged at epoch {epoch}", what, "others")
+    own = jax.tree.map(lambda a, at=number: a[at], result.collected)
+    found.append(predictor(name, own))
+  return found
+
+
+def _target(
+  design: Design, logits: np.ndarray, y: np.ndarray, needs: registry.Needs
+) -> Target:
+  """What is kept of a target's answers: all, where an attack takes the logits."""
+  groups = needs.groups.values()
+  on_samples = {*needs.signals, *(n for g in groups for n in g.signals)}
+  on_population = {*needs.population, *(n for g in groups for n in g.population)}
+  parts = []
+  for names, rows in (
+    (on_samples, slice(design.num_evaluated)),
+    (on_population, design.population),
+  ):
+    found = evidence_lib.of_logits(logits[rows], y[rows])
+    keeps_all = {LOGITS, DIVERGENCE} & names
+    parts.append(found if keeps_all else {name: found[name] for name in sorted(names)})
+  return Target(*parts)
+
+
+def _train_others(
+  panel: Panel,
+  trainer: Trainer,
+  needs: registry.Needs,
+  data: recipe_lib.Data,
+  logits: list[np.ndarray],
+) -> Panel:
+  """Trains every other model in one run."""
+  start = time.monotonic()
+  design = panel.design.without_targets()
+  kept = _kept(needs)
+  job: Any = recipe_lib.Job(*design.members)
+  transforms: tuple[recipe_lib.Transform, ...] = ()
+  if (design.teacher >= 0).any() or DIVERGENCE in kept[0]:
+    job = distillation.Job(*job, teacher=design.teacher)
+    data = distillation.Data(*data, _teachers(design, logits, DIVERGENCE in kept[0]))
+    transforms = (distillation.soft_labels,)
+  trainable = trainer.build(*transforms)
+  result = trainer.run(
+    "others",
+    trainable.recipe,
+    _OTHERS,
+    job,
+    data,
+    collect=_collect(trainable, design, kept),
+    width=trainer.width,
+  )
+  diverged = _diverged_epoch(result, trainer.train.num_epochs)
+  notes = _divergence_notes(design, trainer, diverged)
+  seconds = {**panel.seconds, "others": time.monotonic() - start}
+  on_samples, on_population = result.collected
+  first = len(panel.design.role) - len(design.role)
+  return panel._replace(
+    others=first + np.arange(len(design.role)),
+    signals=on_samples,
+    population=on_population,
+    converged=diverged < 0,
+    train_loss=result.metrics["loss"][:, -1],
+    notes=notes,
+    seconds=seconds,
+  )
+
+
+def _teachers(design: Design, logits: list[np.ndarray], compared: bool) -> np.ndarray:
+  """The answers `[T', n', C]` that others learn from or are compared with, no more."""
+  is_student = design.teacher >= 0
+  num_targets = len(logits) if compared else design.teacher.max() + 1
+  num_rows = design.num_evaluated if compared else 0
+  if is_student.any():
+    num_rows = max(num_rows, int(design.members.member_idx[is_student].max()) + 1)
+  return np.stack([of_one[:num_rows] for of_one in logits[:num_targets]])
+
+
+def _kept(needs: registry.Needs) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Signals that are kept of other models, on the samples and on the population.
+
+  Where an attack takes the logits all other signals follow from them.
+  """
+  groups = registry.union([needs]).groups.values()
+  parts = []
+  for which in ("signals", "population"):
+    names = dict.fromkeys(name for group in groups for name in getattr(group, which))
+    parts.append((LOGITS,) if LOGITS in names else tuple(names))
+  return parts[0], parts[1]
+
+
+def _collect(
+  trainable: config_lib.Trainable, design: Design, kept: tuple[Sequence[str], ...]
+) -> parallel.Collect:
+  """Keeps a model's signals on the evaluated rows and on the population."""
+  population = np.arange(design.population.start, design.population.stop)
+  rows = (np.arange(design.num_evaluated), population)
+
+  def collect(state, job, data):
+    del job
+    answer = functools.partial(trainable.predict, recipe_lib.model_variables(state))
+    return tuple(
+      answers_lib.signals_of(answer, data, at, names, _BATCH)
+      for names, at in zip(kept, rows, strict=True)
+    )
+
+  return collect
+
+
+def _diverged_epoch(result: parallel.Result, num_epochs: int) -> np.ndarray:
+  """Returns `[M]`: also those whose weights stayed finite, but not their answers."""
+  epoch = result.diverged_epoch
+  is_finite = np.ones(len(epoch), bool)
+  for array in jax.tree.leaves(result.collected):
+    is_finite &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+  return np.where((epoch < 0) & ~is_finite, num_epochs - 1, epoch)
+
+
+def _divergence_notes(
+  design: Design, trainer: Trainer, diverged_epoch: np.ndarray
+) -> list[str]:
+  """Names the models left out; raises ValueError if a kind is left with too few."""
+  notes = []
+  for role in dict.fromkeys(design.role.tolist()):
+    epochs = diverged_epoch[design.role == role]
+    bad = np.flatnonzero(epochs >= 0)
+    if bad.size and len(epochs) - len(bad) < 2:
+      which = ", ".join(f"{m} at epoch {epochs[m]}" for m in bad[:8])
+      which += ", ..." if len(bad) > 8 else ""
+      trainer.fail_diverged(
+        f"{len(bad)} of {len(epochs)} {role} models diverged ({which})",
+        *("target", "targets", "others"),
+      )
+    notes += [f"{role} model {m} diverged at epoch {epochs[m]}: left out" for m in bad]
+  return notes
+
+
+class _OwnJob(NamedTuple):
+  """As `recipe.Job`, with rows that the model is asked about: its own, its target's."""
+
+  member_idx: Any
+  num_members: Any
+  own_idx: Any
+  target_idx: Any
+
+
+def _train_together(
+  design: Design, trainer: Trainer, needs: registry.Needs, data: recipe_lib.Data
+) -> Panel:
+  """Trains targets and others in one run; each is asked about its own rows."""
+  start = time.monotonic()
+  assert design.own is not None
+  on_samples, on_population = _kept(needs)
+  names = {*needs.signals, *_ALWAYS, *on_samples, *on_population}
+  kept = (LOGITS,) if LOGITS in names else tuple(sorted(names))
+  trainable = trainer.build()
+  share = next(
+    (d.strength for d in trainer.defenses if d.name == "early_stopping"), None
+  )
+
+  def collect(state, job: _OwnJob, data):
+    answer = functools.partial(trainable.predict, recipe_lib.model_variables(state))
+    own = answers_lib.signals_of(answer, data, job.own_idx, kept, _BATCH)
+    of_target = answers_lib.signals_of(answer, data, job.target_idx, on_samples, _BATCH)
+    counts = jnp.ones(job.own_idx.shape, bool)
+    if share is not None and isinstance(state, early_stopping.State):
+      validates = early_stopping.is_validation(state.inner.key, job, share)
+      counts = counts.at[: len(validates)].set(~validates)
+    return own, of_target, counts
+
+  own = design.own.astype(np.int32)
+  result = trainer.run(
+    "models",
+    trainable.recipe,
+    None,
+    _OwnJob(*design.members, own, own[design.role == "target"][design.target]),
+    data,
+    collect=collect,
+    width=trainer.width,
+  )
+  found, of_target, counts = result.collected
+  panel = Panel(
+    design=design,
+    y=data.y,
+    num_classes=trainer.dataset.num_classes,
+    seed=trainer.seed,
+    targets=[],
+    others=np.arange(len(design.role)),
+    signals=of_target,
+    population=found,
+    counts=counts,
+    converged=_diverged_epoch(result, trainer.train.num_epochs) < 0,
+    train_loss=result.metrics["loss"][:, -1],
+    notes=[],
+    seconds={"models": time.monotonic() - start},
+  )
+  return panel._replace(targets=_own_targets(panel))
+
+
+def _own_targets(panel: Panel) -> list[Target | None]:
+  """The targets' answers on their own rows."""
+  return [
+    Target(own_signals(panel, m), {}) if panel.converged[m] else None
+    for m in np.flatnonzero(panel.design.role == "target")
+  ]
+
+
+def own_signals(panel: Panel, models: int | np.ndarray) -> Signals:
+  """Returns signals `[R, N, ...]` of models on rows of their own; `[N, ...]` of one."""
+  assert panel.design.own is not None
+  if LOGITS not in panel.population:
+    return {name: array[models] for name, array in panel.population.items()}
+  labels = panel.y[panel.design.own[models]]
+  return evidence_lib.of_logits(panel.population[LOGITS][models], labels)
+
+
+def with_output(panel: Panel, output: Callable[[jax.Array], jax.Array]) -> Panel:
+  """Returns a panel whose models' predictions pass through an output defence.
+
+  Args:
+    panel: of models that were asked about rows of their own, with logits.
+    output: logits `[B, C]` -> logits.
+  """
+  run = jax.jit(output)
+
+  def defended(signals: Signals) -> Signals:
+    if LOGITS not in signals:
+      return signals
+    logits = signals[LOGITS]
+    given = np.asarray(run(logits.reshape(-1, logits.shape[-1])))
+    return {LOGITS: given.reshape(logits.shape)}
+
+  changed = panel._replace(
+    signals=defended(panel.signals), population=defended(panel.population)
+  )
+  return changed._replace(targets=_own_targets(changed))

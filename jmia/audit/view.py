@@ -1,0 +1,226 @@
+"""One target's view of a panel: the evidence that its attacker is given."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jmia import signals, splits
+from jmia.attacks import evidence as evidence_lib
+from jmia.attacks.evidence import DIVERGENCE, LOGITS, Evidence, Group
+from jmia.audit import panel as panel_lib
+from jmia.audit.design import EVERY
+from jmia.audit.panel import Panel
+
+# Groups of which the other targets are part: they are trained as references are, and
+# hold some of the samples.
+_WITH_TARGETS = ("reference", "in_out")
+
+
+def evidence(
+  panel: Panel,
+  target: int,
+  *,
+  at: np.ndarray | None = None,
+  others: Panel | None = None,
+) -> Evidence | None:
+  """Returns what the attacks are given of one target.
+
+  A model that was trained on a sample is no part of that sample's null, and a model
+  that diverged of none.
+
+  Args:
+    panel: of `panel.train`.
+    target: its number.
+    at: `[N]` evaluated positions. Default: the target's samples.
+    others: the panel whose models it is compared with, of the same design. Default: its
+      own.
+
+  Returns:
+    None if the target diverged, or, where each model was asked about rows of its own,
+    all that it is compared with.
+  """
+  if panel.design.own is not None:
+    return _of_own_rows(panel, target, others or panel)
+  design, found = panel.design, panel.targets[target]
+  assert found is not None, "a target that diverges ends the training"
+  if at is None:
+    at = np.arange(design.num_evaluated)
+    at = at if design.samples is None else design.samples[target]
+  held = splits.member_mask(design.members, len(design.rows))
+  whole = Evidence(
+    index=design.rows[: design.num_evaluated],
+    labels=panel.y[: design.num_evaluated],
+    members=held[
+      np.flatnonzero(design.role == "target")[target], : design.num_evaluated
+    ],
+    num_classes=panel.num_classes,
+    signals=found.signals,
+    population_labels=panel.y[design.population],
+    population=found.population,
+    groups=_groups(panel, target, held),
+    seed=panel.seed,
+  )
+  return whole.at(at)
+
+
+def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
+  """The groups that a target is compared with."""
+  design, groups = panel.design, {}
+  is_other = np.isin(np.arange(len(design.role)), panel.others[panel.converged])
+  is_other &= np.isin(design.target, (EVERY, target))
+  for name in ("reference", "in_out", "distilled", "left_out"):
+    models = np.flatnonzero(is_other & (design.role == name))
+    mates = [t for t in range(len(panel.targets)) if t != target]
+    if name not in _WITH_TARGETS or (name == "in_out" and not len(models)):
+      mates = []
+    if len(models) or mates:
+      groups[name] = _group(panel, target, models, mates, held)
+  found = {name: group for name, group in groups.items() if group is not None}
+  if "in_out" not in found and "reference" in found and found["reference"].held.any():
+    found["in_out"] = found["reference"]  # they hold some samples, as in a cohort
+  return found
+
+
+def _group(
+  panel: Panel, target: int, models: np.ndarray, mates: list[int], held: np.ndarray
+) -> Group | None:
+  """Other targets, and then other models; None if nothing was kept of their answers."""
+  design = panel.design
+  on_samples = _joined(panel, "signals", target, models, mates)
+  population = _joined(panel, "population", target, models, mates)
+  if not on_samples and not population:
+    return None
+  targets = np.flatnonzero(design.role == "target")
+  rows = np.concatenate([targets[mates], models]).astype(int)
+  is_in = held[rows, : design.num_evaluated]
+  out = ~is_in
+  if design.serves is not None and not design.serves[rows].all():
+    on_samples, is_in, out = _columns(on_samples, is_in, design.serves[rows])
+    nobody = evidence_lib.no_population(len(is_in))
+    return Group(held=is_in, out=out, signals=on_samples, **nobody)  # type: ignore[arg-type]
+  on_population = held[rows][:, design.population]
+  return Group(
+    held=is_in,
+    out=out,
+    signals=on_samples,
+    population_held=on_population,
+    population_out=~on_population,
+    population=population,
+    population_labels=panel.y[design.population],
+  )
+
+
+def _joined(
+  panel: Panel, which: str, target: int, models: np.ndarray, mates: list[int]
+) -> Mapping[str, np.ndarray]:
+  """Signals of other targets and of other models, one after another."""
+  parts = [_of_mate(panel, mate, which, target) for mate in mates]
+  if len(models):
+    parts.append(_of_others(panel, models, which, target))
+  names = set.intersection(*map(set, parts))
+
+  def compute(name: str) -> np.ndarray:
+    found = [part[name] for part in parts]
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+  return evidence_lib.Lazy(sorted(names), compute)
+
+
+def _of_mate(
+  panel: Panel, mate: int, which: str, target: int
+) -> Mapping[str, np.ndarray]:
+  """Another target's signals, `[1, N, ...]`, with its divergence from this one."""
+  answers, own = _of_target(panel, mate, which), _of_target(panel, target, which)
+
+  def compute(name: str) -> np.ndarray:
+    if name == DIVERGENCE:
+      return np.asarray(signals.divergence(own[LOGITS], answers[LOGITS]))[None]
+    return answers[name][None]
+
+  extra = {DIVERGENCE} if LOGITS in answers and LOGITS in own else set()
+  return evidence_lib.Lazy({*answers, *extra}, compute)
+
+
+def _of_others(
+  panel: Panel, models: np.ndarray, which: str, target: int
+) -> Mapping[str, np.ndarray]:
+  """Other models' signals, `[R, N, ...]`; all of them, where logits were kept."""
+  kept, at = getattr(panel, which), np.searchsorted(panel.others, models)
+  if LOGITS in kept:
+    rows = slice(panel.design.num_evaluated)
+    rows = rows if which == "signals" else panel.design.population
+    own = _of_target(panel, target, which).get(LOGITS)
+    return evidence_lib.of_logits(kept[LOGITS][at], panel.y[rows], own)
+
+  def compute(name: str) -> np.ndarray:
+    return kept[name][at, target] if name == DIVERGENCE else kept[name][at]
+
+  return evidence_lib.Lazy(kept, compute)
+
+
+def _of_target(panel: Panel, target: int, which: str) -> Mapping[str, np.ndarray]:
+  found = panel.targets[target]
+  assert found is not None
+  return getattr(found, which)
+
+
+def _columns(
+  answers: Mapping[str, np.ndarray], held: np.ndarray, serves: np.ndarray
+) -> tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray]:
+  """Puts each sample's own models on top of its column; 0 where it has fewer."""
+  num_rows = max(int(serves.sum(axis=0).max()), 1)
+  order = np.argsort(~serves, axis=0, kind="stable")[:num_rows]
+  counts = np.take_along_axis(serves, order, axis=0)
+  on_top = np.take_along_axis(held, order, axis=0)
+
+  def cut(name: str) -> np.ndarray:
+    array = answers[name]
+    shape = (*order.shape, *(1,) * (array.ndim - 2))
+    picked = np.take_along_axis(array, order.reshape(shape), axis=0)
+    return np.where(counts.reshape(shape), picked, 0)
+
+  return evidence_lib.Lazy(answers, cut), on_top & counts, ~on_top & counts
+
+
+def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
+  """The view where each model was asked about its own members and others."""
+  design, found = panel.design, panel.targets[target]
+  assert design.own is not None
+  assert panel.counts is not None
+  assert others.counts is not None
+  compared = (others.design.role != "target") & (others.design.target == target)
+  models = np.flatnonzero(compared & others.converged)
+  if found is None or not models.size:
+    return None
+  model = np.flatnonzero(design.role == "target")[target]
+  rows = design.own[model]
+  size = design.members.num_members[model]
+  counts = others.counts[models]
+  is_member = (
+    np.arange(counts.shape[1]) < others.design.members.num_members[models, None]
+  )
+  of_own = others.design.own
+  assert of_own is not None
+  on_samples = others.signals if others is panel else {}
+  shape = (len(models), len(rows))
+  group = Group(
+    held=np.zeros(shape, bool),
+    out=np.ones(shape, bool),
+    signals={name: array[models] for name, array in on_samples.items()},
+    population_held=is_member & counts,
+    population_out=~is_member & counts,
+    population=panel_lib.own_signals(others, models),
+    population_labels=others.y[of_own[models]],
+  )
+  whole = Evidence(
+    index=design.rows[rows],
+    labels=panel.y[rows],
+    members=np.arange(len(rows)) < size,
+    num_classes=panel.num_classes,
+    signals=found.signals,
+    population_labels=np.zeros(0, np.int32),
+    population={},
+    groups={"reference": group},
+    seed=panel.seed,
+  )
+  return whole.at(panel.counts[model])
