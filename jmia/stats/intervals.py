@@ -166,7 +166,9 @@ def auc(
     freedom = variance**2 / (
       member_part**2 / (num_members - 1) + other_part**2 / (num_others - 1)
     )
-    half_width = special.stdtrit(freedom, 1 - tail) * np.sqrt(variance) / (area * (1 - area))
+    half_width = (
+      special.stdtrit(freedom, 1 - tail) * np.sqrt(variance) / (area * (1 - area))
+    )
     wald = special.expit(special.logit(area) + np.multiply.outer([-1, 1], half_width))
     wide = _auc_bounds.widened(area, *wald, num_members, num_others, tail)
   pairs = np.minimum(num_members, num_others)
