@@ -170,7 +170,9 @@ def auc(
       special.stdtrit(freedom, 1 - tail) * np.sqrt(variance) / (area * (1 - area))
     )
     wald = special.expit(special.logit(area) + np.multiply.outer([-1, 1], half_width))
-    wide = _auc_bounds.widened(area, *wald, num_members, num_others, tail)
+    wide = _auc_bounds.widened(
+      area, wald[0], wald[1], num_members, num_others, tail
+    )
   pairs = np.minimum(num_members, num_others)
   exact = _beta_interval(area * pairs, pairs, confidence)
   is_regular = variance > 0
