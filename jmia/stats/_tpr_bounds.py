@@ -5,7 +5,7 @@ score at least c; they are independent, `N ~ Bin(n, alpha)` and `K ~ Bin(m, tau)
 tau the TPR sought. c is unknown, but (N, K) lies somewhere on the empirical ROC curve.
 For weights `b_j` in [0, 1] with `sum_j P(N = j) b_j <= tail`, the bound
 
-  low = min over j of ClopperPearsonLow(fewest members counted at j false positives; b_j)
+  low = min over j of ClopperPearsonLow(fewest members at j false positives; b_j)
 
 exceeds tau at most `tail` of the time, whatever the two distributions: K is at least
 that fewest at j = N, and of that j the term exceeds tau at most `b_j` of the time.

@@ -53,6 +53,22 @@ def clopper_pearson(
   return _beta_interval(successes, trials, confidence)
 
 
+def each_of(num: int, *, confidence: float = 0.95) -> float:
+  """Returns the confidence that each of `num` intervals needs for all to hold at once.
+
+  `1 - (1 - confidence) / num` (Bonferroni), however the intervals depend on one
+  another. What is then picked from among them after seeing them, such as the strongest
+  attack or the lowest FPR at which somebody stands out, is covered too:
+  `auc(..., confidence=each_of(num_attacks))`.
+
+  Raises:
+    ValueError: `num` is not positive, or `confidence` is not in (0, 1).
+  """
+  _validate.positive("num", num)
+  _validate.probability("confidence", confidence, open_interval=True)
+  return 1 - (1 - confidence) / num
+
+
 def mean(values: np.ndarray, *, confidence: float = 0.95, axis: int = -1) -> Interval:
   """Returns Student's interval of a mean of draws, `mean +- t s / sqrt(n)`.
 
@@ -91,9 +107,43 @@ def tpr_at_fpr(
   axis: int = -1,
   ties: roc.Ties = "randomized",
 ) -> Interval:
-  """Returns an interval of the TPR at the TRUE false positive rate.
+  """Returns an interval of the TPR of the threshold whose TRUE FPR is each level.
 
-  TODO
+  Both the share of members above a threshold and the threshold itself are known from
+  samples only: of n non-members, the share above a threshold may lie off its FPR by
+  `sqrt(fpr / n)`. The interval allows for both: it holds every TPR that Clopper &
+  Pearson's interval does not rule out at any threshold whose count of false positives
+  the binomial law does not rule out; `_tpr_bounds` has the weights.
+
+  **Coverage.** Without ties, or with `ties="conservative"`, it misses at most
+  `(1 - confidence) / 2` on either side, whatever the distributions and however few
+  samples; a ROC curve that jumps right at the level comes up to it. Simulated at 95 %
+  2,000 times each for 50, 450 and 1,252 of both and 50 against 1,252, and 1,000 times
+  for 5,000 of both and 50 against 5,000, at FPR .1, .01 and .001: Gaussians 0 to 3
+  apart or with twice the spread, t with 2 degrees of freedom, log-normal and a mixture
+  98.3 % and more; jumps at the level COVER_KINK % and more. The randomised reading of
+  ties has no proof; rounded Gaussians and two values are covered COVER_TIES % and more.
+
+  **Where the data cannot tell**, below an FPR of about `4 / n` at 95 %, the threshold
+  may lie above every score seen, and the lower bound is 0; the upper bound stays. To
+  show that anybody stands out at an FPR of .1 % takes some 4,000 non-members.
+
+  It treats samples as independent draws; that one model's members share a model is not
+  in it.
+
+  Args:
+    scores: `[..., N]`, higher = member.
+    members: bool, broadcastable against `scores`; rows may differ.
+    fpr: `[K]` levels in [0, 1].
+    confidence: of both sides together, in (0, 1).
+    axis: the axis of samples.
+    ties: which TPR, as in `roc.tpr_at_fpr`, whose value is within the interval.
+
+  Returns:
+    An `Interval` of `[..., K]`; NaN in a row without members or without non-members.
+
+  Raises:
+    ValueError: as `roc.tpr_at_fpr`, or `confidence` is not in (0, 1).
   """
   _validate.probability("confidence", confidence, open_interval=True)
   ranked = roc.rank(scores, members, axis=axis)
@@ -119,16 +169,21 @@ def auc(
   The bounds are `expit(logit(auc) +- t se / (auc (1 - auc)))`, with Student's t at
   Welch's degrees of freedom: on the plain scale they leave [0, 1] and miss too often.
 
-  Where DeLong's variance is 0 (perfect separation, all scores tied) or undefined (one
-  member or one non-member) a point would be no interval. Then the bounds are
-  Clopper-Pearson's for `k = min(m, n)` comparisons of which `auc k` were won: one can
-  pair up k members and non-members, each used once, and these comparisons are
-  independent.
+  Where few comparisons are lost (or won, at an AUC below 1/2), DeLong's variance is too
+  small. Let k = min(m, n). If fewer than 10 of k are lost, the bound towards 1/2 is at
+  least as far off as by Hanley & McNeil's variance; if fewer than 5, and at most a
+  fifth, the bound away from it is at least as far off as Clopper-Pearson's of k
+  comparisons of which `auc k` were won: one can pair up k members and non-members, each
+  used once, and these comparisons are independent.
 
-  Coverage at 95% of the AUC of two Gaussians, simulated 4,000 times each: at m = n = 8
-  98-99%, at 20 96-98%, at 200 94-95% to an AUC of 0.99, 92% at 0.999. With few of one
-  kind and an AUC near 1 it falls short: m = 10, n = 500 covers 95% at an AUC to 0.7,
-  90% at 0.9 and 83% at 0.99.
+  Where DeLong's variance is 0 (perfect separation, all scores tied) or undefined (one
+  member or one non-member) a point would be no interval: both bounds are
+  Clopper-Pearson's.
+
+  Coverage at 95 %, simulated 4,000 times each, of AUCs of .5, .7, .9, .99 and .999 and
+  of m, n of 10, 10 to 1,252, 1,252 and 10, 500, 500, 10 and 50, 2000: of Gaussians
+  95.0 % and more; of Gaussians of unlike spread, exponentials and mixtures 94.5 % and
+  more. With fewer than 10 lost it is wide, and covers up to 100 %.
 
   It treats samples as independent draws; that one model's members share a model is not
   in it.
@@ -170,9 +225,7 @@ def auc(
       special.stdtrit(freedom, 1 - tail) * np.sqrt(variance) / (area * (1 - area))
     )
     wald = special.expit(special.logit(area) + np.multiply.outer([-1, 1], half_width))
-    wide = _auc_bounds.widened(
-      area, wald[0], wald[1], num_members, num_others, tail
-    )
+    wide = _auc_bounds.widened(area, wald[0], wald[1], num_members, num_others, tail)
   pairs = np.minimum(num_members, num_others)
   exact = _beta_interval(area * pairs, pairs, confidence)
   is_regular = variance > 0
