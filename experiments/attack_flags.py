@@ -16,6 +16,14 @@ _FILE = flags.DEFINE_multi_string(
   "A Python file that registers attacks of your own (README); may be given repeatedly.",
 )
 _ATTACKS = flags.DEFINE_list("attacks", None, "Some of the attacks.")
+NUM_TARGETS = flags.DEFINE_integer(
+  "num_targets",
+  None,
+  "Models trained alike and attacked, each compared with all others too; the results"
+  " are means over them, with intervals. Default: audit's is 1, enhanced_mia's the"
+  " configuration's, which also says how many of them are distilled at most.",
+  lower_bound=1,
+)
 
 
 def describe() -> None:

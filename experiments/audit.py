@@ -31,13 +31,6 @@ _ESTIMATOR = flags.DEFINE_string(
   None,
   "Threshold estimator of all attacks that have one. Default: each attack's own.",
 )
-_NUM_TARGETS = flags.DEFINE_integer(
-  "num_targets",
-  1,
-  "Models trained alike and attacked, each compared with all others too; the report"
-  " gives the mean over them, with its interval.",
-  lower_bound=1,
-)
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
   None,
@@ -93,7 +86,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset_name = common.DATASET.value or "digits"
   config = audit.AuditConfig(
     attacks=attack_flags.chosen(audit.DEFAULT_ATTACKS),
-    num_targets=_NUM_TARGETS.value,
+    num_targets=attack_flags.NUM_TARGETS.value or 1,
     num_members=training_flags.NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
     num_population=_NUM_POPULATION.value,

@@ -38,7 +38,8 @@ from jmia.report import classic_plots, plots, results
 from jmia.training import config as config_lib
 
 flags.adopt_module_key_flags(common)
-flags.adopt_module_key_flags(attack_flags)
+flags.declare_key_flag("attacks")
+flags.declare_key_flag("attack_file")
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 _NETWORKS = flags.DEFINE_list(

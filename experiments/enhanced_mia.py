@@ -47,12 +47,6 @@ _CONFIG = flags.DEFINE_string(
 _NUM_MODELS = flags.DEFINE_integer(
   "num_models", None, "Models trained in all. Default: the configuration's."
 )
-_NUM_TARGETS = flags.DEFINE_integer(
-  "num_targets",
-  None,
-  "Targets among them; as many are distilled, up to the configuration's. Default: the"
-  " configuration's.",
-)
 _NUM_STUDENTS = flags.DEFINE_integer(
   "num_students",
   None,
@@ -123,17 +117,18 @@ def _config() -> configs.Config:
 
 def _cohort_config(config: configs.Config, num_classes: int) -> cohort_lib.CohortConfig:
   """The configuration as the flags scale it."""
-  num_targets = _given(_NUM_TARGETS.value, config.num_targets)
+  num_targets = _given(attack_flags.NUM_TARGETS.value, config.num_targets)
   num_distilled = min(num_targets, config.num_distilled_targets)
+  num_models = _given(_NUM_MODELS.value, config.num_models)
   points = 20 if jax.default_backend() == "cpu" else 1000
   return cohort_lib.CohortConfig(
     attacks=attack_flags.chosen(cohort_lib.ATTACKS),
-    num_models=_given(_NUM_MODELS.value, config.num_models),
+    num_models=num_models,
     num_targets=num_targets,
     num_members=config.num_members,
     num_population=config.population_per_class * num_classes,
     num_distilled_targets=0 if _NUM_STUDENTS.value == 0 else num_distilled,
-    num_students=_NUM_STUDENTS.value or None,
+    num_students=_NUM_STUDENTS.value or num_models - 1,
     num_left_out=_given(_AGREEMENT_POINTS.value, points),
     num_retrained=_MODELS_PER_POINT.value,
     train=config.train,

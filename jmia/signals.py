@@ -215,7 +215,7 @@ def stream(
   *,
   names: Sequence[str],
   batch_size: int,
-  rows: jax.Array | None = None,
+  rows: jax.typing.ArrayLike | None = None,
 ) -> dict[str, jax.Array]:
   """Returns the named signals of all examples, never holding all logits at once.
 

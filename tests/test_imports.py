@@ -53,7 +53,7 @@ def test_the_probe_sees_what_is_loaded():
 @pytest.mark.parametrize(
   "statement",
   [
-    "from jmia import audit, datasets, evaluation, evidence, splits",
+    "from jmia import attacks, audit, classic, datasets, enhanced, splits",
     "from jmia.training import checkpoint, config, distillation, parallel",
     "from jmia import report",
   ],

@@ -1,14 +1,17 @@
 """README's Python runs as it stands, and its facts are those of the code."""
 
+import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from jmia import datasets, evidence
+from jmia import attacks, datasets
+from jmia.audit import signals_file
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text()
@@ -37,6 +40,23 @@ def test_pytorch_example(tmp_path, monkeypatch):
   assert {file.name for file in (tmp_path / "pytorch_report").iterdir()} == files
 
 
+def test_an_attack_of_ones_own(tmp_path, monkeypatch):
+  block = _python_block("attacks.register")
+  assert len(block.splitlines()) <= 30
+  monkeypatch.chdir(tmp_path)
+  try:
+    exec(compile(block, "README.md", "exec"), {})
+  finally:
+    attacks.unregister("calibrated_loss")
+  folder = tmp_path / "own_attack"
+  report = json.loads((folder / "report.json").read_text())
+  assert list(report["attacks"]) == ["reference", "calibrated_loss"]
+  assert report["attacks"]["calibrated_loss"]["num_models"] == 16
+  with np.load(folder / "scores.npz") as scores:
+    assert np.isfinite(scores["score_calibrated_loss"]).all()
+  assert "Calibrated loss" in (folder / "report.html").read_text()
+
+
 def test_round_trip_of_an_owner(tmp_path):
   section = _README.split("## Was your data used?")[1].split("\n## ")[0]
   blocks = re.findall(r"```(bash|python)\n(.*?)```", section, flags=re.DOTALL)
@@ -62,7 +82,7 @@ def test_round_trip_of_an_owner(tmp_path):
 
 
 def test_names_every_dataset_and_every_array():
-  for name in (*datasets.names(), *evidence.ARRAYS):
+  for name in (*datasets.names(), *signals_file.ARRAYS):
     assert f"`{name}`" in _README
 
 

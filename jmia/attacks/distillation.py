@@ -77,7 +77,7 @@ registry.register(
       "Distils the audited model into copies that never saw the record itself and asks "
       "whether its loss is lower than theirs, on this very record."
     ),
-    source="Ye et al., section 4.4, eq. 28-38",
+    source="Ye et al., Enhanced Membership Inference Attacks, section 4.4, eq. 28-38",
     **_calibration.against("distilled", score, thresholds),
   )
 )

@@ -7,7 +7,7 @@ target (`similarity.divergence`).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -177,6 +177,7 @@ def of_logits(
 
   def of_one(of_model: np.ndarray, of_labels: np.ndarray, name: str) -> np.ndarray:
     if name == DIVERGENCE:
+      assert target is not None, "without a target it is no name of a signal"
       return np.asarray(signals.divergence(target, jnp.asarray(of_model)))
     values = signals.compute(jnp.asarray(of_model), jnp.asarray(of_labels), (name,))
     return np.asarray(values[name])
@@ -192,7 +193,7 @@ def of_logits(
   return Lazy(names, compute)
 
 
-def no_population(num_models: int) -> dict[str, np.ndarray]:
+def no_population(num_models: int) -> dict[str, Any]:
   """Returns the fields of a `Group` that was not asked about a population."""
   none = np.zeros((num_models, 0), bool)
   return {
@@ -203,7 +204,7 @@ def no_population(num_models: int) -> dict[str, np.ndarray]:
   }
 
 
-def no_samples(num_models: int, num_samples: int) -> dict[str, np.ndarray]:
+def no_samples(num_models: int, num_samples: int) -> dict[str, Any]:
   """Returns the fields of a `Group` that was not asked about the samples."""
   none = np.zeros((num_models, num_samples), bool)
   return {"held": none, "out": none, "signals": {}}

@@ -77,7 +77,7 @@ registry.register(
       "Compares with models trained on all of the training data but this one record; "
       "an idealised attacker, who shows what a single record can give away."
     ),
-    source="Ye et al., section 4.5",
+    source="Ye et al., Enhanced Membership Inference Attacks, section 4.5",
     **_calibration.against("left_out", score, thresholds),
   )
 )

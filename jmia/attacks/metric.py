@@ -239,7 +239,9 @@ def _best(scores, members, labels, num_classes, balanced) -> np.ndarray:
   return best
 
 
-def _shadow(evidence: Evidence, metric: str):
+def _shadow(
+  evidence: Evidence, metric: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Shadow models' scores by a metric, who was a member, and the labels."""
   group = evidence.groups["reference"]
   counts = group.population_held | group.population_out
@@ -253,7 +255,8 @@ def _score(metric: str, evidence: Evidence, *, by_class: bool = False) -> np.nda
   scores = score(evidence.signals[METRICS[metric].signal], metric)
   if not by_class:
     return scores
-  of_class = class_thresholds(*_shadow(evidence, metric), evidence.num_classes)
+  shadow = _shadow(evidence, metric)
+  of_class = class_thresholds(*shadow, num_classes=evidence.num_classes)
   # In float64, where the difference of two float32 is 0 only if they are equal.
   return scores.astype(np.float64) - of_class[evidence.labels]
 

@@ -160,7 +160,7 @@ registry.register(
       "population it never saw; needs only such records, and sets one threshold for "
       "all or one for each class."
     ),
-    source="Ye et al., section 4.2, eq. 17-22",
+    source="Ye et al., Enhanced Membership Inference Attacks, section 4.2, eq. 17-22",
     needs=registry.Needs(signals=("loss",), population=("loss",)),
     score=_score,
     loss_thresholds=_thresholds,

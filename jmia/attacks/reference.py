@@ -80,7 +80,7 @@ registry.register(
       "Trains reference models without the record and asks whether the audited model's "
       "loss is lower than theirs, which accounts for how hard this very record is."
     ),
-    source="Ye et al., section 4.3, eq. 23-27",
+    source="Ye et al., Enhanced Membership Inference Attacks, section 4.3, eq. 23-27",
     **_calibration.against("reference", score, thresholds),
   )
 )

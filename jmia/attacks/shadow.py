@@ -159,7 +159,7 @@ registry.register(
       "Trains shadow models on similar data, sees how low their losses fall on records "
       "they did not train on, and sets one threshold for each class."
     ),
-    source="Ye et al., section 4.1, eq. 11-16",
+    source="Ye et al., Enhanced Membership Inference Attacks, section 4.1, eq. 11-16",
     needs=registry.Needs(
       signals=("loss",),
       groups={"reference": registry.GroupNeeds(population=("loss",))},

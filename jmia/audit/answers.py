@@ -60,7 +60,7 @@ def as_logits(predictions: np.ndarray) -> np.ndarray:
 def signals_of(
   answer: Callable[[jax.Array], jax.Array],
   data: Any,
-  rows: np.ndarray | jax.Array,
+  rows: Any,
   names: Sequence[str],
   batch_size: int,
 ) -> dict[str, jax.Array]:

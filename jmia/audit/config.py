@@ -138,8 +138,9 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
   everyone = np.concatenate([part.members.member_idx for part in targets])
   parts = []
   if "reference" in needs.groups:
-    seed = (config.seed, _REFERENCE)
-    drawn = splits.draw(population, size, config.num_references, seed=seed)
+    drawn = splits.draw(
+      population, size, config.num_references, seed=(config.seed, _REFERENCE)
+    )
     parts.append(Part("reference", drawn))
   if "distilled" in needs.groups:
     for target in range(config.num_targets):

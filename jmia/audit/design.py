@@ -33,8 +33,9 @@ class Part(NamedTuple):
     members: `[M, K]` positions each is trained on.
     target: the number of the target they are compared with, or `EVERY`.
     teacher: the number of the target they are distilled from, or `NO_TEACHER`.
-    serves: `[M, U]` bool, the evaluated rows that each may be compared on. Default: all
-      that its role is of use for.
+    serves: `[M, U]` bool, the evaluated rows each may be compared on. Default: all.
+    num_asked: evaluated rows that they are asked about, the first so many. Default:
+      all `U`.
   """
 
   role: str
@@ -42,6 +43,7 @@ class Part(NamedTuple):
   target: int = EVERY
   teacher: int = NO_TEACHER
   serves: np.ndarray | None = None
+  num_asked: int | None = None
 
 
 class Design(NamedTuple):
@@ -98,14 +100,14 @@ class Design(NamedTuple):
       ]
     )
 
+  def models(self, *roles: str) -> np.ndarray:
+    """The models of some roles, in order."""
+    return np.flatnonzero(np.isin(self.role, roles))
+
   @property
   def population(self) -> slice:
     """The population's positions."""
     return slice(len(self.rows) - self.num_population, len(self.rows))
-
-  def without_targets(self) -> "Design":
-    """The design of the other models alone."""
-    return self._replace(parts=tuple(p for p in self.parts if p.role != "target"))
 
   def _each(self, of_parts: Sequence) -> np.ndarray:
     sizes = [len(part.members.num_members) for part in self.parts]

@@ -19,7 +19,7 @@ from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import DIVERGENCE, LOGITS
 from jmia.audit import answers as answers_lib
-from jmia.audit.design import Design
+from jmia.audit.design import Design, Part
 from jmia.audit.trainer import Trainer
 from jmia.defenses import early_stopping
 from jmia.training import config as config_lib
@@ -33,13 +33,36 @@ _BATCH = 256  # rows that each of many models predicts at once
 _TARGETS, _OTHERS = 4, 5  # streams of the seed
 # What every target's results say, whatever the attacks take.
 _ALWAYS = ("loss", "correctness")
+# Models of several kinds are trained in one program, though it asks each of them what
+# any is asked, unless that costs more than this share of their training.
+_MOST_IN_VAIN = 0.05
 
 
 class Target(NamedTuple):
-  """A target's answers: name -> `[U, ...]` and `[P, ...]`; None if it diverged."""
+  """A target's answers: name -> `[U, ...]` on samples, `[P, ...]` on the population."""
 
   signals: Signals
   population: Signals
+
+
+class Block(NamedTuple):
+  """What `m` models that were trained in one run answered.
+
+  Attributes:
+    models: `[m]` which of the design's.
+    signals: name -> `[m, U', ...]` float32, on the first `U'` evaluated rows; the
+      divergence `[m, T, U']`, from each target.
+    population: name -> `[m, P, ...]`; where each was asked about rows of its own, on
+      those.
+    converged: `[m]` bool; the answers of a model that diverged mean nothing.
+    counts: `[m, N]` bool, of own rows: those that were not used to choose an epoch.
+  """
+
+  models: np.ndarray
+  signals: Signals
+  population: Signals
+  converged: np.ndarray
+  counts: np.ndarray | None = None
 
 
 class Panel(NamedTuple):
@@ -51,14 +74,7 @@ class Panel(NamedTuple):
     num_classes: `C`.
     seed: of the run, and of the attacks' own draws.
     targets: each target's answers; None for one that diverged.
-    others: `[m]` which models of the design the next four are of: without the targets,
-      or all where each was asked about rows of its own.
-    signals: name -> `[m, U, ...]` float32, on the evaluated rows; the divergence
-      `[m, T, U]`, from each target.
-    population: name -> `[m, P, ...]`, on the population.
-    counts: `[m, N]` bool, of own rows: those that were not used to choose an epoch.
-    converged: `[m]` bool; the answers of a model that diverged mean nothing.
-    train_loss: `[m]` of the last epoch.
+    blocks: the other models; all, where each was asked about rows of its own.
     notes: what a reader of the results must know, such as models that diverged.
     seconds: wall time of each stage.
   """
@@ -68,12 +84,7 @@ class Panel(NamedTuple):
   num_classes: int
   seed: int
   targets: Sequence[Target | None]
-  others: np.ndarray
-  signals: Signals
-  population: Signals
-  counts: np.ndarray | None
-  converged: np.ndarray
-  train_loss: np.ndarray
+  blocks: tuple[Block, ...]
   notes: list[str]
   seconds: dict[str, float]
 
@@ -104,46 +115,52 @@ def train(
   y = dataset.y[design.rows]
   _validate.finite("features", x)
   _validate.labels("labels", y, dataset.num_classes)
-  data = recipe_lib.Data(x, y.astype(np.int32))
+  y = y.astype(np.int32)
+  data = recipe_lib.Data(x, y)
   if design.own is not None:
     return _train_together(design, trainer, needs, data)
   seconds: dict[str, float] = {}
-  logits = _target_logits(design, trainer, data, predict, seconds)
-  wanted = registry.union(
-    [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
-  )
-  targets = [_target(design, of_one, data.y, wanted) for of_one in logits]
-  blank = Panel(
+  start = time.monotonic()
+  predictors = [predict] if predict else _train_targets(design, trainer, data)
+  seconds["targets"] = time.monotonic() - start
+  targets, logits = _ask_targets(design, dataset.num_classes, data, predictors, needs)
+  seconds["signals"] = time.monotonic() - start - seconds["targets"]
+  panel = Panel(
     design=design,
-    y=data.y,
+    y=y,
     num_classes=dataset.num_classes,
     seed=trainer.seed,
     targets=targets,
-    others=np.zeros(0, int),
-    signals={},
-    population={},
-    counts=None,
-    converged=np.zeros(0, bool),
-    train_loss=np.zeros(0),
+    blocks=(),
     notes=[],
     seconds=seconds,
   )
-  if len(design.without_targets().parts) == 0:
-    return blank
-  return _train_others(blank, trainer, needs, data, logits)
+  for number, parts in enumerate(_runs(design, trainer, needs)):
+    what = f"others_{number}" if number else "others"
+    panel = _train_others(panel, trainer, needs, data, logits, parts, what)
+  return panel
 
 
-def _target_logits(
-  design: Design, trainer: Trainer, data: recipe_lib.Data, predict, seconds
-) -> list[np.ndarray]:
-  """Each target's logits on all rows `[n, C]`; targets are trained, if not given."""
-  start = time.monotonic()
-  num_classes = trainer.dataset.num_classes
-  predictors = [predict] if predict else _train_targets(design, trainer, data)
-  seconds["targets"] = time.monotonic() - start
-  logits = [answers_lib.ask(one, data.x, num_classes) for one in predictors]
-  seconds["signals"] = time.monotonic() - start - seconds["targets"]
-  return logits
+def _ask_targets(
+  design: Design,
+  num_classes: int,
+  data: recipe_lib.Data,
+  predictors: Sequence[Predict],
+  needs: registry.Needs,
+) -> tuple[list[Target], list[np.ndarray]]:
+  """The targets' answers, and the logits `[n, C]` of those that others learn from."""
+  wanted = registry.union(
+    [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
+  )
+  compared = any(DIVERGENCE in group.signals for group in needs.groups.values())
+  num_kept = len(predictors) if compared else design.teacher.max() + 1
+  targets, kept = [], []
+  for number, predict in enumerate(predictors):
+    logits = answers_lib.ask(predict, np.asarray(data.x), num_classes)
+    targets.append(_target(design, logits, np.asarray(data.y), wanted))
+    if number < num_kept:
+      kept.append(logits)
+  return targets, kept
 
 
 def _train_targets(
@@ -209,78 +226,108 @@ def _target(
   return Target(*parts)
 
 
+def _runs(
+  design: Design, trainer: Trainer, needs: registry.Needs
+) -> list[tuple[Part, ...]]:
+  """Which parts are trained together: all, or those that are asked the same."""
+  others = tuple(part for part in design.parts if part.role != "target")
+  asked: dict[Any, list[Part]] = {}
+  for part in others:
+    asked.setdefault((*_kept(design, needs, part), part.num_asked), []).append(part)
+  together = _kept(design, needs, *others)
+  in_vain = training = 0
+  for part in others:
+    own = _kept(design, needs, part)
+    num_rows = design.num_population if together[1] and not own[1] else 0
+    num_rows += design.num_evaluated - (part.num_asked or design.num_evaluated)
+    in_vain += num_rows * len(part.members.num_members)
+    # A step costs three times what predicting does.
+    training += 3 * trainer.train.num_epochs * int(part.members.num_members.sum())
+  if len(asked) > 1 and in_vain > _MOST_IN_VAIN * training:
+    return [tuple(parts) for parts in asked.values()]
+  return [others] if others else []
+
+
 def _train_others(
   panel: Panel,
   trainer: Trainer,
   needs: registry.Needs,
-  data: recipe_lib.Data,
+  data: Any,
   logits: list[np.ndarray],
+  parts: tuple[Part, ...],
+  what: str,
 ) -> Panel:
-  """Trains every other model in one run."""
+  """Trains some parts in one run."""
   start = time.monotonic()
-  design = panel.design.without_targets()
-  kept = _kept(needs)
+  whole, design = panel.design, panel.design._replace(parts=parts)
+  kept = _kept(whole, needs, *parts)
   job: Any = recipe_lib.Job(*design.members)
   transforms: tuple[recipe_lib.Transform, ...] = ()
   if (design.teacher >= 0).any() or DIVERGENCE in kept[0]:
-    job = distillation.Job(*job, teacher=design.teacher)
-    data = distillation.Data(*data, _teachers(design, logits, DIVERGENCE in kept[0]))
+    job = distillation.Job(*design.members, teacher=design.teacher)
+    compared = DIVERGENCE in kept[0]
+    data = distillation.Data(data.x, data.y, _teachers(design, logits, compared))
     transforms = (distillation.soft_labels,)
   trainable = trainer.build(*transforms)
   result = trainer.run(
-    "others",
+    what,
     trainable.recipe,
-    _OTHERS,
+    _OTHERS + len(panel.blocks),
     job,
     data,
     collect=_collect(trainable, design, kept),
     width=trainer.width,
   )
   diverged = _diverged_epoch(result, trainer.train.num_epochs)
-  notes = _divergence_notes(design, trainer, diverged)
-  seconds = {**panel.seconds, "others": time.monotonic() - start}
+  notes = _divergence_notes(design, trainer, diverged, what)
   on_samples, on_population = result.collected
-  first = len(panel.design.role) - len(design.role)
-  return panel._replace(
-    others=first + np.arange(len(design.role)),
+  block = Block(
+    models=whole.models(*{part.role for part in parts}),
     signals=on_samples,
     population=on_population,
     converged=diverged < 0,
-    train_loss=result.metrics["loss"][:, -1],
-    notes=notes,
-    seconds=seconds,
+  )
+  return panel._replace(
+    blocks=(*panel.blocks, block),
+    notes=[*panel.notes, *notes],
+    seconds={**panel.seconds, what: time.monotonic() - start},
   )
 
 
 def _teachers(design: Design, logits: list[np.ndarray], compared: bool) -> np.ndarray:
   """The answers `[T', n', C]` that others learn from or are compared with, no more."""
   is_student = design.teacher >= 0
-  num_targets = len(logits) if compared else design.teacher.max() + 1
   num_rows = design.num_evaluated if compared else 0
   if is_student.any():
     num_rows = max(num_rows, int(design.members.member_idx[is_student].max()) + 1)
-  return np.stack([of_one[:num_rows] for of_one in logits[:num_targets]])
+  return np.stack([of_one[:num_rows] for of_one in logits])
 
 
-def _kept(needs: registry.Needs) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """Signals that are kept of other models, on the samples and on the population.
+def _kept(
+  design: Design, needs: registry.Needs, *parts: Part
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Signals that are kept of models, on the samples and on the population.
 
   Where an attack takes the logits all other signals follow from them.
   """
-  groups = registry.union([needs]).groups.values()
-  parts = []
+  groups = {part.role for part in parts}
+  if "reference" in groups and not design.models("in_out").size:
+    groups.add("in_out")  # those references that held a sample stand for them
+  found = []
   for which in ("signals", "population"):
-    names = dict.fromkeys(name for group in groups for name in getattr(group, which))
-    parts.append((LOGITS,) if LOGITS in names else tuple(names))
-  return parts[0], parts[1]
+    chosen = [of for name, of in needs.groups.items() if name in groups]
+    names = dict.fromkeys(name for of in chosen for name in getattr(of, which))
+    found.append((LOGITS,) if LOGITS in names else tuple(names))
+  return found[0], found[1]
 
 
 def _collect(
   trainable: config_lib.Trainable, design: Design, kept: tuple[Sequence[str], ...]
 ) -> parallel.Collect:
   """Keeps a model's signals on the evaluated rows and on the population."""
+  num_rows = max(part.num_asked or design.num_evaluated for part in design.parts)
   population = np.arange(design.population.start, design.population.stop)
-  rows = (np.arange(design.num_evaluated), population)
+  rows = (np.arange(num_rows), population)
 
   def collect(state, job, data):
     del job
@@ -303,7 +350,7 @@ def _diverged_epoch(result: parallel.Result, num_epochs: int) -> np.ndarray:
 
 
 def _divergence_notes(
-  design: Design, trainer: Trainer, diverged_epoch: np.ndarray
+  design: Design, trainer: Trainer, diverged_epoch: np.ndarray, what: str
 ) -> list[str]:
   """Names the models left out; raises ValueError if a kind is left with too few."""
   notes = []
@@ -315,7 +362,7 @@ def _divergence_notes(
       which += ", ..." if len(bad) > 8 else ""
       trainer.fail_diverged(
         f"{len(bad)} of {len(epochs)} {role} models diverged ({which})",
-        *("target", "targets", "others"),
+        *("target", "targets", "others", what),
       )
     notes += [f"{role} model {m} diverged at epoch {epochs[m]}: left out" for m in bad]
   return notes
@@ -336,7 +383,7 @@ def _train_together(
   """Trains targets and others in one run; each is asked about its own rows."""
   start = time.monotonic()
   assert design.own is not None
-  on_samples, on_population = _kept(needs)
+  on_samples, on_population = _kept(design, needs, *design.parts)
   names = {*needs.signals, *_ALWAYS, *on_samples, *on_population}
   kept = (LOGITS,) if LOGITS in names else tuple(sorted(names))
   trainable = trainer.build()
@@ -365,18 +412,20 @@ def _train_together(
     width=trainer.width,
   )
   found, of_target, counts = result.collected
+  block = Block(
+    models=np.arange(len(design.role)),
+    signals=of_target,
+    population=found,
+    converged=_diverged_epoch(result, trainer.train.num_epochs) < 0,
+    counts=counts,
+  )
   panel = Panel(
     design=design,
-    y=data.y,
+    y=np.asarray(data.y),
     num_classes=trainer.dataset.num_classes,
     seed=trainer.seed,
     targets=[],
-    others=np.arange(len(design.role)),
-    signals=of_target,
-    population=found,
-    counts=counts,
-    converged=_diverged_epoch(result, trainer.train.num_epochs) < 0,
-    train_loss=result.metrics["loss"][:, -1],
+    blocks=(block,),
     notes=[],
     seconds={"models": time.monotonic() - start},
   )
@@ -385,19 +434,21 @@ def _train_together(
 
 def _own_targets(panel: Panel) -> list[Target | None]:
   """The targets' answers on their own rows."""
+  (block,) = panel.blocks
   return [
-    Target(own_signals(panel, m), {}) if panel.converged[m] else None
-    for m in np.flatnonzero(panel.design.role == "target")
+    Target(own_signals(panel, int(m)), {}) if block.converged[m] else None
+    for m in panel.design.models("target")
   ]
 
 
 def own_signals(panel: Panel, models: int | np.ndarray) -> Signals:
   """Returns signals `[R, N, ...]` of models on rows of their own; `[N, ...]` of one."""
   assert panel.design.own is not None
-  if LOGITS not in panel.population:
-    return {name: array[models] for name, array in panel.population.items()}
+  (block,) = panel.blocks
+  if LOGITS not in block.population:
+    return {name: array[models] for name, array in block.population.items()}
   labels = panel.y[panel.design.own[models]]
-  return evidence_lib.of_logits(panel.population[LOGITS][models], labels)
+  return evidence_lib.of_logits(block.population[LOGITS][models], labels)
 
 
 def with_output(panel: Panel, output: Callable[[jax.Array], jax.Array]) -> Panel:
@@ -416,7 +467,9 @@ def with_output(panel: Panel, output: Callable[[jax.Array], jax.Array]) -> Panel
     given = np.asarray(run(logits.reshape(-1, logits.shape[-1])))
     return {LOGITS: given.reshape(logits.shape)}
 
-  changed = panel._replace(
-    signals=defended(panel.signals), population=defended(panel.population)
+  (block,) = panel.blocks
+  block = block._replace(
+    signals=defended(block.signals), population=defended(block.population)
   )
+  changed = panel._replace(blocks=(block,))
   return changed._replace(targets=_own_targets(changed))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import os
+from typing import Any
 import zipfile
 import zlib
 
@@ -92,7 +93,7 @@ def _groups(
     )
     if on_samples is None and on_population is None:
       continue
-    fields = {}
+    fields: dict[str, Any] = {}
     if on_samples is None:
       assert on_population is not None
       fields |= evidence_lib.no_samples(len(on_population[1]), len(labels))

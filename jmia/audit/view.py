@@ -50,9 +50,7 @@ def evidence(
   whole = Evidence(
     index=design.rows[: design.num_evaluated],
     labels=panel.y[: design.num_evaluated],
-    members=held[
-      np.flatnonzero(design.role == "target")[target], : design.num_evaluated
-    ],
+    members=held[design.models("target")[target], : design.num_evaluated],
     num_classes=panel.num_classes,
     signals=found.signals,
     population_labels=panel.y[design.population],
@@ -66,7 +64,8 @@ def evidence(
 def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
   """The groups that a target is compared with."""
   design, groups = panel.design, {}
-  is_other = np.isin(np.arange(len(design.role)), panel.others[panel.converged])
+  converged = [block.models[block.converged] for block in panel.blocks]
+  is_other = np.isin(np.arange(len(design.role)), np.concatenate([[], *converged]))
   is_other &= np.isin(design.target, (EVERY, target))
   for name in ("reference", "in_out", "distilled", "left_out"):
     models = np.flatnonzero(is_other & (design.role == name))
@@ -90,14 +89,14 @@ def _group(
   population = _joined(panel, "population", target, models, mates)
   if not on_samples and not population:
     return None
-  targets = np.flatnonzero(design.role == "target")
+  targets = design.models("target")
   rows = np.concatenate([targets[mates], models]).astype(int)
   is_in = held[rows, : design.num_evaluated]
   out = ~is_in
   if design.serves is not None and not design.serves[rows].all():
     on_samples, is_in, out = _columns(on_samples, is_in, design.serves[rows])
     nobody = evidence_lib.no_population(len(is_in))
-    return Group(held=is_in, out=out, signals=on_samples, **nobody)  # type: ignore[arg-type]
+    return Group(held=is_in, out=out, signals=on_samples, **nobody)
   on_population = held[rows][:, design.population]
   return Group(
     held=is_in,
@@ -145,7 +144,8 @@ def _of_others(
   panel: Panel, models: np.ndarray, which: str, target: int
 ) -> Mapping[str, np.ndarray]:
   """Other models' signals, `[R, N, ...]`; all of them, where logits were kept."""
-  kept, at = getattr(panel, which), np.searchsorted(panel.others, models)
+  (block,) = [b for b in panel.blocks if models[0] in b.models]  # of one role, one run
+  kept, at = getattr(block, which), np.searchsorted(block.models, models)
   if LOGITS in kept:
     rows = slice(panel.design.num_evaluated)
     rows = rows if which == "signals" else panel.design.population
@@ -153,7 +153,12 @@ def _of_others(
     return evidence_lib.of_logits(kept[LOGITS][at], panel.y[rows], own)
 
   def compute(name: str) -> np.ndarray:
-    return kept[name][at, target] if name == DIVERGENCE else kept[name][at]
+    values = kept[name][at, target] if name == DIVERGENCE else kept[name][at]
+    if which == "population" or values.shape[1] == panel.design.num_evaluated:
+      return values
+    # What they were not asked about they do not serve.
+    unasked = panel.design.num_evaluated - values.shape[1]
+    return np.pad(values, [(0, 0), (0, unasked), *[(0, 0)] * (values.ndim - 2)])
 
   return evidence_lib.Lazy(kept, compute)
 
@@ -185,23 +190,22 @@ def _columns(
 def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
   """The view where each model was asked about its own members and others."""
   design, found = panel.design, panel.targets[target]
+  (own,), (of_others,) = panel.blocks, others.blocks
   assert design.own is not None
-  assert panel.counts is not None
-  assert others.counts is not None
+  assert own.counts is not None
+  assert others.design.own is not None
+  assert of_others.counts is not None
   compared = (others.design.role != "target") & (others.design.target == target)
-  models = np.flatnonzero(compared & others.converged)
+  models = np.flatnonzero(compared & of_others.converged)
   if found is None or not models.size:
     return None
-  model = np.flatnonzero(design.role == "target")[target]
+  model = design.models("target")[target]
   rows = design.own[model]
   size = design.members.num_members[model]
-  counts = others.counts[models]
-  is_member = (
-    np.arange(counts.shape[1]) < others.design.members.num_members[models, None]
-  )
-  of_own = others.design.own
-  assert of_own is not None
-  on_samples = others.signals if others is panel else {}
+  counts = of_others.counts[models]
+  sizes = others.design.members.num_members[models, None]
+  is_member = np.arange(counts.shape[1]) < sizes
+  on_samples = of_others.signals if others is panel else {}
   shape = (len(models), len(rows))
   group = Group(
     held=np.zeros(shape, bool),
@@ -210,7 +214,7 @@ def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
     population_held=is_member & counts,
     population_out=~is_member & counts,
     population=panel_lib.own_signals(others, models),
-    population_labels=others.y[of_own[models]],
+    population_labels=others.y[others.design.own[models]],
   )
   whole = Evidence(
     index=design.rows[rows],
@@ -223,4 +227,4 @@ def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
     groups={"reference": group},
     seed=panel.seed,
   )
-  return whole.at(panel.counts[model])
+  return whole.at(own.counts[model])

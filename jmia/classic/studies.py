@@ -210,7 +210,8 @@ def similarity(plan: Plan, num_queries: int, num_models: int) -> Found:
     # Without shadow models: where the label is more likely than not.
     "metric_loss": loss._replace(threshold=-np.log(2)),
   }
-  trained, seconds = len(panel.others), panel.seconds["others"]
+  (block,) = panel.blocks
+  trained, seconds = len(block.models), panel.seconds["others"]
   about = {"model": name, "shadow_model": name}
   rows = [
     {

@@ -151,7 +151,9 @@ def design(dataset: types.Dataset, config: CohortConfig) -> Design:
       for t, members in enumerate(drawn.member_idx[: config.num_targets])
     ]
   )
-  evaluated = np.unique(samples)
+  # Models without a sample are asked about those samples alone, so they come first.
+  first = samples[0, _left_out(config)]
+  evaluated = np.append(first, np.setdiff1d(samples, first))
   in_order = np.append(evaluated, np.setdiff1d(np.arange(num_pool), evaluated))
   position = np.empty(num_pool, np.int32)
   position[in_order] = np.arange(num_pool, dtype=np.int32)
@@ -183,16 +185,22 @@ def _parts(
   if config.num_left_out:
     members, nonmembers = np.split(samples[0], 2)
     num_members = config.num_left_out // 2
-    parts.append(
-      design_lib.left_out(
-        members,
-        members[:num_members],
-        nonmembers[: config.num_left_out - num_members],
-        config.num_retrained,
-        num_evaluated,
-      )
+    without = design_lib.left_out(
+      members,
+      members[:num_members],
+      nonmembers[: config.num_left_out - num_members],
+      config.num_retrained,
+      num_evaluated,
     )
+    parts.append(without._replace(num_asked=config.num_left_out))
   return tuple(parts)
+
+
+def _left_out(config: CohortConfig) -> np.ndarray:
+  """Returns which of the first target's samples models are retrained without, `[Q]`."""
+  num_members = config.num_left_out // 2
+  nonmembers = np.arange(config.num_left_out - num_members) + config.num_members
+  return np.append(np.arange(num_members), nonmembers)
 
 
 def _nonmembers(members: np.ndarray, num_pool: int, seed: int, target: int):

@@ -34,20 +34,20 @@ class Models:
 
   def __init__(self, panel: Panel):
     design = panel.design
-    kept = panel.others[panel.converged & (design.role[panel.others] == "reference")]
-    targets = np.flatnonzero(design.role == "target")
-    at = np.searchsorted(panel.others, kept)
-    of_targets = [target for target in panel.targets if target is not None]
-
-    def joined(which: str) -> np.ndarray:
-      of_others = getattr(panel, which).get("loss")
-      parts = [getattr(target, which)["loss"][None] for target in of_targets]
-      return np.concatenate(parts + ([of_others[at]] if len(at) else []))
-
-    self.losses = joined("signals")
-    self.population = joined("population")
+    parts = [target for target in panel.targets if target is not None]
+    losses = [part.signals["loss"][None] for part in parts]
+    population = [part.population["loss"][None] for part in parts]
+    models = [design.models("target")]
+    for block in panel.blocks:
+      at = block.converged & (design.role[block.models] == "reference")
+      if at.any():
+        losses.append(block.signals["loss"][at])
+        population.append(block.population["loss"][at])
+        models.append(block.models[at])
+    self.losses = np.concatenate(losses)
+    self.population = np.concatenate(population)
     mask = splits.member_mask(design.members, len(design.rows))
-    self.held = mask[np.append(targets, kept), : design.num_evaluated]
+    self.held = mask[np.concatenate(models), : design.num_evaluated]
 
 
 def by_target(panel: Panel, attacks: Sequence[str]) -> dict[str, list[Outcome]]:

@@ -69,6 +69,11 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
     "strongest": strongest,
     "strongest_title": wording.attack(strongest).title if strongest else "",
     "footnotes": tables.footnotes(report),
+    "sources": [
+      (about.title, about.source)
+      for about in map(wording.attack, report["attacks"])
+      if about.source
+    ],
     "metrics": wording.metrics(report),
     "by_target": tables.by_target(report),
     "rocs": _rocs(report, samples) if strongest else (),

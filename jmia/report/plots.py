@@ -137,7 +137,7 @@ def roc_figure(
         **line(number),
         linewidth=1.6,
         drawstyle="steps-post" if scale == "log" else "default",
-        label=f"{wording.attack(name).title} ({report['attacks'][name]['auc']:.3f})",
+        label=f"{wording.attack(name).title} ({_auc(report, name):.3f})",
       )
     if scale == "log":
       _hatch_unresolved(panel, int((~samples.members).sum()))
@@ -147,6 +147,12 @@ def roc_figure(
   else:
     _legend_below(drawing, panels[-1], "attack (AUC)", 2 * len(scales))
   return drawing
+
+
+def _auc(report: wording.Report, name: str) -> float:
+  """The AUC of the curve that is drawn: the first target's, of several."""
+  result = report["attacks"][name]
+  return result.get("by_target", [result])[0]["auc"]
 
 
 @styled

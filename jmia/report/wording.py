@@ -17,11 +17,12 @@ _ROUNDING = 1e-9  # so that 0.001 * 1000 counts as 1
 
 
 class Attack(NamedTuple):
-  """How an attack is named and explained."""
+  """How an attack is named and explained; `source` is "" where it is not known."""
 
   title: str  # in tables and legends
   attacker: str  # completes "An attacker ..."
   explanation: str  # a sentence or two: what it asks and what it takes
+  source: str = ""  # the paper, with section and equation
 
 
 METRICS: Mapping[str, str] = {
@@ -55,8 +56,8 @@ METRICS: Mapping[str, str] = {
 
 
 _OVER_TARGETS = (
-  "The range that the mean over models trained alike on other rows is likely to lie in, "
-  "by how much these models differ; it holds for each number by itself, and covers "
+  "The range that the mean over models trained alike on other rows is likely to lie "
+  "in, by how much these models differ; it holds for each number by itself, and covers "
   "retraining the model, but not better attacks."
 )
 
@@ -112,7 +113,7 @@ def attack(name: str) -> Attack:
     if value != usual[option]
   ]
   title = f"{known.title}, {', '.join(changed)}" if changed else known.title
-  return Attack(title, known.attacker, known.explanation)
+  return Attack(title, known.attacker, known.explanation, known.source)
 
 
 def percent(value: float) -> str:
@@ -191,9 +192,10 @@ def widened(
   """An AUC's 95% interval widened to hold for `num` attacks at once (Bonferroni).
 
   An interval over several targets is Student's of a mean, and its half-width grows by
-  the ratio of the quantiles. Of one target, each half is stretched by the ratio of the normal quantiles on the logit scale, on
-  which `jmia.stats.intervals.auc` made it. An AUC of 1 has the exact bound `tail^(1/k)`
-  of k pairs all won instead. Any other bound of 0 or 1 stays as it is.
+  the ratio of the quantiles. Of one target, each half is stretched by the ratio of the
+  normal quantiles on the logit scale, on which `jmia.stats.intervals.auc` made it. An
+  AUC of 1 has the exact bound `tail^(1/k)` of k pairs all won instead. Any other bound
+  of 0 or 1 stays as it is.
   """
   normal = statistics.NormalDist()
   tail = (1 - _CONFIDENCE) / 2

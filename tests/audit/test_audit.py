@@ -151,7 +151,7 @@ def test_no_row_that_calibrates_is_evaluated(monkeypatch):
   monkeypatch.setattr(panel, "train", watch_train)
   monkeypatch.setattr(trainer.parallel, "run", watch_run)
   with pytest.raises(EnoughError):
-    audit.run(DATASET, dataclasses.replace(CONFIG, train=ONE_EPOCH))
+    audit.run(DATASET, CONFIG)
   (design,) = designs
   target, others = runs
   n = 2 * K + 20

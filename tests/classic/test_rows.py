@@ -3,42 +3,89 @@ import math
 import numpy as np
 import pytest
 
-from jmia.classic import models, scoring
+from jmia import attacks, types
+from jmia.audit import design as design_lib
+from jmia.audit import outcome as outcome_lib
+from jmia.audit import panel as panel_lib
+from jmia.audit import view
+from jmia.classic import rows
 from jmia.stats import intervals, roc
 
+NAMES = (
+  "random", "correctness", "metric_loss", "metric_confidence", "metric_entropy",
+  "metric_modified_entropy", "metric_loss:by_class", "metric_confidence:by_class",
+  "metric_entropy:by_class", "metric_modified_entropy:by_class",
+)  # fmt: skip
 
-def _answers(seed, gain=3.0, num=200, num_classes=4):
-  """One trial of a target and a shadow model that are surer of their members."""
+
+def _panel(seed, gain=3.0, num=200, num_classes=4):
+  """A target and a shadow model that are surer of their members."""
   rng = np.random.default_rng(seed)
   members = np.arange(2 * num) < num
-  labels = rng.integers(num_classes, size=(1, 2, 2 * num)).astype(np.int32)
-  logits = rng.normal(0, 1, (*labels.shape, num_classes)).astype(np.float32)
-  sure = 1 + gain * members + rng.normal(0, 1, labels.shape)
-  np.put_along_axis(logits, labels[..., None], sure[..., None], axis=-1)
-  return models.Answers(
-    logits=logits,
-    labels=labels,
-    members=members,
-    is_evaluated=np.ones(labels.shape, bool),
-    converged=np.ones((1, 2), bool),
-    train_loss=np.zeros((1, 2)),
-    mechanism=None,
+  y = rng.integers(num_classes, size=4 * num).astype(np.int32)
+  own = np.arange(4 * num).reshape(2, -1)
+  logits = rng.normal(0, 1, (2, 2 * num, num_classes)).astype(np.float32)
+  sure = 1 + gain * members + rng.normal(0, 1, (2, 2 * num))
+  np.put_along_axis(logits, y[own][..., None], sure[..., None], axis=-1)
+
+  def of(model):
+    return types.Splits(own[[model], :num], np.array([num], np.int32))
+
+  panel = panel_lib.Panel(
+    design=design_lib.Design(
+      rows=np.arange(4 * num),
+      num_evaluated=0,
+      num_population=0,
+      parts=(
+        design_lib.Part("target", of(0), target=0),
+        design_lib.Part("reference", of(1), target=0),
+      ),
+      own=own,
+    ),
+    y=y,
+    num_classes=num_classes,
+    seed=0,
+    targets=[],
+    blocks=(
+      panel_lib.Block(
+        models=np.arange(2),
+        signals={},
+        population={"logits": logits},
+        converged=np.ones(2, bool),
+        counts=np.ones((2, 2 * num), bool),
+      ),
+    ),
+    notes=[],
+    seconds={},
   )
+  return _with_targets(panel)
 
 
-ANSWERS = _answers(0)
-CASE = scoring.case(ANSWERS, ANSWERS, 0)
+def _with_targets(panel, **changes):
+  (block,) = panel.blocks
+  panel = panel._replace(blocks=(block._replace(**changes),))
+  return panel._replace(targets=panel_lib._own_targets(panel))
 
 
-@pytest.mark.parametrize(
-  "attack", [name for name in scoring.ATTACKS if not name.startswith("classifier")]
-)
+def _logits(panel):
+  return panel.blocks[0].population["logits"]
+
+
+PANEL = _panel(0)
+EVIDENCE = view.evidence(PANEL, 0)
+
+
+def _row(attack, **options):
+  outcome = outcome_lib.evaluate(EVIDENCE, attack, decides=True)
+  return outcome, rows.row(EVIDENCE, attack, outcome, **options)
+
+
+@pytest.mark.parametrize("attack", NAMES)
 def test_every_attack_but_guessing_finds_members(attack):
-  scored = scoring.score(CASE, attack)
-  row = scoring.row(CASE, attack, scored)
-  np.testing.assert_allclose(row["auc"], roc.auc(scored.scores, CASE.members))
-  called = scored.scores >= scored.threshold
-  np.testing.assert_allclose(row["accuracy"], (called == CASE.members).mean())
+  outcome, row = _row(attack)
+  np.testing.assert_allclose(row["auc"], roc.auc(outcome.scores, EVIDENCE.members))
+  called = outcome.scores >= outcome.threshold
+  np.testing.assert_allclose(row["accuracy"], (called == EVIDENCE.members).mean())
   assert row["accuracy_ci"][0] < row["accuracy"] < row["accuracy_ci"][1]
   if attack == "random":
     assert row["auc_ci"][0] < 0.5 < row["auc_ci"][1]
@@ -48,34 +95,57 @@ def test_every_attack_but_guessing_finds_members(attack):
     assert row["accuracy"] > 0.6
 
 
+def test_thresholds_are_learnt_from_the_shadow_model_alone():
+  def thresholds(panel):
+    evidence = view.evidence(panel, 0)
+    return [
+      outcome_lib.evaluate(evidence, name, decides=True).threshold for name in NAMES
+    ]
+
+  other = _panel(1)
+  mixed = np.stack([_logits(other)[0], _logits(PANEL)[1]])
+  changed = _with_targets(PANEL, population={"logits": mixed})
+  assert thresholds(changed) == thresholds(PANEL)
+  mixed = np.stack([_logits(PANEL)[0], _logits(other)[1]])
+  changed = _with_targets(PANEL, population={"logits": mixed})
+  assert thresholds(changed) != thresholds(PANEL)
+
+
 def test_the_correctness_attack_is_worth_half_of_one_plus_the_gap():
-  row = scoring.row(CASE, "correctness", scoring.score(CASE, "correctness"))
+  _, row = _row("correctness")
   for name in ("auc", "accuracy"):
     np.testing.assert_allclose(row[name], (1 + row["gap"]) / 2, rtol=1e-9)
 
 
+def test_a_calibrated_attack_decides_by_its_loss_and_one_without_a_rule_does_not():
+  outcome, row = _row("shadow")
+  called = EVIDENCE.signals["loss"] <= outcome.thresholds
+  np.testing.assert_allclose(row["accuracy"], (called == EVIDENCE.members).mean())
+  no_rule = outcome._replace(thresholds=np.full_like(outcome.scores, np.nan))
+  row = rows.row(EVIDENCE, "mine", no_rule)
+  assert row["accuracy"] is row["accuracy_ci"] is row["epsilon_lower"] is None
+
+
 def test_the_attacker_learns_from_the_shadow_models_members_alone():
-  other = _answers(1)
-  mixed = ANSWERS._replace(
-    logits=np.concatenate([ANSWERS.logits[:, :1], other.logits[:, 1:]], axis=1),
-    labels=np.concatenate([ANSWERS.labels[:, :1], other.labels[:, 1:]], axis=1),
-  )
-  assert scoring.case(mixed, mixed, 0).shadow.logits.shape == (400, 4)
-  np.testing.assert_array_equal(
-    scoring.case(ANSWERS, other, 0).shadow.logits, other.logits[0, 1]
-  )
+  other = _panel(1)
+  group = EVIDENCE.groups["reference"]
+  assert group.population["logits"].shape == (1, 400, 4)
+  np.testing.assert_array_equal(group.population_held[0], np.arange(400) < 200)
+  np.testing.assert_array_equal(group.population_labels[0], PANEL.y[400:])
+  crossed = view.evidence(PANEL, 0, others=other).groups["reference"]
+  np.testing.assert_array_equal(crossed.population["logits"], _logits(other)[1:])
 
 
 def test_rows_that_validated_and_models_that_diverged_are_left_out():
-  counts = ANSWERS.is_evaluated.copy()
-  counts[0, 0, :10] = counts[0, 1, :30] = False
-  case = scoring.case(*[ANSWERS._replace(is_evaluated=counts)] * 2, 0)
-  assert (case.members.sum(), len(case.members)) == (190, 390)
-  assert case.shadow.members.sum() == 170
+  counts = PANEL.blocks[0].counts.copy()
+  counts[0, :10] = counts[1, :30] = False
+  evidence = view.evidence(_with_targets(PANEL, counts=counts), 0)
+  assert (evidence.members.sum(), len(evidence.members)) == (190, 390)
+  group = evidence.groups["reference"]
+  assert (group.population_held.sum(), group.population_out.sum()) == (170, 200)
   for bad in (0, 1):
-    converged = np.ones((1, 2), bool)
-    converged[0, bad] = False
-    assert scoring.case(*[ANSWERS._replace(converged=converged)] * 2, 0) is None
+    converged = np.arange(2) != bad
+    assert view.evidence(_with_targets(PANEL, converged=converged), 0) is None
 
 
 def test_the_epsilon_that_an_attack_proves():
@@ -83,23 +153,16 @@ def test_the_epsilon_that_an_attack_proves():
   shares = intervals.clopper_pearson(np.array([90, 95]), np.array([100, 100]))
   tpr, tnr = shares.low
   expected = max(math.log((tpr - 0.01) / (1 - tnr)), math.log((tnr - 0.01) / (1 - tpr)))
-  np.testing.assert_allclose(scoring.epsilon_lower(shares, 0.01), expected)
+  np.testing.assert_allclose(rows.epsilon_lower(shares, 0.01), expected)
   half = intervals.clopper_pearson(np.array([50, 50]), np.array([100, 100]))
-  assert scoring.epsilon_lower(half, 0.0) == 0
+  assert rows.epsilon_lower(half, 0.0) == 0
 
 
-@pytest.mark.parametrize(
-  ("call", "message"),
-  [
-    (lambda: scoring.check_attacks(()), "attacks is empty"),
-    (lambda: scoring.check_attacks(("loss",)), "unknown attack 'loss'"),
-    (lambda: scoring.score(CASE, "metric_los"), "did you mean 'metric_loss'"),
-    (
-      lambda: scoring.case(ANSWERS, _answers(0, num_classes=5), 0),
-      "shadows.logits has shape",
-    ),
-  ],
-)
-def test_bad_input_is_named(call, message):
-  with pytest.raises(ValueError, match=message):
-    call()
+def test_what_an_attack_lacks_is_said():
+  missing = outcome_lib.lacking(EVIDENCE, ("reference", "metric_loss", "population"))
+  assert missing == {
+    "reference": "needs reference_logits of at least 2 models that did not hold a"
+    " sample",
+    "population": "needs population_logits and population_labels",
+  }
+  assert set(missing) <= set(attacks.names())

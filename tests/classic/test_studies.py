@@ -1,8 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from jmia import types
-from jmia.classic import models, settings, similarity_study, studies
+from jmia import attacks, splits, types
+from jmia.audit import panel as panel_lib
+from jmia.audit import view
+from jmia.classic import settings, studies
 from jmia.defenses import registry
 from jmia.training import config as config_lib
 from jmia.training import optimizers
@@ -22,44 +26,78 @@ TRAIN = config_lib.TrainConfig(
 )  # fmt: skip
 
 
+PLAN = studies.Plan(dataset=DATASET, networks={"mlp": TRAIN}, attacks=("metric_loss",))
+
+
+def _train(**changes):
+  plan = dataclasses.replace(PLAN, **changes)
+  (train,) = plan.networks.values()
+  return studies._train(plan, "mlp", DATASET, train)
+
+
 def test_parts_are_disjoint_and_each_model_fits_its_own_members():
-  setting = models.Setting(train=TRAIN, num_shadows=2, num_trials=2, num_members=18)
-  answers = models.train(DATASET, setting)
-  assert answers.logits.shape == (2, 3, 36, 3)
-  assert answers.converged.all()
-  assert answers.is_evaluated.all()
-  assert answers.mechanism is None
-  correct = answers.logits.argmax(-1) == answers.labels
-  assert correct[..., answers.members].mean() > correct[..., ~answers.members].mean()
+  panel = _train(num_shadows=2, num_trials=2, num_members=18)
+  (block,), own = panel.blocks, panel.design.own
+  logits = block.population["logits"]
+  assert logits.shape == (6, 36, 3)
+  assert block.converged.all()
+  assert block.counts.all()
+  correct = logits.argmax(-1) == DATASET.y[own]
+  assert correct[:, :18].mean() > correct[:, 18:].mean()
+  masks = splits.member_mask(panel.design.members, DATASET.num_examples)
   for trial in range(2):
-    rows = models._cut(DATASET.num_examples, 18, 3, (0, trial))
+    rows = own[3 * trial : 3 * trial + 3]
     assert len(np.unique(rows)) == 6 * 18
-    np.testing.assert_array_equal(answers.labels[trial], DATASET.y[rows.reshape(3, 36)])
+    for model in range(3):
+      members = np.flatnonzero(masks[3 * trial + model])
+      np.testing.assert_array_equal(members, np.sort(rows[model, :18]))
+    evidence = view.evidence(panel, trial)
+    np.testing.assert_array_equal(evidence.labels, DATASET.y[rows[0]])
+    np.testing.assert_array_equal(evidence.index, rows[0])
+    group = evidence.groups["reference"]
+    np.testing.assert_array_equal(group.population_labels, DATASET.y[rows[1:]])
+
+
+def test_shadow_models_can_be_asked_about_the_targets_rows():
+  attacks_chosen = ("metric_loss", "reference")
+  panel = _train(num_shadows=2, num_trials=2, num_members=18, attacks=attacks_chosen)
+  for trial in range(2):
+    group = view.evidence(panel, trial).groups["reference"]
+    assert group.signals["loss"].shape == (2, 36)
+    assert group.out.all()
+    np.testing.assert_array_equal(
+      group.signals["loss"],
+      panel.blocks[0].signals["loss"][3 * trial + 1 : 3 * trial + 3],
+    )
+  found = studies.metrics(
+    dataclasses.replace(PLAN, num_shadows=2, num_members=18, attacks=attacks_chosen)
+  )
+  assert [row["attack"] for row in found.rows] == list(attacks_chosen)
 
 
 def test_what_validated_is_not_evaluated():
-  defenses = (registry.parse("early_stopping:0.2"),)
-  train = config_lib.with_epochs(TRAIN, 2)
-  setting = models.Setting(train=train, num_members=20, defenses=defenses)
-  answers = models.train(DATASET, setting)
-  kept = answers.is_evaluated
-  np.testing.assert_array_equal(kept[..., :20].sum(axis=-1), 16)
-  assert kept[..., 20:].all()
+  short = {"mlp": config_lib.with_epochs(TRAIN, 2)}
+  plan = dataclasses.replace(PLAN, networks=short, num_members=20)
+  chosen = (registry.parse("early_stopping:0.2"),)
+  panel = studies._train(plan, "mlp", DATASET, short["mlp"], chosen)
+  np.testing.assert_array_equal(panel.blocks[0].counts[:, :20].sum(axis=-1), 16)
+  assert panel.blocks[0].counts[:, 20:].all()
+  evidence = view.evidence(panel, 0)
+  assert (evidence.members.sum(), len(evidence.members)) == (16, 36)
 
 
 def test_defences_of_predictions_need_no_training_of_their_own(monkeypatch):
-  plan = studies.Plan(
-    dataset=DATASET, networks={"mlp": config_lib.with_epochs(TRAIN, 2)},
-    attacks=("metric_loss",), num_members=20,
-  )  # fmt: skip
+  plan = dataclasses.replace(
+    PLAN, networks={"mlp": config_lib.with_epochs(TRAIN, 2)}, num_members=20
+  )
   trained = []
-  train = models.train
+  train = panel_lib.train
 
-  def counted(*args, **kwargs):
-    trained.append(args[1].defenses)
-    return train(*args, **kwargs)
+  def counted(design, trainer, *args):
+    trained.append(trainer.defenses)
+    return train(design, trainer, *args)
 
-  monkeypatch.setattr(models, "train", counted)
+  monkeypatch.setattr(panel_lib, "train", counted)
   top, hot, only = map(registry.parse, ("top_k:1", "temperature:5", "label_only"))
   found = studies.defenses(plan, [(top, hot), (only,)])
   assert trained == [()]
@@ -73,50 +111,71 @@ def test_defences_of_predictions_need_no_training_of_their_own(monkeypatch):
   np.testing.assert_allclose(by_label["auc"], (1 + by_label["gap"]) / 2, rtol=1e-6)
 
 
+def test_each_sample_has_models_that_differ_from_others_by_it_alone():
+  plan = dataclasses.replace(PLAN, num_members=10)
+  design = studies._with_and_without(plan, 10, 3, 2)
+  assert design.num_evaluated == 3
+  masks = splits.member_mask(design.members, len(design.rows))
+  target, *others = (set(np.flatnonzero(mask)) for mask in masks)
+  # Two of the three samples are the target's, and its other rows are nobody else's.
+  assert target & {0, 1, 2} == {0, 1}
+  assert len(target) == 10
+  assert len(others) == 2 + 6
+  serves = design.serves[1:]
+  for i in range(2):
+    assert not others[i] & target
+    assert serves[i].all()
+    for q in range(3):
+      model = 2 + 3 * i + q
+      assert others[model] - others[i] == {q}
+      assert others[i] < others[model]
+      np.testing.assert_array_equal(serves[model], np.arange(3) == q)
+  assert len(np.unique(design.rows)) == len(design.rows)
+
+
 def test_the_similarity_attack_compares_with_each_samples_own_models():
-  # Models 0 and 1 are without; then model i with sample q, in the order of (i, q).
+  plan = dataclasses.replace(PLAN, num_members=10)
+  design = studies._with_and_without(plan, 10, 3, 2)
   rng = np.random.default_rng(0)
-  divergences = rng.random((2 + 2 * 3, 3))
-  scores = similarity_study._scores(divergences, np.ones(8, bool), 2)
+  divergences = rng.random((8, 1, 3)).astype(np.float32)
+  panel = panel_lib.Panel(
+    design=design, y=DATASET.y[design.rows], num_classes=3, seed=0,
+    targets=[panel_lib.Target({"loss": np.zeros(3)}, {})], notes=[], seconds={},
+    blocks=(
+      panel_lib.Block(
+        1 + np.arange(8), {"divergence": divergences}, {}, np.ones(8, bool)
+      ),
+    ),
+  )  # fmt: skip
+  attack = attacks.get("similarity")
+  scores = attack.score(view.evidence(panel, 0))
+  without, with_any = divergences[:2, 0], divergences[2:, 0].reshape(2, 3, 3)
   for q in range(3):
-    own = (divergences[2 + q, q] + divergences[5 + q, q]) / 2
-    np.testing.assert_allclose(scores[q], divergences[:2, q].mean() - own, rtol=1e-6)
+    expected = without[:, q].mean() - with_any[:, q, q].mean()
+    np.testing.assert_allclose(scores[q], expected, rtol=1e-5)
+  # Model 0 without, and model 0 with sample 1, diverged.
   converged = np.ones(8, bool)
   converged[[0, 2 + 1]] = False
-  scores = similarity_study._scores(divergences, converged, 2)
-  np.testing.assert_allclose(
-    scores[1], divergences[1, 1] - divergences[5 + 1, 1], rtol=1e-6
-  )
-
-
-def test_each_sample_has_models_that_differ_from_others_by_it_alone():
-  setting = similarity_study.Setting(
-    train=TRAIN, num_members=10, num_models=2, num_queries=3
-  )
-  queries = np.array([0, 1, 2])
-  jobs = similarity_study._jobs(np.arange(50, 100), queries, setting)
-  rows = [
-    set(idx[:num]) for idx, num in zip(jobs.member_idx, jobs.num_members, strict=True)
-  ]
-  assert len(rows) == 2 + 6
-  for i in range(2):
-    for q in range(3):
-      assert rows[2 + 3 * i + q] - rows[i] == {q}
-      assert rows[i] < rows[2 + 3 * i + q]
+  block = panel.blocks[0]._replace(converged=converged)
+  scores = attack.score(view.evidence(panel._replace(blocks=(block,)), 0))
+  np.testing.assert_allclose(scores[1], without[1, 1] - with_any[1, 1, 1], rtol=1e-5)
 
 
 def test_a_similarity_study_tells_members_of_a_model_that_learnt_them_by_heart():
-  setting = similarity_study.Setting(
-    train=config_lib.with_epochs(TRAIN, 30), num_members=16, num_queries=20,
-    num_models=3, width=21,
-  )  # fmt: skip
   noisy = DATASET._replace(y=np.random.default_rng(1).integers(3, size=120, dtype="i4"))
-  found = similarity_study.run(noisy, setting)
-  assert found.num_models == 3 * 21
-  assert found.num_diverged == 0
-  assert found.members.sum() == 10
+  plan = dataclasses.replace(
+    PLAN, dataset=noisy, networks={"mlp": config_lib.with_epochs(TRAIN, 30)},
+    num_members=16, width=21,
+  )  # fmt: skip
+  found = studies.similarity(plan, 20, 3)
+  rows = {row["attack"]: row for row in found.rows}
+  assert rows["similarity"]["num_models"] == 3 * 21
+  assert "diverged" not in " ".join(found.notes)
+  assert rows["similarity"]["num_members"] == 10
   # Labels are noise: a model answers with a sample's label only if it has seen it.
-  assert found.scores[found.members].mean() > found.scores[~found.members].mean() + 0.2
+  scores, members = found.curves["mlp"]["similarity"]
+  assert scores[members].mean() > scores[~members].mean() + 0.2
+  assert rows["metric_loss"]["accuracy"] > 0.5
 
 
 def test_the_reports_figures_and_networks():
@@ -152,21 +211,14 @@ def test_default_defences_are_ones(dataset):
 @pytest.mark.parametrize(
   ("call", "message"),
   [
+    (lambda: _train(num_members=31), "num_members=31 in 4 parts .* exceed the 120"),
+    (lambda: dataclasses.replace(PLAN, num_shadows=0), "num_shadows=0"),
+    (lambda: studies.similarity(PLAN, 61, 1), "num_samples=61 must be between 2"),
     (
-      lambda: models.train(DATASET, models.Setting(train=TRAIN, num_members=31)),
-      "num_members=31 in 4 parts .* exceed the 120",
-    ),
-    (lambda: models.Setting(train=TRAIN, num_shadows=0), "num_shadows=0"),
-    (
-      lambda: similarity_study.Setting(train=TRAIN, num_members=5, num_queries=11),
-      "num_queries=11 must be between 2",
-    ),
-    (
-      lambda: similarity_study.run(
-        DATASET, similarity_study.Setting(train=TRAIN, num_members=41, num_queries=2)
-      ),
+      lambda: studies.similarity(dataclasses.replace(PLAN, num_members=41), 2, 1),
       "num_members=41 is above the population's 38 rows|exceed",
     ),
+    (lambda: studies.similarity(PLAN, 2, 0), "num_with=0 must be"),
     (lambda: studies.Plan(dataset=DATASET, networks={}), "networks is empty"),
   ],
 )

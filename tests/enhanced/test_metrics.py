@@ -1,13 +1,25 @@
 import numpy as np
 import pytest
 
-from jmia import cohort, cohort_metrics, evaluation
+from jmia import types
 from jmia.attacks import population
+from jmia.audit import design as design_lib
+from jmia.audit import exposure
+from jmia.audit import outcome as outcome_lib
+from jmia.audit import panel as panel_lib
+from jmia.enhanced import metrics
 from jmia.stats import roc
-from jmia.training import config as config_lib
 
 M, T, K, P, C, U = 9, 2, 30, 60, 3, 80
-MODELS_OF_STUDENTS = np.arange(T, M)
+ATTACKS = ("population", "shadow", "reference", "distillation")
+
+
+def _splits(held):
+  """Training sets of rows; a row that nobody asks about where one holds none."""
+  rows = [np.flatnonzero(h) for h in held]
+  size = max(map(len, rows))
+  padded = [np.pad(r, (0, size - len(r)), constant_values=r[0]) for r in rows]
+  return types.Splits(np.stack(padded), np.array([len(r) for r in rows], np.int32))
 
 
 @pytest.fixture(scope="module")
@@ -22,86 +34,96 @@ def made():
   # Sample 0 is held by nobody, and the last model diverged.
   held[:, 0] = False
   hardness = rng.normal(size=U)
-  losses = np.exp(hardness + 0.7 * rng.normal(size=(M, U))).astype(np.float32)
-  students = np.stack([MODELS_OF_STUDENTS])
-  return cohort.Cohort(
-    config=cohort.CohortConfig(
-      num_models=M,
-      num_targets=T,
-      num_members=K,
-      num_population=P,
-      num_distilled_targets=1,
-      num_students=len(MODELS_OF_STUDENTS),
-      train=config_lib.TrainConfig(),
+  plain = np.exp(hardness + 0.7 * rng.normal(size=(M, U))).astype(np.float32)
+  losses = np.where(held, plain / 3, plain)
+  of_population = rng.exponential(size=(M, P)).astype(np.float32)
+  design = design_lib.Design(
+    rows=np.arange(U + P) + 1000,
+    num_evaluated=U,
+    num_population=P,
+    parts=(
+      design_lib.Part("target", _splits(held[:T])),
+      design_lib.Part("reference", _splits(held[T:])),
+      design_lib.Part("distilled", _splits(held[T:]), target=0, teacher=0),
     ),
-    rows=np.arange(U) + 1000,
-    labels=(np.arange(U) % C).astype(np.int32),
-    population_labels=(np.arange(P) % C).astype(np.int32),
-    num_classes=C,
     samples=samples,
-    held=held,
-    losses=np.where(held, losses / 3, losses),
-    population_losses=rng.exponential(size=(M, P)).astype(np.float32),
-    correct=np.ones((T, U), bool),
-    converged=np.arange(M) != M - 1,
-    students=students,
-    student_losses=losses[students],
-    students_converged=np.ones(students.shape, bool),
-    left_out_losses=np.empty((8, 0), np.float32),
-    left_out_valid=np.empty((8, 0), bool),
+  )
+  ones = np.ones(U, np.float32)
+  return panel_lib.Panel(
+    design=design,
+    y=(np.arange(U + P) % C).astype(np.int32),
+    num_classes=C,
+    seed=0,
+    targets=[
+      panel_lib.Target(
+        {"loss": losses[t], "correctness": ones}, {"loss": of_population[t]}
+      )
+      for t in range(T)
+    ],
+    blocks=(
+      panel_lib.Block(
+        models=np.arange(T, M),
+        signals={"loss": losses[T:]},
+        population={"loss": of_population[T:]},
+        converged=np.arange(T, M) != M - 1,
+      ),
+      panel_lib.Block(
+        models=np.arange(M, 2 * M - T),
+        signals={"loss": plain[T:]},
+        population={},
+        converged=np.ones(M - T, bool),
+      ),
+    ),
     notes=[],
     seconds={},
   )
 
 
 def test_by_target_runs_what_can_run(made):
-  outcomes = cohort_metrics.by_target(made)
-  assert list(outcomes) == ["population", "shadow", "reference", "distillation"]
+  outcomes = metrics.by_target(made, (*ATTACKS, "leave_one_out"))
+  assert list(outcomes) == list(ATTACKS)
   assert [len(of_attack) for of_attack in outcomes.values()] == [T, T, T, 1]
   for attack, of_attack in outcomes.items():
-    expected = evaluation.evaluate(cohort.evidence(made, 0), attack)
+    expected = outcome_lib.evaluate(metrics.of_target(made, 0), attack)
     np.testing.assert_array_equal(of_attack[0].scores, expected.scores)
 
 
 def test_by_sample_compares_holders_with_the_others(made, monkeypatch):
-  monkeypatch.setattr(cohort_metrics, "_BLOCK_SIZE", 7 * M)  # more blocks than one
+  monkeypatch.setattr(exposure, "_BLOCK_SIZE", 7 * M)  # more blocks than one
+  models = metrics.Models(made)
+  assert models.losses.shape == models.held.shape == (M - 1, U)
   for attack in ("reference", "population"):
-    found = cohort_metrics.by_sample(made, attack)
+    found = metrics.by_sample(models, attack)
     assert found.auc.shape == (U,)
     for i in range(U):
-      ok = np.arange(M - 1)
-      score = -made.losses[ok, i]
+      score = -models.losses[:, i]
       if attack == "population":
         score = [
-          population.score(made.losses[m, [i]], made.population_losses[m])[0]
-          for m in ok
+          population.score(losses[[i]], of_population)[0]
+          for losses, of_population in zip(
+            models.losses, models.population, strict=True
+          )
         ]
-      expected = roc.auc(np.array(score), made.held[ok, i])
+      expected = roc.auc(np.array(score), models.held[:, i])
       np.testing.assert_allclose(found.auc[i], expected, rtol=1e-6)
     assert np.isnan(found.auc[0])
 
 
 def test_by_sample_knows_two_attacks(made):
   with pytest.raises(ValueError, match="attack='shadow', expected 'population' or"):
-    cohort_metrics.by_sample(made, "shadow")
+    metrics.by_sample(metrics.Models(made), "shadow")
 
 
 def test_by_num_models_takes_the_first_ones(made):
   sizes = (2, 5, 7, 100)
-  found = cohort_metrics.by_num_models(made, sizes)
+  found = metrics.by_num_models(made, ATTACKS[1:], sizes)
   assert list(found) == ["shadow", "reference", "distillation"]
-  evidence = cohort.evidence(made, 0)
-  first = evidence._replace(
-    reference_losses=evidence.reference_losses[:7],
-    reference_held=evidence.reference_held[:7],
-    reference_population_losses=evidence.reference_population_losses[:7],
-    reference_population_held=evidence.reference_population_held[:7],
-    distilled_losses=evidence.distilled_losses[:7],
-    distilled_held=evidence.distilled_held[:7],
-  )
+  evidence = metrics.of_target(made, 0)
+  first = {name: evidence.groups[name].first(7) for name in ("reference", "distilled")}
+  first = evidence._replace(groups=first)
   for attack, auc in found.items():
     assert auc.shape == (T, len(sizes))
-    expected = evaluation.evaluate(first, attack).summary["auc"]
+    expected = outcome_lib.evaluate(first, attack).summary["auc"]
     np.testing.assert_allclose(auc[0, 2], expected, rtol=1e-6)
     assert np.isnan(auc[:, 3]).all()
   # Of two references some sample was held by one at least, and has no null.
@@ -110,25 +132,28 @@ def test_by_num_models_takes_the_first_ones(made):
 
 
 def test_by_population_takes_the_first_rows(made):
-  found = cohort_metrics.by_population(made, (2, 30, P))
+  found = metrics.by_population(made, ATTACKS[:2], (2, 30, P))
   assert list(found) == ["population", "shadow"]
-  evidence = cohort.evidence(made, 1)
+  evidence = metrics.of_target(made, 1)
   for attack, auc in found.items():
-    expected = evaluation.evaluate(evidence, attack).summary["auc"]
+    expected = outcome_lib.evaluate(evidence, attack).summary["auc"]
     np.testing.assert_allclose(auc[1, 2], expected, rtol=1e-6)
   assert np.isnan(found["shadow"][:, 0]).all()  # two rows, three classes
-  expected = population.score(evidence.losses, evidence.population_losses[:30])
+  losses, null = evidence.signals["loss"], evidence.population["loss"]
   np.testing.assert_allclose(
-    found["population"][1, 1], roc.auc(expected, evidence.members), rtol=1e-6
+    found["population"][1, 1],
+    roc.auc(population.score(losses, null[:30]), evidence.members),
+    rtol=1e-6,
   )
 
 
 def test_agreement_is_the_share_of_like_decisions(made):
-  evidence = cohort.evidence(made, 0)
-  names, share = cohort_metrics.agreement(evidence, 0.3)
+  evidence = metrics.of_target(made, 0)
+  names, share = metrics.agreement(evidence, 0.3)
   assert names == ["ground truth", "shadow", "population", "reference", "distillation"]
   calls = [evidence.members] + [
-    evidence.losses <= evaluation.evaluate(evidence, name, alpha=0.3).thresholds
+    evidence.signals["loss"]
+    <= outcome_lib.evaluate(evidence, name, alpha=0.3).thresholds
     for name in names[1:]
   ]
   for i, one in enumerate(calls):
@@ -137,13 +162,33 @@ def test_agreement_is_the_share_of_like_decisions(made):
 
 
 def test_agreement_is_on_the_left_out_samples_where_there_are_any(made):
-  evidence = cohort.evidence(made, 0)
+  evidence = metrics.of_target(made, 0)
   at = np.array([0, 3, K, K + 4])
-  evidence = evidence._replace(
-    left_out=at,
-    left_out_losses=np.random.default_rng(1).exponential(size=(3, 4)),
-    left_out_valid=np.ones((3, 4), bool),
+  out = np.zeros((3, 2 * K), bool)
+  out[:, at] = True
+  losses = np.random.default_rng(1).exponential(size=out.shape).astype(np.float32)
+  group = evidence.groups["distilled"]._replace(
+    held=np.zeros_like(out), out=out, signals={"loss": losses}
   )
-  names, share = cohort_metrics.agreement(evidence, 0.3)
+  evidence = evidence._replace(groups={**evidence.groups, "left_out": group})
+  np.testing.assert_array_equal(metrics.agreement_samples(evidence), at)
+  names, share = metrics.agreement(evidence, 0.3)
   assert names[:2] == ["ground truth", "leave_one_out"]
   np.testing.assert_array_equal(share * 4, np.round(share * 4))
+
+
+def test_exposure_by_group_is_each_groups_own(made):
+  evidence = metrics.of_target(made, 0)
+  scores = outcome_lib.evaluate(evidence, "population").scores.copy()
+  scores[:5] = np.nan
+  found = exposure.by_group(scores, evidence.members, evidence.labels)
+  assert set(found) == set(range(C))
+  lows = [of_class.low for of_class in found.values()]
+  assert lows == sorted(lows, reverse=True)
+  for label, of_class in found.items():
+    at = (evidence.labels == label) & ~np.isnan(scores)
+    expected = roc.auc(scores[at], evidence.members[at])
+    np.testing.assert_allclose(of_class.auc, expected)
+    assert of_class.num_members == evidence.members[at].sum()
+    assert of_class.num_nonmembers == (~evidence.members[at]).sum()
+    assert of_class.low <= of_class.auc <= of_class.high

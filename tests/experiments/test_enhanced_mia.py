@@ -10,8 +10,8 @@ import pytest
 
 from experiments import common
 from experiments import enhanced_mia as binary
-from experiments import enhanced_mia_configs as configs
 from jmia import datasets, models
+from jmia.enhanced import configs
 
 FIGURES = [
   "auc_by_size.png",
@@ -97,7 +97,8 @@ def test_the_contracts_rows(content):
 def test_the_papers_order(content):
   auc = {row["attack"]: row["auc"] for row in content["rows"]}
   assert auc["distillation"] > auc["reference"] > auc["population"]
-  assert auc["population"] >= auc["shadow"] - 0.01
+  # Of 3 targets of 300 samples each an AUC is known to some .02.
+  assert auc["population"] >= auc["shadow"] - 0.04
   assert auc["distillation"] - auc["population"] >= 0.03
 
 
@@ -107,7 +108,7 @@ def test_the_settings_and_the_kind_of_data_are_recorded(content):
   assert config["num_students"] == 14
   assert config["train"]["num_epochs"] == 30
   assert "digits" in content["notes"][0]
-  stages = {"targets", "references", "students", "left_out", "signals"}
+  stages = {"targets", "others", "signals"}
   assert content["seconds"].keys() == {*stages, "attacks", "total"}
 
 

@@ -114,8 +114,10 @@ def assert_equal(actual, expected):
 def subprocess_environment(num_devices=1):
   """For a Python that finds this repository and sees CPU devices alone."""
   paths = [str(ROOT), str(pathlib.Path(__file__).parent)]
+  # The binaries' tests may have set how many devices this very process has.
+  inherited = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
   return {
-    **os.environ,
+    **inherited,
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": os.pathsep.join(paths),
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
