@@ -62,6 +62,24 @@ def confidence(logits: jax.Array, label: jax.Array) -> jax.Array:
   return jnp.max(jax.nn.softmax(_as_logits(logits)))
 
 
+def top_log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
+  """Returns `log(p_i / (1 - p_i))` of the most likely class i, whatever the label.
+
+  It orders examples as `confidence` does, which in float32 is exactly 1 from log odds
+  of about 17 on; this goes on, as `scaled_logit` of that class.
+
+  Args:
+    logits: `[C]` float logits of one example.
+    label: not used; a signal takes logits and a label.
+
+  Returns:
+    `[]` float32, at least `-log(C - 1)`; higher for members.
+  """
+  del label
+  logits = _as_logits(logits)
+  return -_log_odds_against(logits, jnp.argmax(logits))
+
+
 def entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
   """Returns the entropy `-sum_i p_i log p_i` of the prediction, in nats.
 
@@ -148,6 +166,7 @@ SIGNALS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = (
     {
       "loss": loss,
       "confidence": confidence,
+      "top_log_odds": top_log_odds,
       "true_class_probability": true_class_probability,
       "entropy": entropy,
       "modified_entropy": modified_entropy,

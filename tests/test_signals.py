@@ -24,6 +24,7 @@ def _oracle(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     others = np.arange(len(z)) != y
     rows["loss"].append(surprise[y])
     rows["confidence"].append(p.max())
+    rows["top_log_odds"].append((log_p - log_rest)[np.argmax(z)])
     rows["true_class_probability"].append(p[y])
     rows["entropy"].append(np.sum(p * surprise))
     rows["modified_entropy"].append(
@@ -44,8 +45,8 @@ def test_signals_match_float64_definitions_at_every_scale(scale):
     assert actual[name].dtype == jnp.float32
     # p = exp(d) inherits d's rounding, a relative |d| * 6e-8 with |d| < 88 before
     # float32 underflows; what is smaller than its smallest normal number may be 0.
-    # The scaled logit crosses 0, where only its absolute error is small.
-    atol = 1e-6 if name == "scaled_logit" else 1e-35
+    # Log odds cross 0, where only its absolute error is small.
+    atol = 1e-6 if name in ("scaled_logit", "top_log_odds") else 1e-35
     np.testing.assert_allclose(
       actual[name], expected, rtol=2e-5, atol=atol, err_msg=name
     )
@@ -71,6 +72,7 @@ def test_signals_by_hand():
   expected = {
     "loss": log2,
     "confidence": 0.5,
+    "top_log_odds": 0.0,
     "true_class_probability": 0.5,
     "entropy": 0.5 * log2 + 0.5 * 2 * log2,
     "modified_entropy": 0.5 * log2 - 0.5 * np.log(0.75),
@@ -86,6 +88,14 @@ def test_confident_losses_do_not_tie():
   logits = jnp.array([[20.0, 0.0], [30.0, 0.0], [80.0, 0.0]])
   losses = _compute(logits, jnp.zeros(3, int), ("loss",))["loss"]
   np.testing.assert_allclose(losses, np.exp([-20.0, -30.0, -80.0]), rtol=1e-5)
+
+
+def test_log_odds_tell_apart_what_confidence_rounds_to_one():
+  logits = jnp.array([[18.0, 0.0, 0.0], [25.0, 0.0, 0.0], [90.0, 0.0, 0.0]])
+  found = _compute(logits, jnp.ones(3, int), ("confidence", "top_log_odds"))
+  np.testing.assert_array_equal(found["confidence"], 1)
+  expected = np.array([18.0, 25.0, 90.0]) - np.log(2)
+  np.testing.assert_allclose(found["top_log_odds"], expected, rtol=1e-6)
 
 
 def test_masked_class_has_no_effect_on_any_signal():

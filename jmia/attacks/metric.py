@@ -13,6 +13,7 @@ Privacy Risks of Machine Learning Models", section 3.2.
 from collections.abc import Mapping
 import functools
 import types
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,9 +21,23 @@ from jmia import _validate
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
 
-# Metric -> 1 where a member's is higher, -1 where it is lower.
-METRICS: Mapping[str, int] = types.MappingProxyType(
-  {"loss": -1, "confidence": 1, "entropy": -1, "modified_entropy": -1}
+
+class Metric(NamedTuple):
+  """What a metric reads, and which way it points."""
+
+  signal: str  # one of `signals.SIGNALS`
+  sign: int  # 1 where a member's is higher, -1 where it is lower
+
+
+# Confidence is read as log odds: the same order as the probability's, which in float32
+# is 1 for all that the model is sure of, and so tells none of them apart.
+METRICS: Mapping[str, Metric] = types.MappingProxyType(
+  {
+    "loss": Metric("loss", -1),
+    "confidence": Metric("top_log_odds", 1),
+    "entropy": Metric("entropy", -1),
+    "modified_entropy": Metric("modified_entropy", -1),
+  }
 )
 
 
@@ -106,17 +121,18 @@ def gap_lower_bound(gap: float, member_share: float = 0.5) -> float:
 def score(values: np.ndarray, metric: str) -> np.ndarray:
   """Returns the metric turned so that a higher score means a member.
 
-  A preset threshold is turned alike: `predict(score(v, m), score(threshold, m))`.
+  A preset threshold is turned alike: `predict(score(v, m), score(threshold, m))`; of a
+  confidence it is a number of log odds, `log(p / (1 - p))`.
 
   Args:
-    values: `[...]` float, the signal of that name.
+    values: `[...]` float, the signal `METRICS[metric].signal`.
     metric: one of `METRICS`.
 
   Raises:
     ValueError: if the metric is unknown.
   """
   _validate.known("metric", metric, METRICS)
-  return METRICS[metric] * np.asarray(values)
+  return METRICS[metric].sign * np.asarray(values)
 
 
 def predict(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
@@ -230,13 +246,13 @@ def _shadow(
   group = evidence.groups["reference"]
   counts = group.population_held | group.population_out
   labels = np.broadcast_to(group.population_labels, counts.shape)
-  scores = score(group.population[metric][counts], metric)
+  scores = score(group.population[METRICS[metric].signal][counts], metric)
   return scores, group.population_held[counts], labels[counts]
 
 
 def _score(metric: str, evidence: Evidence, *, by_class: bool = False) -> np.ndarray:
   """By class it is by how much the score passes the threshold of its class."""
-  scores = score(evidence.signals[metric], metric)
+  scores = score(evidence.signals[METRICS[metric].signal], metric)
   if not by_class:
     return scores
   shadow = _shadow(evidence, metric)
@@ -253,12 +269,14 @@ def _threshold(metric: str, evidence: Evidence, *, by_class: bool) -> float:
 
 
 def _shadow_needs(metric: str) -> registry.Needs:
-  of_shadow = registry.GroupNeeds(population=(metric,), population_held=True)
+  of_shadow = registry.GroupNeeds(
+    population=(METRICS[metric].signal,), population_held=True
+  )
   return registry.Needs(groups={"reference": of_shadow})
 
 
 def _needs(metric: str, *, by_class: bool) -> registry.Needs:
-  of_target = registry.Needs(signals=(metric,))
+  of_target = registry.Needs(signals=(METRICS[metric].signal,))
   return registry.union([of_target, _shadow_needs(metric)]) if by_class else of_target
 
 

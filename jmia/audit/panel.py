@@ -123,7 +123,7 @@ def train(
   start = time.monotonic()
   predictors = [predict] if predict else _train_targets(design, trainer, data)
   seconds["targets"] = time.monotonic() - start
-  targets, logits = _ask_targets(design, dataset.num_classes, data, predictors, needs)
+  targets, teachers = _ask_targets(design, dataset.num_classes, data, predictors, needs)
   seconds["signals"] = time.monotonic() - start - seconds["targets"]
   panel = Panel(
     design=design,
@@ -137,7 +137,7 @@ def train(
   )
   for number, parts in enumerate(_runs(design, trainer, needs)):
     what = f"others_{number}" if number else "others"
-    panel = _train_others(panel, trainer, needs, data, logits, parts, what)
+    panel = _train_others(panel, trainer, needs, data, teachers, parts, what)
   return panel
 
 
@@ -147,20 +147,30 @@ def _ask_targets(
   data: recipe_lib.Data,
   predictors: Sequence[Predict],
   needs: registry.Needs,
-) -> tuple[list[Target], list[np.ndarray]]:
-  """The targets' answers, and the logits `[n, C]` of those that others learn from."""
+) -> tuple[list[Target], np.ndarray | None]:
+  """The targets' answers, and the logits `[T', n', C]` that others learn from.
+
+  Or are compared with: of no more targets and rows than that takes.
+  """
   wanted = registry.union(
     [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
   )
   compared = any(DIVERGENCE in group.signals for group in needs.groups.values())
   num_kept = len(predictors) if compared else design.teacher.max() + 1
-  targets, kept = [], []
+  num_rows = design.num_evaluated if compared else 0
+  is_student = design.teacher >= 0
+  if is_student.any():
+    num_rows = max(num_rows, int(design.members.member_idx[is_student].max()) + 1)
+  teachers = None
+  if num_kept:
+    teachers = np.empty((num_kept, num_rows, num_classes), np.float32)
+  targets = []
   for number, predict in enumerate(predictors):
     logits = answers_lib.ask(predict, np.asarray(data.x), num_classes)
     targets.append(_target(design, logits, np.asarray(data.y), wanted))
-    if number < num_kept:
-      kept.append(logits)
-  return targets, kept
+    if teachers is not None and number < num_kept:
+      teachers[number] = logits[:num_rows]
+  return targets, teachers
 
 
 def _train_targets(
@@ -253,7 +263,7 @@ def _train_others(
   trainer: Trainer,
   needs: registry.Needs,
   data: Any,
-  logits: list[np.ndarray],
+  teachers: np.ndarray | None,
   parts: tuple[Part, ...],
   what: str,
 ) -> Panel:
@@ -265,8 +275,8 @@ def _train_others(
   transforms: tuple[recipe_lib.Transform, ...] = ()
   if (design.teacher >= 0).any() or DIVERGENCE in kept[0]:
     job = distillation.Job(*design.members, teacher=design.teacher)
-    compared = DIVERGENCE in kept[0]
-    data = distillation.Data(data.x, data.y, _teachers(design, logits, compared))
+    assert teachers is not None, "some model learns from or is compared with a target"
+    data = distillation.Data(data.x, data.y, teachers)
     transforms = (distillation.soft_labels,)
   trainable = trainer.build(*transforms)
   result = trainer.run(
@@ -292,15 +302,6 @@ def _train_others(
     notes=[*panel.notes, *notes],
     seconds={**panel.seconds, what: time.monotonic() - start},
   )
-
-
-def _teachers(design: Design, logits: list[np.ndarray], compared: bool) -> np.ndarray:
-  """The answers `[T', n', C]` that others learn from or are compared with, no more."""
-  is_student = design.teacher >= 0
-  num_rows = design.num_evaluated if compared else 0
-  if is_student.any():
-    num_rows = max(num_rows, int(design.members.member_idx[is_student].max()) + 1)
-  return np.stack([of_one[:num_rows] for of_one in logits])
 
 
 def _kept(

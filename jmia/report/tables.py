@@ -102,7 +102,8 @@ def footnotes(report: wording.Report) -> list[str]:
     coverage = wording.coverage(report, name)
     if coverage:
       notes.append(f"{wording.attack(name).title} attacked {coverage}.")
-  if not any("found_at_fdr" in entry for entry in report["attacks"].values()):
+  entries = report["attacks"].values()
+  if entries and not any("found_at_fdr" in entry for entry in entries):
     notes.append(
       "There are no p-values: no rows were set apart to calibrate them, so scores rank "
       "samples and no more."

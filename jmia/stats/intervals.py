@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia import _validate
-from jmia.stats import roc
+from jmia.stats import _auc_bounds, _exact, _tpr_bounds, roc
 
 
 class Interval(NamedTuple):
@@ -53,6 +53,22 @@ def clopper_pearson(
   return _beta_interval(successes, trials, confidence)
 
 
+def each_of(num: int, *, confidence: float = 0.95) -> float:
+  """Returns the confidence that each of `num` intervals needs for all to hold at once.
+
+  `1 - (1 - confidence) / num` (Bonferroni), however the intervals depend on one
+  another. What is then picked from among them after seeing them, such as the strongest
+  attack or the lowest FPR at which somebody stands out, is covered too:
+  `auc(..., confidence=each_of(num_attacks))`.
+
+  Raises:
+    ValueError: `num` is not positive, or `confidence` is not in (0, 1).
+  """
+  _validate.positive("num", num)
+  _validate.probability("confidence", confidence, open_interval=True)
+  return 1 - (1 - confidence) / num
+
+
 def mean(values: np.ndarray, *, confidence: float = 0.95, axis: int = -1) -> Interval:
   """Returns Student's interval of a mean of draws, `mean +- t s / sqrt(n)`.
 
@@ -89,30 +105,57 @@ def tpr_at_fpr(
   *,
   confidence: float = 0.95,
   axis: int = -1,
+  ties: roc.Ties = "randomized",
 ) -> Interval:
-  """Returns the Clopper-Pearson interval of `roc.tpr_at_fpr`.
+  """Returns an interval of the TPR of the threshold whose TRUE FPR is each level.
 
-  It conditions on the threshold: it says how well the members seen determine the TPR
-  *at that threshold*, not how well the non-members seen determine the threshold. With n
-  non-members the FPR of the threshold is itself only known to about `sqrt(fpr / n)`.
+  Both the share of members above a threshold and the threshold itself are known from
+  samples only: of n non-members, the share above a threshold may lie off its FPR by
+  `sqrt(fpr / n)`. The interval allows for both: it holds every TPR that Clopper &
+  Pearson's interval does not rule out at any threshold whose count of false positives
+  the binomial law does not rule out; `_tpr_bounds` has the weights.
+
+  **Coverage.** Without ties, or with `ties="conservative"`, it misses at most
+  `(1 - confidence) / 2` of the time on either side, whatever the distributions and
+  however few the samples; where a ROC curve jumps right at the level it comes up to
+  that. Simulated at 95 % for FPR .1, .01 and .001, 2,000 times each for 50, 450 and
+  1,252 of both kinds and 50 against 1,252, 1,000 times for 5,000 and 50 against 5,000:
+
+  - Gaussians 0 to 3 apart or of unlike spread, t with 2 degrees of freedom, log-normal,
+    and 5 % of members that stand out: 98.1 % or more;
+  - jumps at the level: 96.9 % or more, all missed on one side;
+  - ties (rounded Gaussians, two values): 98.8 % or more of the randomised TPR, for
+    which there is no proof, and 97.4 % or more of the conservative one (1,000 times).
+
+  **Where the data cannot tell**, it says so: with fewer than 41, 421 or 4,220
+  non-members at an FPR of .1, .01 or .001, all of them may lie below the threshold, and
+  a 95 % interval starts at 0. Higher confidence takes more (`each_of(12)`: 65, 680 and
+  6,815). The upper bound can be below 1 with any number.
+
+  It treats samples as independent draws; that one model's members share a model is not
+  in it.
 
   Args:
     scores: `[..., N]`, higher = member.
-    members: bool, broadcastable against `scores`.
+    members: bool, broadcastable against `scores`; rows may differ.
     fpr: `[K]` levels in [0, 1].
     confidence: of both sides together, in (0, 1).
     axis: the axis of samples.
+    ties: which TPR, as in `roc.tpr_at_fpr`, whose value is within the interval.
 
   Returns:
     An `Interval` of `[..., K]`; NaN in a row without members or without non-members.
 
   Raises:
-    ValueError: as `roc.tpr_at_fpr` and `clopper_pearson`.
+    ValueError: as `roc.tpr_at_fpr`, or `confidence` is not in (0, 1).
   """
+  _validate.probability("confidence", confidence, open_interval=True)
   ranked = roc.rank(scores, members, axis=axis)
-  trials = np.where(ranked.num_nonmembers > 0, ranked.num_members, 0)[..., None]
-  successes = np.minimum(roc.tp_at_fpr(ranked, fpr), trials)
-  return clopper_pearson(successes, trials, confidence=confidence)
+  rate = roc.tpr_of_ranked(ranked, fpr, ties=ties)
+  low, high = _tpr_bounds.bounds(
+    ranked, np.asarray(fpr, np.float64), (1 - confidence) / 2, ties
+  )
+  return Interval(np.minimum(low, rate), np.maximum(high, rate))
 
 
 def auc(
@@ -130,16 +173,21 @@ def auc(
   The bounds are `expit(logit(auc) +- t se / (auc (1 - auc)))`, with Student's t at
   Welch's degrees of freedom: on the plain scale they leave [0, 1] and miss too often.
 
-  Where DeLong's variance is 0 (perfect separation, all scores tied) or undefined (one
-  member or one non-member) a point would be no interval. Then the bounds are
-  Clopper-Pearson's for `k = min(m, n)` comparisons of which `auc k` were won: one can
-  pair up k members and non-members, each used once, and these comparisons are
-  independent.
+  Where few comparisons are lost (or won, at an AUC below 1/2), DeLong's variance is too
+  small. Let k = min(m, n). If fewer than 10 of k are lost, the bound towards 1/2 is at
+  least as far off as by Hanley & McNeil's variance; if fewer than 5, and at most a
+  fifth, the bound away from it is at least as far off as Clopper-Pearson's of k
+  comparisons of which `auc k` were won: one can pair up k members and non-members, each
+  used once, and these comparisons are independent.
 
-  Coverage at 95% of the AUC of two Gaussians, simulated 4,000 times each: at m = n = 8
-  98-99%, at 20 96-98%, at 200 94-95% to an AUC of 0.99, 92% at 0.999. With few of one
-  kind and an AUC near 1 it falls short: m = 10, n = 500 covers 95% at an AUC to 0.7,
-  90% at 0.9 and 83% at 0.99.
+  Where DeLong's variance is 0 (perfect separation, all scores tied) or undefined (one
+  member or one non-member) a point would be no interval: both bounds are
+  Clopper-Pearson's.
+
+  Coverage at 95 %, simulated 4,000 times each, of AUCs of .5, .7, .9, .99 and .999 and
+  of m, n of 10, 10 to 1,252, 1,252 and 10, 500, 500, 10 and 50, 2000: of Gaussians
+  95.0 % and more; of Gaussians of unlike spread, exponentials and mixtures 94.5 % and
+  more. With fewer than 10 lost it is wide, and covers up to 100 %.
 
   It treats samples as independent draws; that one model's members share a model is not
   in it.
@@ -162,7 +210,7 @@ def auc(
   _validate.probability("confidence", confidence, open_interval=True)
   ranked = roc.rank(scores, members, axis=axis)
   num_members, num_others = ranked.num_members, ranked.num_nonmembers
-  area = roc.auc_of_ranked(ranked)
+  area, tail = roc.auc_of_ranked(ranked), (1 - confidence) / 2
   # Ranks among the other kind, ties half: DeLong's components up to a sign.
   of_members = (ranked.fp_before + ranked.fp) / (
     2 * np.maximum(num_others, 1)[..., None]
@@ -177,17 +225,19 @@ def auc(
     freedom = variance**2 / (
       member_part**2 / (num_members - 1) + other_part**2 / (num_others - 1)
     )
-    t = special.stdtrit(freedom, (1 + confidence) / 2)
-    half_width = t * np.sqrt(variance) / (area * (1 - area))
+    half_width = (
+      special.stdtrit(freedom, 1 - tail) * np.sqrt(variance) / (area * (1 - area))
+    )
     wald = special.expit(special.logit(area) + np.multiply.outer([-1, 1], half_width))
+    wide = _auc_bounds.widened(area, wald[0], wald[1], num_members, num_others, tail)
   pairs = np.minimum(num_members, num_others)
   exact = _beta_interval(area * pairs, pairs, confidence)
   is_regular = variance > 0
   return AucInterval(
     auc=area,
     standard_error=np.sqrt(variance),
-    low=np.where(is_regular, wald[0], exact.low),
-    high=np.where(is_regular, wald[1], exact.high),
+    low=np.where(is_regular, wide[0], exact.low),
+    high=np.where(is_regular, wide[1], exact.high),
   )
 
 
@@ -205,16 +255,7 @@ def _beta_interval(
   successes: np.ndarray, trials: np.ndarray, confidence: float
 ) -> Interval:
   """Clopper-Pearson bounds; successes may be fractional, NaN without trials."""
-  from scipy import special
-
   tail = (1 - confidence) / 2
-  failures = trials - successes
-  # Where a bound is 0 or 1 its beta has a zero parameter: 1 stands in.
-  low = special.betaincinv(np.where(successes > 0, successes, 1), failures + 1, tail)
-  high = special.betaincinv(
-    successes + 1, np.where(failures > 0, failures, 1), 1 - tail
-  )
-  low = np.where(successes > 0, low, 0.0)
-  high = np.where(failures > 0, high, 1.0)
+  low, high = (f(successes, trials, tail) for f in (_exact.lower, _exact.upper))
   has_trials = trials > 0
   return Interval(np.where(has_trials, low, np.nan), np.where(has_trials, high, np.nan))

@@ -8,9 +8,13 @@ axis is ranked: the samples (default), or the models for an AUC per sample.
 A row without members or without non-members has no ROC curve: its result is NaN.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+
+from jmia import _validate
+
+Ties = Literal["randomized", "conservative"]
 
 
 class Curve(NamedTuple):
@@ -153,38 +157,104 @@ def auc_of_ranked(ranked: Ranked) -> np.ndarray:
 
 
 def tpr_at_fpr(
-  scores: np.ndarray, members: np.ndarray, fpr: np.ndarray, *, axis: int = -1
+  scores: np.ndarray,
+  members: np.ndarray,
+  fpr: np.ndarray,
+  *,
+  axis: int = -1,
+  ties: Ties = "randomized",
 ) -> np.ndarray:
-  """Returns the largest TPR of a threshold whose FPR is at most each level.
+  """Returns the TPR of the attacker whose FPR is each level.
 
-  Never interpolated: it is the TPR of a threshold that exists, which splits no ties. A
-  level below one false positive in all non-members allows none at all.
+  Without ties that is the share of members with a higher score than all but a share
+  `fpr` of the non-members: a level below one false positive in all non-members allows
+  none at all. Where the level falls within a group of equal scores there are two
+  readings:
+
+  - `"randomized"`: the attacker calls samples of that group members by a coin that
+    makes the FPR the level. It is the linear interpolation of the ROC curve between its
+    vertices: what anyone can reach, and in expectation no favour, as the coin knows
+    nothing of membership. Two distinct scores already have a TPR at every FPR, never
+    below that of guessing for want of a threshold.
+  - `"conservative"`: the group is called members by no one, since no threshold does so
+    within the level: the TPR of a threshold that exists. An attack with few values
+    reads 0 here, however much it leaks.
 
   Args:
     scores: `[..., N]`, higher = member.
     members: bool, broadcastable against `scores`.
     fpr: `[K]` levels in [0, 1].
     axis: the axis of samples.
+    ties: the reading, see above.
 
   Returns:
     `[..., K]` float64; NaN in a row without members or without non-members.
 
   Raises:
-    ValueError: as `rank`, or `fpr` is not `[K]` levels in [0, 1].
+    ValueError: as `rank`, `fpr` is not `[K]` levels in [0, 1], or `ties` is unknown.
   """
-  ranked = rank(scores, members, axis=axis)
-  trials = np.where(ranked.num_nonmembers > 0, ranked.num_members, 0)
-  return _ratio(tp_at_fpr(ranked, fpr), trials[..., None])
+  return tpr_of_ranked(rank(scores, members, axis=axis), fpr, ties=ties)
 
 
-def tp_at_fpr(ranked: Ranked, fpr: np.ndarray) -> np.ndarray:
-  """Returns how many members `tpr_at_fpr` counts, `[..., K]` int."""
+def tpr_of_ranked(
+  ranked: Ranked, fpr: np.ndarray, *, ties: Ties = "randomized"
+) -> np.ndarray:
+  """As `tpr_at_fpr`, of rows that are ranked already."""
   fpr = np.asarray(fpr, np.float64)
   if fpr.ndim != 1 or not ((fpr >= 0) & (fpr <= 1)).all():
     raise ValueError(f"fpr={fpr} must be levels in [0, 1], of shape [K]")
-  false_rate = ranked.fp / np.maximum(ranked.num_nonmembers, 1)[..., None]
-  allowed = [np.where(false_rate <= level, ranked.tp, 0).max(axis=-1) for level in fpr]
-  return np.stack(allowed, axis=-1)
+  _validate.known("ties", ties, get_args(Ties))
+  num_others = ranked.num_nonmembers[..., None]
+  allowed = fpr * num_others
+  # Not by the product, which is rounded: a count is allowed if its rate is.
+  nearest = np.rint(allowed)
+  whole = nearest - (nearest / np.maximum(num_others, 1) > fpr)
+  counted = staircase(ranked).tp(
+    whole.astype(np.int64), np.maximum(allowed, whole), ties
+  )
+  num_members = ranked.num_members[..., None]
+  counted = np.where(whole >= num_others, num_members, counted)
+  return _ratio(counted, np.where(num_others > 0, num_members, 0))
+
+
+class Stairs(NamedTuple):
+  """Where each non-member stands on its row's ROC curve.
+
+  Attributes:
+    ranked: the rows.
+    place: `[..., N]` int, indices of the non-members by descending score, then of the
+      members.
+  """
+
+  ranked: Ranked
+  place: np.ndarray
+
+  def tp(self, other: np.ndarray, count: np.ndarray, ties: Ties) -> np.ndarray:
+    """Returns the members counted where the curve passes a non-member, `[..., K]`.
+
+    Args:
+      other: `[..., K]` int, which non-member, from 0; its group of ties is looked at.
+      count: `[..., K]` false positives, within that group; fractions are allowed.
+      ties: "conservative" counts the members before the group; "randomized" adds those
+        within it in proportion.
+    """
+    at = np.clip(other, 0, self.place.shape[-1] - 1)
+    at = np.broadcast_to(at, (*self.place.shape[:-1], at.shape[-1]))
+    at = np.take_along_axis(self.place, at, axis=-1)
+    ranked = self.ranked
+    before, through, fp_before, fp = (
+      np.take_along_axis(part, at, axis=-1)
+      for part in (ranked.tp_before, ranked.tp, ranked.fp_before, ranked.fp)
+    )
+    if ties == "conservative":
+      return before.astype(np.float64)
+    share = (count - fp_before) / np.maximum(fp - fp_before, 1)
+    return before + (through - before) * share
+
+
+def staircase(ranked: Ranked) -> Stairs:
+  """Finds the non-members of ranked rows."""
+  return Stairs(ranked, np.argsort(ranked.is_member, axis=-1, kind="stable"))
 
 
 def best_accuracy(

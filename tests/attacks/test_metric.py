@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from jmia import signals
 from jmia.attacks import metric
 from jmia.stats import roc
 
@@ -53,6 +54,20 @@ def test_scores_point_to_members():
   # A preset threshold: losses of at most 1.5.
   called = metric.predict(metric.score(values, "loss"), metric.score(1.5, "loss"))
   np.testing.assert_array_equal(called, [True, False])
+
+
+def test_metrics_read_signals_and_confident_answers_keep_their_order():
+  assert {m.signal for m in metric.METRICS.values()} <= set(signals.SIGNALS)
+  # A fifth of the members are surer than others; in float32 all have a confidence of 1.
+  rng = np.random.default_rng(0)
+  members = np.arange(2000) < 1000
+  top = 20 + rng.random(2000) + 5 * (np.arange(2000) < 200)
+  logits = np.stack([top, np.zeros(2000)], axis=1).astype(np.float32)
+  read = metric.METRICS["confidence"].signal
+  found = signals.compute(logits, np.zeros(2000, int), ("confidence", read))
+  assert (found["confidence"] == 1).all()
+  scores = metric.score(found[read], "confidence")
+  assert roc.tpr_at_fpr(scores, members, np.array([0.001])) >= 0.2
 
 
 def _brute_force(scores, members, balanced):

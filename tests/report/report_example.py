@@ -30,6 +30,10 @@ def samples(num: int = 800, shift: float = 1.0, seed: int = 0) -> report_lib.Sam
       "reference": -np.log(cdf(z)).astype(np.float32),
     },
     thresholds={"population": population, "reference": reference},
+    p_values={
+      "population": cdf((np.log(loss) + 1) / width),
+      "reference": cdf(z),
+    },
   )
 
 
@@ -70,6 +74,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "tpr_at_fpr_ci": {"0.1": [0.347, 0.445], "0.01": [0.062, 0.12]},
         "estimator": "linear",
         "num_references": 16,
+        "found_at_fdr": {"0.1": {"num_found": 12, "num_members": 11}},
       },
     },
     "missing": {"distillation": "the file has no array distilled_logits"},
@@ -83,9 +88,9 @@ def with_leave_one_out() -> tuple[dict[str, Any], report_lib.Samples]:
   """A report and its samples with a third attack, on rows 0 to 19 of 800."""
   base, audited = samples(), report()
   left_out = np.arange(800) >= 20
-  scores, thresholds = (
+  scores, thresholds, p_values = (
     {**arrays, "leave_one_out": np.where(left_out, np.nan, arrays["reference"])}
-    for arrays in (base.scores, base.thresholds)
+    for arrays in (base.scores, base.thresholds, base.p_values)
   )
   audited["attacks"]["leave_one_out"] = {
     "auc": 0.86,
@@ -96,4 +101,4 @@ def with_leave_one_out() -> tuple[dict[str, Any], report_lib.Samples]:
     "num_samples": 20,
     "num_nonmembers": 10,
   }
-  return audited, base._replace(scores=scores, thresholds=thresholds)
+  return audited, base._replace(scores=scores, thresholds=thresholds, p_values=p_values)

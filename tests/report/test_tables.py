@@ -74,7 +74,7 @@ def test_exposed_rows_are_the_members_with_the_highest_scores():
     others = samples.scores["reference"][~samples.members]
     assert row.num_as_high == (others >= samples.scores["reference"][n]).sum()
     assert row.called == tuple(
-      bool(samples.loss[n] <= samples.thresholds[name][n]) for name in report["attacks"]
+      bool(samples.p_values[name][n] <= 0.1) for name in report["attacks"]
     )
     assert row.loss == samples.loss[n]
     assert row.label == samples.labels[n]
@@ -83,11 +83,19 @@ def test_exposed_rows_are_the_members_with_the_highest_scores():
 def test_exposed_counts_ties_against_the_member_and_keeps_their_order():
   samples = report_example.samples(num=6)
   scores = np.array([3.0, 3.0, 5.0, 1.0, 3.0, 3.0], np.float32)  # members: 0, 2, 4
-  tied = samples._replace(scores={"population": scores, "reference": scores})
+  p = np.array([0.1, 0.2, 0.0067, 1.0, 0.1, 0.3])
+  tied = samples._replace(
+    scores={"population": scores, "reference": scores},
+    p_values={"population": p, "reference": p},
+  )
   rows = tables.exposed(report_example.report(), tied, limit=3)
   assert [row.sample for row in rows] == samples.index[[2, 0, 4]].tolist()
   assert [row.num_as_high for row in rows] == [0, 2, 2]
-  assert rows[0].p_values == ("0.007", "0.007")  # exp(-5) = 0.0067
+  assert rows[0].p_values == ("0.007", "0.007")
+  assert rows[0].called == rows[1].called == (True, True)
+  without = tied._replace(p_values={})
+  rows = tables.exposed(report_example.report(), without, limit=1)
+  assert (rows[0].p_values, rows[0].called) == (("–", "–"), (None, None))
 
 
 def test_exposed_has_at_most_the_members_there_are():

@@ -1,4 +1,3 @@
-import math
 
 import pytest
 import report_example
@@ -146,14 +145,24 @@ def test_percent_never_rounds_to_certainty(value, text):
 
 @pytest.mark.parametrize(
   ("p", "text"),
-  [(1.0, "1.000"), (0.25, "0.250"), (3.2e-5, "3.2e-05"), (1e-12, "< 1e-9")],
+  [(1.0, "1.000"), (0.25, "0.250"), (0.001, "0.001"), (3.2e-5, "3.2e-05")],
 )
-def test_p_value_of_a_score(p, text):
-  assert wording.p_value(-math.log(p)) == text
+def test_p_value_to_two_digits(p, text):
+  assert wording.p_value(p) == text
 
 
-def test_p_value_of_a_score_beyond_float64():
-  assert wording.p_value(5000.0) == "< 1e-9"
+def test_what_is_found_at_a_false_discovery_rate_is_said():
+  report = report_example.report()
+  assert wording.discoveries(report, "population") == ""
+  entry = report["attacks"]["reference"]
+  entry["found_at_fdr"] = {"0.1": {"num_found": 0, "num_members": 0}}
+  assert "finds no single record" in wording.discoveries(report, "reference")
+  entry["found_at_fdr"] = {"0.1": {"num_found": 1234, "num_members": 1230}}
+  assert wording.discoveries(report, "reference") == (
+    "R · reference finds 1,234 records to be members at a false discovery rate of 10%:"
+    " of records found so, at most one in 10 is expected not to be one (4 of these"
+    " 1,234 are not)."
+  )
 
 
 def test_widened_interval_is_that_of_the_higher_confidence():

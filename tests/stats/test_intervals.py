@@ -1,10 +1,11 @@
+import itertools
 import warnings
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import optimize, special, stats
 
-from jmia.stats import intervals, roc
+from jmia.stats import _tpr_bounds, intervals, roc
 
 
 def _naive_delong(scores, members):
@@ -19,11 +20,12 @@ def _naive_delong(scores, members):
 @pytest.mark.parametrize("digits", [0, 8])
 def test_auc_interval_equals_naive_delong(digits):
   rng = np.random.default_rng(0)
-  members = rng.random((5, 40)) < 0.3
-  scores = (rng.normal(0, 2, (5, 40)) + members).round(digits)
+  members = rng.random((5, 150)) < 0.4
+  scores = (rng.normal(0, 2, (5, 150)) + members).round(digits)
   actual = intervals.auc(scores, members, confidence=0.9)
   for i in range(5):
     area, parts = _naive_delong(scores[i], members[i])
+    assert (1 - area) * min(members[i].sum(), (~members[i]).sum()) > 10
     se = np.sqrt(sum(parts))
     m, n = members[i].sum(), (~members[i]).sum()
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (m - 1) + parts[1] ** 2 / (n - 1))
@@ -46,22 +48,63 @@ def test_auc_interval_over_models_is_that_of_the_transposed():
     np.testing.assert_allclose(a, b)
 
 
+def _hanley_mcneil(area, m, n):
+  """Their variance of an AUC of exponential scores, for either kind as the steeper."""
+  q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+  own = area * (1 - area)
+  return max(
+    (own + (m - 1) * (a - area**2) + (n - 1) * (b - area**2)) / (m * n)
+    for a, b in ((q1, q2), (q2, q1))
+  )
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("m", "n"), [(10, 60), (60, 10), (20, 20)])
+def test_auc_interval_where_few_are_lost_is_as_wide_as_the_models(m, n, flip):
+  rng = np.random.default_rng(3)
+  members = np.arange(m + n) < m
+  scores = rng.normal(size=m + n) + 2.2 * members
+  actual = intervals.auc(-scores if flip else scores, members)
+  area, parts = _naive_delong(scores, members)
+  lost = (1 - area) * min(m, n)
+  assert 0 < lost < 5 - 1e-9
+  low, high = (1 - actual.high, 1 - actual.low) if flip else actual[2:]
+  freedom = sum(parts) ** 2 / (parts[0] ** 2 / (m - 1) + parts[1] ** 2 / (n - 1))
+  half = stats.t.ppf(0.975, freedom) * np.sqrt(sum(parts)) / (area * (1 - area))
+  by_delong = special.expit(special.logit(area) + np.array([-half, half]))
+
+  def too_far(a):
+    return (area - a) - stats.norm.ppf(0.975) * np.sqrt(_hanley_mcneil(a, m, n))
+
+  by_model = optimize.brentq(too_far, 1e-6, area - 1e-9)
+  exact = 1 - stats.beta.ppf(0.025, lost, min(m, n) - lost + 1)
+  assert low == pytest.approx(min(by_delong[0], by_model), abs=1e-9)
+  assert high == pytest.approx(max(by_delong[1], exact), abs=1e-9)
+  assert by_model < by_delong[0] or exact > by_delong[1]  # it does differ
+
+
 @pytest.mark.parametrize(
   ("num_members", "num_others", "auc"),
-  [(20, 20, 0.5), (20, 20, 0.9), (20, 20, 0.99), (15, 60, 0.7), (200, 200, 0.8)],
-)
+  [
+    (20, 20, 0.5), (20, 20, 0.9), (20, 20, 0.99), (15, 60, 0.7), (200, 200, 0.8),
+    (10, 500, 0.9), (10, 500, 0.99), (50, 50, 0.99), (200, 200, 0.999),
+  ],
+)  # fmt: skip
 def test_auc_interval_covers_as_often_as_it_says(num_members, num_others, auc):
   rng = np.random.default_rng(2)
   num_trials = 2000
-  scores = rng.normal(size=(num_trials, num_members + num_others))
   members = np.arange(num_members + num_others) < num_members
-  scores[:, members] += stats.norm.ppf(auc) * np.sqrt(2)
-  interval = intervals.auc(scores, members)
-  coverage = np.mean((interval.low <= auc) & (auc <= interval.high))
+  shape = (num_trials, len(members))
+  gaussian = rng.normal(size=shape) + members * stats.norm.ppf(auc) * np.sqrt(2)
+  exponential = rng.exponential(size=shape) * np.where(members, auc / (1 - auc), 1)
   # Four standard deviations of the simulation, and one point for the approximation.
   slack = 4 * np.sqrt(0.95 * 0.05 / num_trials)
-  assert coverage >= 0.95 - slack - 0.01, coverage
-  assert coverage <= 0.995, coverage
+  for scores in (gaussian, exponential):
+    interval = intervals.auc(scores, members)
+    coverage = np.mean((interval.low <= auc) & (auc <= interval.high))
+    assert coverage >= 0.95 - slack - 0.01, coverage
+    if (1 - auc) * min(num_members, num_others) > 20:
+      assert coverage <= 0.98, coverage
 
 
 def test_degenerate_variance_never_gives_a_point():
@@ -111,19 +154,191 @@ def test_clopper_pearson_equals_scipy():
   assert np.isnan([none.low, none.high]).all()
 
 
-def test_tpr_interval_is_that_of_the_members_called():
+@pytest.mark.parametrize("tail", [0.05, 0.025, 0.001])
+@pytest.mark.parametrize("fpr", [0.0, 0.001, 0.01, 0.1, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("num_others", [1, 7, 50, 450, 5000])
+def test_weights_of_a_tpr_bound_spend_the_tail_and_no_more(num_others, fpr, tail):
+  at, error = _tpr_bounds.weights(num_others, fpr, tail)
+  assert ((error > 0) & (error <= 0.5)).all()
+  # What is not in a cell is left out, with an error of 1; counts above the last share.
+  count = np.arange(num_others + 1)
+  cell = np.searchsorted(at, count, side="right") - 1
+  spent = np.where(cell < 0, 1.0, error[np.maximum(cell, 0)])
+  total = spent @ stats.binom.pmf(count, num_others, fpr)
+  assert total <= tail * (1 + 1e-9)
+  assert total > 0.4 * tail
+
+
+def _naive_tpr_bounds(scores, members, level, tail):
+  """Clopper and Pearson's bounds at every threshold, each with the error of its FPR."""
+  m, n = members.sum(), (~members).sum()
+  at, error = _tpr_bounds.weights(int(n), level, tail)
+  up_at, up_error = _tpr_bounds.weights(int(n), 1 - level, tail)
+  counted = {}
+  for t in [-np.inf, *scores, np.inf]:
+    above = scores > t if np.isfinite(t) else np.full(len(scores), t < 0)
+    counted.setdefault((above & ~members).sum(), []).append((above & members).sum())
+  low, high = [], []
+  for j, k in counted.items():
+    i = np.searchsorted(at, j, side="right") - 1
+    if i >= 0 and min(k) > 0:
+      low.append(stats.beta.ppf(error[i], min(k), m - min(k) + 1))
+    elif i >= 0:
+      low.append(0.0)
+    i = np.searchsorted(up_at, n - j, side="right") - 1
+    if i >= 0:
+      most = max(k)
+      of_beta = stats.beta.isf(up_error[i], most + 1, m - most) if most < m else 1.0
+      high.append(of_beta)
+  return min(low), max(high)
+
+
+def test_tpr_interval_equals_a_search_over_all_thresholds():
   rng = np.random.default_rng(4)
-  members = rng.random((3, 50)) < 0.5
-  scores = (rng.normal(size=(3, 50)) + members).round(1)
-  levels = np.array([0.05, 0.5])
-  interval = intervals.tpr_at_fpr(scores, members, levels)
-  tpr = roc.tpr_at_fpr(scores, members, levels)
-  for i in range(3):
-    for k in range(2):
-      trials = int(members[i].sum())
-      test = stats.binomtest(round(tpr[i, k] * trials), trials)
-      expected = test.proportion_ci(0.95, "exact")
-      np.testing.assert_allclose([interval.low[i, k], interval.high[i, k]], expected)
+  members = rng.random((3, 70)) < 0.4
+  scores = rng.normal(size=(3, 70)) + 1.5 * members
+  levels = np.array([0.01, 0.1, 0.5, 1.0])
+  for ties in ("conservative", "randomized"):
+    actual = intervals.tpr_at_fpr(scores, members, levels, ties=ties)
+    for i in range(3):
+      for k, level in enumerate(levels.tolist()):
+        expected = _naive_tpr_bounds(scores[i], members[i], level, 0.025)
+        np.testing.assert_allclose(
+          [actual.low[i, k], actual.high[i, k]], expected, rtol=1e-9, atol=1e-12
+        )
+
+
+def _kinked(rng, shape, fpr, *, above):
+  """Members of whom 3 in 10 lie right above the threshold, or 7 in 10 right below.
+
+  Either way the TPR at the FPR is .3, and the ROC curve jumps there.
+  """
+  threshold = stats.norm.isf(fpr)
+  near = threshold + 1e-9 * rng.random(shape) * (1 if above else -1)
+  return np.where((rng.random(shape) < 0.3) == above, near, -50 if above else 50)
+
+
+TPR_CASES = {
+  # name -> (others' scores, members' scores, true TPR): draws of a shape, at an FPR.
+  "shift": (
+    lambda g, s, f: g.normal(size=s),
+    lambda g, s, f: g.normal(size=s) + 1.5,
+    lambda f: stats.norm.sf(stats.norm.isf(f) - 1.5),
+  ),
+  "heavy": (
+    lambda g, s, f: g.standard_t(2, s),
+    lambda g, s, f: g.standard_t(2, s) + 3,
+    lambda f: stats.t.sf(stats.t.isf(f, 2) - 3, 2),
+  ),
+  "tied": (
+    lambda g, s, f: g.binomial(3, 0.3, s),
+    lambda g, s, f: g.binomial(3, 0.6, s),
+    lambda f: np.interp(
+      f,
+      [0, *stats.binom.sf(np.arange(2, -2, -1), 3, 0.3)],
+      [0, *stats.binom.sf(np.arange(2, -2, -1), 3, 0.6)],
+    ),
+  ),
+  "jump above": (
+    lambda g, s, f: g.normal(size=s),
+    lambda g, s, f: _kinked(g, s, f, above=True),
+    lambda f: 0.3,
+  ),
+  "jump below": (
+    lambda g, s, f: g.normal(size=s),
+    lambda g, s, f: _kinked(g, s, f, above=False),
+    lambda f: 0.3,
+  ),
+}
+
+
+@pytest.mark.parametrize("case", TPR_CASES)
+@pytest.mark.parametrize(("m", "n"), [(50, 50), (50, 600), (600, 50), (400, 400)])
+def test_tpr_interval_covers_the_tpr_at_the_true_fpr(case, m, n):
+  others, held, truth = TPR_CASES[case]
+  rng = np.random.default_rng(5)
+  num_trials = 1000
+  members = np.arange(m + n) < m
+  # Each side misses at most 2.5 %; four standard deviations of the simulation.
+  most = 0.025 + 4 * np.sqrt(0.025 * 0.975 / num_trials)
+  for fpr in (0.1, 0.01):
+    parts = held(rng, (num_trials, m), fpr), others(rng, (num_trials, n), fpr)
+    found = intervals.tpr_at_fpr(np.concatenate(parts, 1), members, np.array([fpr]))
+    assert (found.low[:, 0] > truth(fpr) + 1e-9).mean() <= most
+    assert (found.high[:, 0] < truth(fpr) - 1e-9).mean() <= most
+
+
+def test_tpr_interval_is_no_wider_than_bounds_joined_at_right_angles():
+  # Order statistics and Clopper-Pearson, 97.5 % each: the plain valid interval.
+  rng = np.random.default_rng(6)
+  m = n = 450
+  members = np.arange(m + n) < m
+  scores = rng.normal(size=(200, m + n)) + 1.5 * members
+  found = intervals.tpr_at_fpr(scores, members, np.array([0.1]))
+  others = -np.sort(-scores[:, ~members])
+  ends = stats.binom.ppf([0.0125, 0.9875], n, 0.1).astype(int)
+  least = (scores[:, members] >= others[:, [ends[0] - 1]]).sum(axis=1)
+  most = (scores[:, members] > others[:, [ends[1]]]).sum(axis=1)
+  low = intervals.clopper_pearson(least, m, confidence=0.975).low
+  high = intervals.clopper_pearson(most, m, confidence=0.975).high
+  assert np.mean(found.high - found.low) < 0.85 * np.mean(high - low)
+
+
+@pytest.mark.parametrize("ties", ["conservative", "randomized"])
+def test_tpr_is_within_its_interval_and_intervals_nest(ties):
+  rng = np.random.default_rng(7)
+  levels = np.array([0.0, 0.001, 0.01, 0.1, 0.37, 0.9, 1.0])
+  for size in (2, 3, 17, 120):
+    members = rng.random((40, size)) < 0.5
+    members[:, :2] = [True, False]
+    scores = rng.integers(0, 4, (40, size)) + members
+    rate = roc.tpr_at_fpr(scores, members, levels, ties=ties)
+    narrow = intervals.tpr_at_fpr(scores, members, levels, confidence=0.8, ties=ties)
+    wide = intervals.tpr_at_fpr(scores, members, levels, confidence=0.999, ties=ties)
+    chain = (0, wide.low, narrow.low, rate, narrow.high, wide.high, 1)
+    for lower, upper in itertools.pairwise(chain):
+      assert (lower <= upper + 1e-12).all()
+
+
+def test_tpr_interval_says_where_the_data_cannot_tell():
+  members = np.arange(900) < 450
+  separated = np.arange(900.0)[::-1]
+  levels = np.array([0.001, 0.008, 0.01, 0.1])
+  low, high = intervals.tpr_at_fpr(separated, members, levels)
+  # Of 450 others none need lie above the threshold that 1 in 1,000 exceeds.
+  np.testing.assert_array_equal(low[:2], 0)
+  assert (low[2:] > 0.98).all()
+  np.testing.assert_array_equal(high, 1)
+  # At an FPR of 0 it never can.
+  assert intervals.tpr_at_fpr(separated, members, np.zeros(1)).low == 0
+
+
+def test_tpr_intervals_of_many_rows_are_those_of_each():
+  rng = np.random.default_rng(8)
+  scores, members = rng.normal(size=(30, 5)).round(1), rng.random((30, 5)) < 0.5
+  levels = np.array([0.05, 0.3])
+  many = intervals.tpr_at_fpr(scores, members, levels, axis=0)
+  assert many.low.shape == (5, 2)
+  for i in range(5):
+    one = intervals.tpr_at_fpr(scores[:, i], members[:, i], levels)
+    np.testing.assert_array_equal([many.low[i], many.high[i]], one)
+
+
+def test_the_best_of_many_intervals_holds_with_the_confidence_of_each_of_them():
+  assert intervals.each_of(1) == pytest.approx(0.95)
+  assert intervals.each_of(4, confidence=0.9) == pytest.approx(0.975)
+  with pytest.raises(ValueError, match="num=0 must be"):
+    intervals.each_of(0)
+  # Of 12 attacks that know nothing the strongest looks like one that does.
+  rng = np.random.default_rng(9)
+  num_trials = 1000
+  scores = rng.normal(size=(num_trials, 12, 120))
+  members = np.arange(120) < 60
+  naive = intervals.auc(scores, members).low.max(axis=1) > 0.5
+  adjusted = intervals.auc(scores, members, confidence=intervals.each_of(12))
+  assert naive.mean() > 0.15
+  most = 0.025 + 4 * np.sqrt(0.025 * 0.975 / num_trials)
+  assert (adjusted.low.max(axis=1) > 0.5).mean() <= most
 
 
 def test_rows_without_both_kinds_are_nan_and_do_not_warn():
@@ -143,6 +358,10 @@ def test_errors():
       intervals.clopper_pearson(1, 2, confidence=confidence)
     with pytest.raises(ValueError, match=f"confidence={confidence} must lie in"):
       intervals.auc(np.arange(4.0), np.arange(4) < 2, confidence=confidence)
+    with pytest.raises(ValueError, match=f"confidence={confidence} must lie in"):
+      intervals.tpr_at_fpr(
+        np.arange(4.0), np.arange(4) < 2, np.array([0.1]), confidence=confidence
+      )
   with pytest.raises(ValueError, match=r"successes=3 must be at most trials=2"):
     intervals.clopper_pearson(3, 2)
   with pytest.raises(ValueError, match="successes must be counts"):

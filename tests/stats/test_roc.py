@@ -57,27 +57,75 @@ def test_by_hand():
   np.testing.assert_array_equal(curve.thresholds, [np.inf, 4, 3, 2, 1])
   # Pairs won: 3 by the first member, 1 + 1/2 by each tied one, of 9.
   assert roc.auc(scores, members) == pytest.approx(6 / 9)
-  # The tie is not split: at FPR 1/2 its two members do not count.
   levels = np.array([0.0, 0.3, 1 / 3, 0.5, 0.66, 0.67, 1.0])
+  # Unless a coin splits it, the two members of the tie do not count at FPR 1/2.
   np.testing.assert_allclose(
-    roc.tpr_at_fpr(scores, members, levels), [1 / 3] * 5 + [1, 1]
+    roc.tpr_at_fpr(scores, members, levels, ties="conservative"), [1 / 3] * 5 + [1, 1]
+  )
+  # From FPR 1/3 to 2/3 a coin calls both members and the other of the tie alike.
+  within = [1 / 3 + 2 / 3 * (level - 1 / 3) * 3 for level in (0.5, 0.66)]
+  np.testing.assert_allclose(
+    roc.tpr_at_fpr(scores, members, levels), [1 / 3] * 3 + within + [1, 1]
   )
   # Best threshold 2: three members right, and one of three others; or threshold 4:
   # one member and all others. Both have 4 of 6 right.
   assert roc.best_accuracy(scores, members) == pytest.approx(4 / 6)
 
 
-def test_tpr_at_fpr_equals_a_search_over_all_thresholds():
+@pytest.mark.parametrize("ties", ["conservative", "randomized"])
+def test_tpr_at_fpr_equals_a_search_over_all_thresholds(ties):
   scores, members = _tied_rows(3)
-  levels = np.array([0.0, 0.001, 0.1, 0.25, 0.5, 1.0])
-  actual = roc.tpr_at_fpr(scores, members, levels)
-  assert actual.shape == (4, 3, 6)
+  levels = np.array([0.0, 0.001, 0.1, 0.25, 0.5, 0.91, 1.0])
+  actual = roc.tpr_at_fpr(scores, members, levels, ties=ties)
+  assert actual.shape == (4, 3, 7)
   for i in range(4):
     for j in range(3):
       s, m = scores[i, j], members[i, j]
-      points = [(np.mean(s[~m] >= t), np.mean(s[m] >= t)) for t in [np.inf, *set(s)]]
-      expected = [max(tpr for fpr, tpr in points if fpr <= a) for a in levels]
+      thresholds = [np.inf, *sorted(set(s), reverse=True)]
+      points = [(np.mean(s[~m] >= t), np.mean(s[m] >= t)) for t in thresholds]
+      if ties == "conservative":
+        expected = [max(tpr for fpr, tpr in points if fpr <= a) for a in levels]
+      else:
+        # np.interp takes the last of points with equal FPR: the highest TPR.
+        expected = np.interp(levels, *np.transpose(points))
       np.testing.assert_allclose(actual[i, j], expected)
+
+
+@pytest.mark.parametrize("level", [0.02, 0.1, 0.4, 0.8])
+def test_a_coin_within_the_tie_reaches_the_randomized_tpr(level):
+  rng = np.random.default_rng(4)
+  members = rng.random(300) < 0.5
+  scores = rng.integers(0, 3, 300).astype(float) + members * (rng.random(300) < 0.3)
+  others = scores[~members]
+  tied = max(t for t in scores if np.mean(others >= t) > level)
+  rate = (level - np.mean(others > tied)) / np.mean(others == tied)
+  coins = rng.random((4000, 300)) < rate
+  called = (scores > tied) | ((scores == tied) & coins)
+  found = roc.tpr_at_fpr(scores, members, np.array([level]))
+  for kind, expected in ((~members, level), (members, found[0])):
+    rates = called[:, kind].mean(axis=1)
+    assert abs(rates.mean() - expected) < 5 * rates.std() / np.sqrt(4000) + 1e-12
+
+
+def test_two_scores_have_a_tpr_at_every_fpr_and_not_below_guessing():
+  # Of members 9 in 10 are right, of others 6 in 10.
+  members = np.arange(200) < 100
+  scores = np.concatenate([np.arange(100) < 90, np.arange(100) < 60]).astype(float)
+  levels = np.array([0.001, 0.01, 0.1, 0.6, 0.8])
+  actual = roc.tpr_at_fpr(scores, members, levels)
+  np.testing.assert_allclose(actual, [0.0015, 0.015, 0.15, 0.9, 0.95])
+  never_split = roc.tpr_at_fpr(scores, members, levels, ties="conservative")
+  np.testing.assert_allclose(never_split, [0, 0, 0, 0.9, 0.9])
+
+
+def test_without_ties_both_readings_are_one():
+  rng = np.random.default_rng(5)
+  scores, members = rng.normal(size=(6, 83)), rng.random((6, 83)) < 0.4
+  levels = np.linspace(0, 1, 101)
+  np.testing.assert_array_equal(
+    roc.tpr_at_fpr(scores, members, levels),
+    roc.tpr_at_fpr(scores, members, levels, ties="conservative"),
+  )
 
 
 def test_tpr_at_a_level_that_is_reached_exactly_counts():
@@ -88,6 +136,10 @@ def test_tpr_at_a_level_that_is_reached_exactly_counts():
     some = np.concatenate([np.full(count, 3.0), np.zeros(100 - count), np.full(5, 2.0)])
     assert roc.tpr_at_fpr(some, members, np.array([count / 100])) == 1
   assert roc.tpr_at_fpr(scores, members, np.array([0.0999])) == 0
+  # Every count of 1,252 is allowed at its own rate, however the product is rounded.
+  scores, members = -np.arange(2504.0), np.arange(2504) % 2 == 1
+  levels = np.arange(1252) / 1252
+  np.testing.assert_allclose(roc.tpr_at_fpr(scores, members, levels), levels)
 
 
 def test_best_accuracy_equals_a_search_over_all_thresholds():
@@ -136,3 +188,5 @@ def test_errors():
   for fpr in (np.array([1.1]), np.float64(0.1), np.array([np.nan])):
     with pytest.raises(ValueError, match=r"fpr=.* must be levels in \[0, 1\]"):
       roc.tpr_at_fpr(scores, members, fpr)
+  with pytest.raises(ValueError, match="unknown ties 'random'; did you mean 'rando"):
+    roc.tpr_at_fpr(scores, members, np.array([0.1]), ties="random")
