@@ -186,7 +186,13 @@ def _of_targets(
       for key, value in described[0].items()
     },
     "attacks": {
-      name: outcome_lib.over_targets(of_attack) for name, of_attack in outcomes.items()
+      name: {
+        **outcome_lib.over_targets(of_attack),
+        "at_once": outcome_lib.at_once(
+          of_attack, [evidence.members for evidence in targets], len(outcomes)
+        ),
+      }
+      for name, of_attack in outcomes.items()
     },
     "missing": missing,
     "notes": list(

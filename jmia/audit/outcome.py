@@ -70,7 +70,7 @@ def evaluate(
 
   Returns:
     Scores, thresholds, and a summary with 95 % intervals: AUC (DeLong's), accuracy at
-    the best threshold, and TPR at each of `FPRS` (Clopper and Pearson's).
+    the best threshold, and TPR at each of `FPRS`.
 
   Raises:
     NothingToCompareError: if no members, or no non-members, can be attacked.
@@ -154,6 +154,44 @@ def num_models(evidence: Evidence, attack: registry.Attack) -> int:
   (needs,) = attack.all_needs()
   sizes = [evidence.groups[name].num_models for name in needs.groups]
   return max(sizes, default=0)
+
+
+def at_once(
+  outcomes: Sequence[Outcome], members: Sequence[np.ndarray], num_attacks: int
+) -> dict[str, Any]:
+  """Returns an attack's intervals that hold for all figures of all attacks at once.
+
+  AUC and TPR at each of `FPRS`, of `num_attacks` attacks, by Bonferroni: what is picked
+  from among them after seeing them is covered too.
+
+  Args:
+    outcomes: of each target.
+    members: `[N]` bool, of each target.
+    num_attacks: of the report.
+
+  Returns:
+    `{"auc_ci", "tpr_at_fpr_ci"}`, as in a summary.
+  """
+  confidence = intervals.each_of(num_attacks * (1 + len(FPRS)))
+  if len(outcomes) > 1:
+    summaries = [outcome.summary for outcome in outcomes]
+    figures = {
+      name: np.array([_numbers(summary[name]) for summary in summaries])
+      for name in ("auc", "tpr_at_fpr")
+    }
+    auc, tpr = (
+      np.clip(intervals.mean(of, confidence=confidence, axis=0), 0, 1)
+      for of in figures.values()
+    )
+  else:
+    attacked = ~np.isnan(outcomes[0].scores)
+    ranked = (outcomes[0].scores[attacked], members[0][attacked])
+    auc = intervals.auc(*ranked, confidence=confidence)[2:]
+    tpr = intervals.tpr_at_fpr(*ranked, FPRS, confidence=confidence)
+  return {
+    "auc_ci": [float(bound) for bound in auc],
+    "tpr_at_fpr_ci": by_level(np.stack(tpr, axis=-1)),
+  }
 
 
 def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jmia.report import samples as samples_lib
 
 # The parts of an attack's result that the table shows; the rest are its settings.
 _MEASURED = (
-  "num_calibration", "found_at_fdr", "accused_at_p",
+  "at_once", "num_calibration", "found_at_fdr", "accused_at_p",
   "auc", "auc_ci", "accuracy", "tpr_at_fpr", "tpr_at_fpr_ci", "ci_of", "by_target",
 )  # fmt: skip
 _SCORE_CAPTION = (

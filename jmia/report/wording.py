@@ -1,8 +1,6 @@
 """What the report says in words: the attacks, the metrics and the verdict."""
 
 from collections.abc import Mapping, Sequence
-import math
-import statistics
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +10,6 @@ from jmia.attacks import registry as attacks
 Report = Mapping[str, Any]
 
 LEVELS = ("0.1", "0.01", "0.001")
-_CONFIDENCE = 0.95
 _ROUNDING = 1e-9  # so that 0.001 * 1000 counts as 1
 
 
@@ -204,44 +201,10 @@ def tpr(report: Report, name: str, fpr: str) -> Tpr | None:
   return Tpr(rate, (interval[0], interval[1]))
 
 
-def widened(
-  auc: float, interval: Sequence[float], num: int, num_targets: int = 1
-) -> tuple[float, float]:
-  """An AUC's 95% interval widened to hold for `num` attacks at once (Bonferroni).
-
-  An interval over several targets is Student's of a mean, and its half-width grows by
-  the ratio of the quantiles. Of one target, each half is stretched by the ratio of the
-  normal quantiles on the logit scale, on which `jmia.stats.intervals.auc` made it. An
-  AUC of 1 has the exact bound `tail^(1/k)` of k pairs all won instead. Any other bound
-  of 0 or 1 stays as it is.
-  """
-  normal = statistics.NormalDist()
-  tail = (1 - _CONFIDENCE) / 2
-  if num_targets > 1:
-    from scipy import special
-
-    quantiles = special.stdtrit(num_targets - 1, [1 - tail / num, 1 - tail])
-    half = (interval[1] - auc, auc - interval[0])
-    # An end that was cut to [0, 1] says nothing of the width; the other one does.
-    width = max(half) * float(quantiles[0] / quantiles[1])
-    return max(auc - width, 0.0), min(auc + width, 1.0)
-  ratio = normal.inv_cdf(1 - tail / num) / normal.inv_cdf(1 - tail)
-
-  if auc == 1:
-    return interval[0] ** (math.log(tail / num) / math.log(tail)), 1.0
-
-  def stretch(bound: float) -> float:
-    if not (0 < auc < 1 and 0 < bound < 1):
-      return bound
-    centre = _logit(auc)
-    return 1 / (1 + math.exp(-centre - ratio * (_logit(bound) - centre)))
-
-  return stretch(interval[0]), stretch(interval[1])
-
-
-def _logit(share: float) -> float:
-  """The log odds of a share."""
-  return math.log(share / (1 - share))
+def at_once(report: Report, name: str) -> Mapping[str, Any]:
+  """An attack's intervals that hold for all figures of all attacks of the report."""
+  result = report["attacks"][name]
+  return result.get("at_once", result)
 
 
 def calibration(num_called: int, num_nonmembers: int) -> str:
@@ -257,23 +220,23 @@ def calibration(num_called: int, num_nonmembers: int) -> str:
 def verdict(report: Report) -> Verdict:
   """The headline, no stronger than its interval.
 
-  The strongest of several attacks (see `strongest`) was picked after seeing the
-  results, so leakage is called detected only if its AUC exceeds 0.5 with an interval
-  that is widened to hold for all attacks at once.
+  What it says was picked after seeing all figures, so it rests on intervals that hold
+  for all of them at once: it speaks of leakage in at most 5 % of audits of models that
+  leak nothing.
 
   Args:
     report: as `report.json`.
 
   Returns:
-    "leak" as above; "hint" if only the unwidened interval lies above 0.5, or if some
-    TPR is clearly above its FPR; otherwise "none".
+    "leak" if such an interval of the strongest attack's AUC lies above 0.5; "hint" if
+    one of some TPR lies above its FPR; otherwise "none".
   """
   name = strongest(report)
   if name is None:
     return Verdict("none", "No attack could be run, so nothing was measured.", ())
   result, num = report["attacks"][name], len(report["attacks"])
   targets = num_targets(report)
-  wide = widened(result["auc"], result["auc_ci"], num, targets)
+  wide = at_once(report, name)["auc_ci"]
   of_what = f"in the mean over {targets} models trained alike, " if targets > 1 else ""
   standing = (
     f"An attacker {attack(name).attacker} picks the member out of a member/non-member "
@@ -283,8 +246,8 @@ def verdict(report: Report) -> Verdict:
   choice = []
   if num > 1:
     choice.append(
-      f"This is the strongest of {num} attacks; widened to hold for all of them at "
-      f"once, its interval is {percent_interval(wide)}."
+      f"This is the strongest of {num} attacks; widened to hold for all figures of all "
+      f"of them at once, its interval is {percent_interval(wide)}."
     )
   if coverage(report, name):
     choice.append(f"It was run on {coverage(report, name)}.")
@@ -292,11 +255,11 @@ def verdict(report: Report) -> Verdict:
   if wide[0] > 0.5:
     return Verdict("leak", standing, (*choice, *_at_low_fpr(report, name)))
   few = _stands_out(report)
-  if result["auc_ci"][0] > 0.5 or few:
-    if not few:
-      few = ["Its interval reaches 50% once it is widened for the choice of attack."]
+  if few:
     headline = "There is a hint of leakage, which this sample size does not settle."
     return Verdict("hint", headline, (standing, *choice, *few))
+  if result["auc_ci"][0] > 0.5:
+    choice.append("It reaches 50% once it is widened for the choice among all figures.")
   headline = (
     "No leakage was detected at this sample size; this is not proof that there is none."
   )
@@ -333,23 +296,16 @@ def _at_low_fpr(report: Report, name: str) -> list[str]:
 
 
 def _stands_out(report: Report) -> list[str]:
-  """The first TPR whose interval lies clear of that of its FPR, in words.
-
-  A TPR's interval takes its threshold for granted. The exact interval of as many false
-  positives as the level allows stands for what the threshold may truly accuse.
-  """
+  """The first TPR whose interval, as wide as for all at once, lies above its FPR."""
   for name in report["attacks"]:
-    num = num_nonmembers(report, name)
     for fpr in LEVELS:
       measured = tpr(report, name, fpr)
-      if measured is None:
-        continue
-      accused = _exact_interval(math.floor(float(fpr) * num + _ROUNDING), num)
-      if measured.interval[0] > accused[1]:
+      wide = at_once(report, name)["tpr_at_fpr_ci"].get(fpr)
+      if measured is not None and wide is not None and wide[0] > float(fpr):
         return [
           f"At {level(fpr)} false positives, {attack(name).title} identifies "
-          f"{percent(measured.rate)} of the members (95% interval "
-          f"{percent_interval(measured.interval)}), clearly more than guessing would: "
+          f"{percent(measured.rate)} of the members ({percent_interval(wide)} by an "
+          "interval that holds for all figures at once), more than guessing would: "
           "some records may be exposed even though most are not."
         ]
   return []

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from jmia.attacks import distillation, population, reference, registry, shadow
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
 from jmia.audit import outcome as outcome_lib
+from jmia.stats import intervals
 
 CALIBRATED = ("population", "shadow", "reference", "distillation", "leave_one_out")
 
@@ -380,3 +382,23 @@ def test_p_values_hold_whatever_the_attack():
     share = 0.5 if attack == "leave_one_out" else 1.0
     error = np.sqrt(np.array(levels) / (share * num) * (1 / 120 + 1 / 180))
     assert (rates <= levels + 4 * error).all(), (attack, rates)
+
+
+def test_intervals_at_once_are_those_of_the_higher_confidence():
+  outcome = outcome_lib.evaluate(LEAK, "population")
+  found = outcome_lib.at_once([outcome], [LEAK.members], 3)
+  # Three attacks of four figures each share five per cent.
+  auc = intervals.auc(outcome.scores, LEAK.members, confidence=1 - 0.05 / 12)
+  np.testing.assert_allclose(found["auc_ci"], [auc.low, auc.high])
+  assert found["auc_ci"][0] < outcome.summary["auc_ci"][0]
+  for level, (low, high) in found["tpr_at_fpr_ci"].items():
+    own = outcome.summary["tpr_at_fpr_ci"][level]
+    assert low <= own[0] <= own[1] <= high
+  several = [
+    outcome_lib.evaluate(_evidence(1.0, seed, 400), "population") for seed in range(4)
+  ]
+  auc = np.array([each.summary["auc"] for each in several])
+  found = outcome_lib.at_once(several, [], 3)
+  half = stats.t.ppf(1 - 0.025 / 12, 3) * auc.std(ddof=1) / 2
+  expected = np.clip([auc.mean() - half, auc.mean() + half], 0, 1)
+  np.testing.assert_allclose(found["auc_ci"], expected)
