@@ -171,3 +171,65 @@ def test_experiments_use_no_private_attribute_of_the_library(path):
     and node.attr not in ("_replace", "_asdict", "_fields")
   ]
   assert not private
+
+
+def _modules():
+  """Dotted name -> path, of every module of jmia."""
+  paths = sorted(ROOT.glob("jmia/**/*.py"))
+  return {".".join(_module(path)): path for path in paths}
+
+
+def _edges(sources):
+  """Module -> the modules it imports, lazily too; `from a import b` is a.b if that is.
+
+  What a package's `__init__` runs first is no edge: its modules import one another, not
+  the package.
+
+  Args:
+    sources: dotted name -> (source, whether it is a package's `__init__`).
+  """
+  edges = {}
+  for name, (source, is_package) in sources.items():
+    names = tuple(name.split("."))
+    package = names if is_package else names[:-1]
+    found = set()
+    for imported in _imports(source, package):
+      while imported and ".".join(imported) not in sources:
+        imported = imported[:-1]
+      found.add(".".join(imported))
+    edges[name] = found - {name, ""}
+  return edges
+
+
+def _in_circles(edges):
+  """The modules that reach themselves, and those between them."""
+  edges = {name: set(found) for name, found in edges.items()}
+  while True:
+    imported = set().union(*edges.values())
+    ends = [n for n, found in edges.items() if not found & edges.keys()]
+    ends += [n for n in edges if n not in imported]
+    if not ends:
+      return sorted(edges)
+    edges = {n: found for n, found in edges.items() if n not in ends}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+  sources = {
+    name: (path.read_text(), path.name == "__init__.py")
+    for name, path in _modules().items()
+  }
+  assert len(sources) > 50
+  assert _in_circles(_edges(sources)) == []
+
+
+@pytest.mark.parametrize(
+  ("sources", "found"),
+  [
+    ({"j.a": "from j import b", "j.b": "def f():\n  from j import a"}, ["j.a", "j.b"]),
+    ({"j.a": "import j.b", "j.b": "from j.c import x", "j.c": "from . import a"}, 3),
+    ({"j.a": "from j import b", "j.b": "import numpy"}, []),
+  ],
+)
+def test_circles_are_found(sources, found):
+  circle = _in_circles(_edges({name: (text, False) for name, text in sources.items()}))
+  assert (len(circle) if isinstance(found, int) else circle) == found

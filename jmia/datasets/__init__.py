@@ -17,7 +17,7 @@ import os
 import pathlib
 
 from jmia import _validate, types
-from jmia.datasets import arrays, image_folder, tfds_source
+from jmia.datasets import arrays, image_folder, sources, tfds_source
 
 _FROM_PATH = {"npz": arrays.npz, "folder": image_folder.load}
 _EMBEDDED = ("digits", "purchase100_synthetic")
@@ -25,7 +25,7 @@ _EMBEDDED = ("digits", "purchase100_synthetic")
 
 def names() -> tuple[str, ...]:
   """Returns the names `load` knows, but for `npz:PATH` and `folder:PATH`."""
-  return (*_EMBEDDED, *tfds_source.SOURCES)
+  return (*_EMBEDDED, *sources.SOURCES)
 
 
 def load(

@@ -17,7 +17,7 @@ from PIL import Image
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, downloader, extractor
 
-from jmia.datasets import archives, tfds_source
+from jmia.datasets import archives, sources
 
 # TFDS's own 10 retries keep one waiting for three minutes where there is no network.
 _MAX_RETRIES = 3
@@ -50,7 +50,7 @@ class _ArchiveBuilder(  # type: ignore[call-arg]
     }
     return tfds.core.DatasetInfo(
       builder=self,
-      description=tfds_source.SOURCES[self.name].description,
+      description=sources.SOURCES[self.name].description,
       features=tfds.features.FeaturesDict(features),
       supervised_keys=("features", "label"),
       homepage="https://github.com/privacytrustlab/datasets",
@@ -60,7 +60,7 @@ class _ArchiveBuilder(  # type: ignore[call-arg]
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
     data_dir = pathlib.Path(self.data_dir).parents[1]
-    path = tfds_source.local_archive(self.name, data_dir)
+    path = sources.local_archive(self.name, data_dir)
     path = path or pathlib.Path(dl_manager.download(self.ARCHIVE.url))
     self.info.metadata["archive_sha256"] = archives.digest(path)
     return {"train": self._generate_examples(path)}
@@ -93,7 +93,7 @@ def prepare(name: str, data_dir: pathlib.Path, *, overwrite: bool) -> pathlib.Pa
   """Prepares a dataset, downloading what is not there.
 
   Args:
-    name: a key of `tfds_source.SOURCES`.
+    name: a key of `sources.SOURCES`.
     data_dir: TFDS's folder.
     overwrite: whether to prepare it anew where it is prepared already.
 
@@ -133,7 +133,7 @@ def _absent(name: str, data_dir: pathlib.Path, error: Exception) -> str:
     archive = archives.ARCHIVES[name]
     manual = data_dir / "downloads" / "manual"
     remedy = f"put {archive.file} from {archive.url} into {manual}"
-  cause = tfds_source.first_line(error)
+  cause = sources.first_line(error)
   return (
     f"{name} is not in data_dir {data_dir} and cannot be prepared ({cause}); {remedy}"
   )

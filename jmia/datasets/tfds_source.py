@@ -11,66 +11,22 @@ import json
 import logging
 import pathlib
 import re
-from typing import NamedTuple
 
 import numpy as np
 
 from jmia import types
-from jmia.datasets import archives, cache
+from jmia.datasets import archives, cache, sources
 
 _BATCH = 1000
 
 _log = logging.getLogger(__name__)
 
 
-class Source(NamedTuple):
-  """What we know of a TFDS dataset before it is read.
-
-  Attributes:
-    feature: the key of its features; labels are always under `label`.
-    splits: the splits we use, train first.
-    num_classes: number of classes.
-    feature_scale: as in `types.Dataset`.
-    description: as in `types.Dataset`.
-  """
-
-  feature: str
-  splits: tuple[str, ...]
-  num_classes: int
-  feature_scale: float
-  description: str
-
-
-def _images(num_classes: int, description: str) -> Source:
-  return Source("image", ("train", "test"), num_classes, 1 / 255, description)
-
-
-def _bits(num_classes: int, description: str) -> Source:
-  return Source("features", ("train",), num_classes, 1.0, description)
-
-
-SOURCES = {
-  "location30": _bits(
-    30, "Location-30: 446 places that 5,010 Foursquare users in Bangkok visited or not."
-  ),
-  "purchase100": _bits(
-    100, "Purchase-100: 600 products that 197,324 Kaggle shoppers bought or not."
-  ),
-  "texas100": _bits(
-    100, "Texas-100: 6,169 attributes of 67,330 hospital stays, present or not."
-  ),
-  "mnist": _images(10, "MNIST: 70,000 handwritten digits of 28 x 28 grey pixels."),
-  "cifar10": _images(10, "CIFAR-10: 60,000 photographs of 32 x 32 colour pixels."),
-  "cifar100": _images(100, "CIFAR-100: 60,000 photographs of 32 x 32 colour pixels."),
-  "stl10": _images(10, "STL-10: 13,000 labelled photographs of 96 x 96 colour pixels."),
-}
-
-
 def load(name: str, data_dir: pathlib.Path) -> types.Dataset:
-  """Loads one of `SOURCES`, from the cache where it can.
+  """Loads one of `sources.SOURCES`, from the cache where it can.
 
   Args:
-    name: a key of `SOURCES`.
+    name: a key of `sources.SOURCES`.
     data_dir: TFDS's folder.
 
   Returns:
@@ -87,7 +43,7 @@ def load(name: str, data_dir: pathlib.Path) -> types.Dataset:
   if prepared is None or outdated:
     _log.info("preparing %s in %s, once", name, data_dir)
     prepared = _import_builders(name).prepare(name, data_dir, overwrite=outdated)
-  source = SOURCES[name]
+  source = sources.SOURCES[name]
   folder = f"{name}-{prepared.name}-{_digest(prepared, source)}"
   arrays = cache.load_or_build(
     data_dir / "jmia_cache" / folder, lambda: _read(name, prepared)
@@ -117,22 +73,14 @@ def _prepared(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
 def _is_outdated(name: str, prepared: pathlib.Path, data_dir: pathlib.Path) -> bool:
   """Whether a local archive has other bytes than the one prepared from."""
   archive = archives.ARCHIVES.get(name)
-  path = local_archive(name, data_dir)
+  path = sources.local_archive(name, data_dir)
   if archive is None or path is None:
     return False
   metadata = json.loads((prepared / "metadata.json").read_text())
   return metadata.get("archive_sha256") != archives.check(archive, path)
 
 
-def local_archive(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
-  """Where the dataset's original archive lies in the manual directory, if it does."""
-  if name not in archives.ARCHIVES:
-    return None
-  path = data_dir / "downloads" / "manual" / archives.ARCHIVES[name].file
-  return path if path.is_file() else None
-
-
-def _digest(prepared: pathlib.Path, source: Source) -> str:
+def _digest(prepared: pathlib.Path, source: sources.Source) -> str:
   """Digest of the prepared files that are read."""
   patterns = ["*.json", *(f"*-{split}.*" for split in source.splits)]
   files = sorted(file for pattern in patterns for file in prepared.glob(pattern))
@@ -145,7 +93,7 @@ def _read(name: str, prepared: pathlib.Path) -> cache.Arrays:
   """All rows of a prepared dataset, in memory."""
   tfds = _import_builders(name).tfds
   _log.info("reading %s from %s, once", name, prepared)
-  source = SOURCES[name]
+  source = sources.SOURCES[name]
   try:
     builder = tfds.builder_from_directory(prepared)
     parts = [builder.as_data_source(split) for split in source.splits]
@@ -158,8 +106,8 @@ def _read(name: str, prepared: pathlib.Path) -> cache.Arrays:
   # TFDS and array_record document no error types for files that are damaged.
   except Exception as error:
     raise OSError(
-      f"{name}: {prepared} is damaged ({first_line(error)}); delete it to have it "
-      "prepared anew"
+      f"{name}: {prepared} is damaged ({sources.first_line(error)}); delete it to have "
+      "it prepared anew"
     ) from error
   return cache.Arrays(x=x, y=y, num_train=np.array(len(parts[0])))
 
@@ -178,12 +126,6 @@ def _rows(parts, feature: str) -> tuple[np.ndarray, np.ndarray]:
         x[i], y[i] = example[feature], example["label"]
         i += 1
   return x, y
-
-
-def first_line(error: Exception) -> str:
-  """An error's type and the first line of its message."""
-  message = str(error).strip().splitlines()
-  return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
 
 
 def _import_builders(name: str):

@@ -43,6 +43,12 @@ from jmia.training import recipe as recipe_lib
 
 _SLACK = 1e-3  # share of delta set aside for batches that would overflow
 _INTERVAL = 1e-3  # of the privacy loss; halving it moves epsilon by less than 1 %
+# Above this epsilon the interval grows with it, or an accountant's table would: at
+# 1e6 it would have a thousand million rows.
+_LARGE_EPSILON = 50.0
+# More is given the noise of this much, which no training notices: further up the
+# accountant's own numbers overflow.
+_LARGEST_EPSILON = 1e6
 _TOLERANCE = 1e-3  # relative, of the noise multiplier
 
 
@@ -121,8 +127,9 @@ def mechanism(
   num_steps = math.ceil(num_members / batch_size) * num_epochs
   noise_multiplier, found = 0.0, math.inf
   if math.isfinite(config.epsilon):
-    noise_multiplier = _calibrate(config.epsilon, config.delta, rate, num_steps)
-    found = epsilon(noise_multiplier, rate, num_steps, config.delta)
+    target = min(config.epsilon, _LARGEST_EPSILON)
+    noise_multiplier = _calibrate(target, config.delta, rate, num_steps)
+    found = epsilon(noise_multiplier, rate, num_steps, config.delta, _interval(target))
   slots = _max_batch_size(num_members, rate, num_steps, found, config.delta)
   return Mechanism(
     epsilon=found,
@@ -135,9 +142,18 @@ def mechanism(
   )
 
 
+def _interval(target: float) -> float:
+  """Returns how finely the privacy loss is cut up where `target` is asked for."""
+  return _INTERVAL * max(1.0, target / _LARGE_EPSILON)
+
+
 @functools.cache
 def epsilon(
-  noise_multiplier: float, sampling_rate: float, num_steps: int, delta: float
+  noise_multiplier: float,
+  sampling_rate: float,
+  num_steps: int,
+  delta: float,
+  interval: float = _INTERVAL,
 ) -> float:
   """Returns the epsilon of a run at `delta`, for adding or removing one member.
 
@@ -146,13 +162,14 @@ def epsilon(
     sampling_rate: of the Poisson sampling, in (0, 1].
     num_steps: at least 1.
     delta: in (0, 1), of which `_SLACK` is set aside (see the module).
+    interval: of the privacy loss; a coarser one errs further to the safe side.
   """
   import dp_accounting
   from dp_accounting import pld
 
   accountant = pld.PLDAccountant(
     dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
-    value_discretization_interval=_INTERVAL,
+    value_discretization_interval=interval,
   )
   step = dp_accounting.GaussianDpEvent(noise_multiplier)
   if sampling_rate < 1:
@@ -164,9 +181,10 @@ def epsilon(
 @functools.cache
 def _calibrate(target: float, delta: float, rate: float, num_steps: int) -> float:
   """Returns the least noise multiplier, to `_TOLERANCE`, with epsilon <= target."""
+  interval = _interval(target)
 
   def is_enough(noise_multiplier: float) -> bool:
-    return epsilon(noise_multiplier, rate, num_steps, delta) <= target
+    return epsilon(noise_multiplier, rate, num_steps, delta, interval) <= target
 
   # From a lot of noise downwards, since an accountant is slow where there is little.
   high = 1.0
@@ -188,7 +206,9 @@ def _max_batch_size(num_members, rate, num_steps, epsilon, delta) -> int:
   # No guarantee, no share: then a chance of one in a thousand million at all will do.
   allowed = 1e-9
   if math.isfinite(epsilon):
-    allowed = _SLACK * delta / (1 + math.exp(epsilon))
+    allowed = _SLACK * delta / (1 + math.exp(min(epsilon, 700.0)))
+  if allowed < 1e-290:  # smaller than tails can be told: no batch may overflow at all
+    return num_members + 1
   sizes = np.arange(num_members + 2)  # a neighbour may have one member more
   overflow = num_steps * special.bdtrc(sizes, num_members + 1, rate)
   return int(sizes[np.argmax(overflow <= allowed)])

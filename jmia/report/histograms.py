@@ -14,6 +14,8 @@ _TAIL = 0.005
 # Nor need a ratio's axis go further than this from the threshold: one that lies next to
 # zero, as the lowest of a few references' losses may, sends ratios to infinity.
 _MAX_DECADES = 4.0
+# Nor does a p-value say more below this; a score has no such end.
+_SMALLEST_P = 300.0
 
 
 class Histogram(NamedTuple):
@@ -81,14 +83,21 @@ def scores(samples: Samples, attack: str) -> Histogram:
     attack: whose scores to use.
 
   Returns:
-    The histogram; its `threshold` is p = 0.1, at 1 on the axis.
+    The histogram; its `threshold` is p = 0.1, at 1 on the axis, which ends at 1e-300 at
+    the latest.
   """
   at = samples.attacked(attack)
   values = samples.scores[attack][at].astype(np.float64) / math.log(10)
+  values = np.clip(values, 0.0, _SMALLEST_P)
   top = max(2.0, float(np.quantile(values, 1 - _TAIL)))
-  # A bar width that divides 1, so that p = 0.1 lies between two bars.
-  per_decade = next((n for n in (16, 10, 8, 5, 4, 2) if n * top <= _NUM_BINS), 1)
-  edges = np.arange(math.ceil(top * per_decade) + 1) / per_decade
+  if top <= _NUM_BINS:
+    # A bar width that divides 1, so that p = 0.1 lies between two bars.
+    per_decade = next((n for n in (16, 10, 8, 5, 4, 2) if n * top <= _NUM_BINS), 1)
+    edges = np.arange(math.ceil(top * per_decade) + 1) / per_decade
+  else:
+    # One bar down to p = 0.1, and wide ones from there on.
+    width = math.ceil(top / _NUM_BINS)
+    edges = np.append(0.0, np.arange(1, top + width, width))
   return _count(values, samples.members[at], edges, -math.log10(ALPHA))
 
 
@@ -104,17 +113,27 @@ def ranks(samples: Samples, attack: str) -> Histogram:
   """
   at = samples.attacked(attack)
   values = samples.scores[attack][at].astype(np.float64)
-  low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
-  if low == high:
-    low, high = low - 0.5, high + 0.5
+  low, high = _bulk(values)
+  largest = max(abs(low), abs(high))
+  if high - low <= 1e-12 * largest:  # too close for float64 to tell their bars apart
+    room = max(0.5, 1e-6 * largest)
+    low, high = low - room, high + room
   edges = np.linspace(low, high, _NUM_BINS + 1)
   return _count(values, samples.members[at], edges, math.nan)
 
 
+def _bulk(values: np.ndarray) -> tuple[float, float]:
+  """Where finite values lie, but for a tail at each end; zeros if there are none."""
+  finite = values[np.isfinite(values)]
+  if not finite.size:
+    return 0.0, 0.0
+  low, high = np.quantile(finite, [_TAIL, 1 - _TAIL])
+  return float(low), float(high)
+
+
 def _edges(values: np.ndarray, position: float) -> tuple[float, np.ndarray]:
   """The threshold, moved onto the axis if it is infinite, and the edges around it."""
-  finite = values[np.isfinite(values)]
-  low, high = np.quantile(finite, [_TAIL, 1 - _TAIL]) if finite.size else (0.0, 0.0)
+  low, high = _bulk(values)
   if not math.isfinite(position):
     position = float(low if position < 0 else high)
   low, high = min(low, position), max(high, position)

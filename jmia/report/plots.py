@@ -165,7 +165,7 @@ def loss_figure(histogram: histograms.Histogram) -> "figure.Figure":
   low, high = histogram.edges[[0, -1]]
   ticks = _decades(low, high)
   unit = "×" if histogram.relative else ""
-  panel.set_xticks(ticks, [f"{10.0**tick:.6g}{unit}" for tick in ticks])
+  panel.set_xticks(ticks, [_power_of_ten(tick) + unit for tick in ticks])
   panel.set_xlabel(
     "loss as a multiple of the sample's threshold" if histogram.relative else "loss"
   )
@@ -397,6 +397,28 @@ def _decades(low: float, high: float) -> list[float]:
   digits = (1, 2, 5) if high - low < 1.5 else (1, 3) if high - low < 3 else (1,)
   ticks = [n + math.log10(d) for n in powers for d in digits]
   ticks = [tick for tick in ticks if low <= tick <= high]
+  if len(ticks) < 2:
+    return _between_decades(low, high)
   stride = math.ceil(len(ticks) / 7)
   zero = ticks.index(0.0) if 0.0 in ticks else 0
   return ticks[zero % stride :: stride]
+
+
+def _between_decades(low: float, high: float) -> list[float]:
+  """Ticks on a log10 axis too short for 1, 2 and 5; its middle if too short for any."""
+  from matplotlib import ticker
+
+  middle = (low + high) / 2
+  # In units of the axis' own middle, which has no exponent that could overflow.
+  exponent = math.floor(middle)
+  ends = 10 ** (low - exponent), 10 ** (high - exponent)
+  found = ticker.MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(*ends)
+  ticks = [math.log10(tick) + exponent for tick in found if ends[0] <= tick <= ends[1]]
+  return ticks or [middle]
+
+
+def _power_of_ten(exponent: float) -> str:
+  """`10 ** exponent` as text, whether a float holds it or not."""
+  if abs(exponent) < 300:
+    return f"{10.0**exponent:.6g}"
+  return f"1e{exponent:.6g}"

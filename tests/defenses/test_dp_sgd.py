@@ -333,3 +333,18 @@ def _sized(**changes):
 def test_bad_input_is_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+@pytest.mark.parametrize("epsilon", [1e-9, 300.0, 1e4, 1e9, 1e300])
+def test_any_epsilon_has_a_mechanism_that_keeps_to_it(epsilon):
+  config = dp_sgd.DPConfig(epsilon=epsilon, delta=1e-5)
+  run = dp_sgd.mechanism(config, num_members=40, batch_size=40, num_epochs=15)
+  assert 0 <= run.epsilon <= epsilon
+  # All members in every step: 15 Gaussians are one, whose delta has a closed form
+  # (Balle and Wang, Improving the Gaussian Mechanism, theorem 8).
+  mu = math.sqrt(15) / run.noise_multiplier
+  sooner, later = run.epsilon / mu - mu / 2, run.epsilon / mu + mu / 2
+  delta = stats.norm.sf(sooner) - math.exp(run.epsilon + stats.norm.logsf(later))
+  assert delta <= 1e-5
+  if epsilon > 700:
+    assert run.max_batch_size > 40  # nothing can overflow

@@ -121,3 +121,29 @@ def test_samples_that_were_not_attacked_are_left_out(histogram):
     histogram(some, "leave_one_out"), histogram(first, "leave_one_out"), strict=True
   ):
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("largest", [20, 40.0, 500.0, 1e6, 1e15, 3e38, np.inf])
+def test_bars_are_few_however_large_the_scores(largest):
+  spread = SAMPLES.scores["reference"].astype(np.float64)
+  scores = (spread / spread.max() * min(largest, 3e38)).astype(np.float32)
+  scores[0] = largest
+  samples = SAMPLES._replace(scores={"a": scores})
+  histogram = histograms.scores(samples, "a")
+  assert len(histogram.members) <= 40
+  assert histogram.edges[-1] <= 310
+  assert (np.diff(histogram.edges) > 0).all()
+  right = histogram.edges[:-1] >= histogram.threshold
+  expected = (scores[SAMPLES.members] / np.log(10) >= 1).mean()
+  np.testing.assert_allclose(histogram.members[right].sum(), expected)
+  np.testing.assert_allclose(histogram.nonmembers.sum(), 1.0)
+  ranked = histograms.ranks(samples, "a")
+  assert len(ranked.members) == 36
+  assert (np.diff(ranked.edges) > 0).all()
+  np.testing.assert_allclose(ranked.members.sum(), 1.0)
+
+
+def test_ranks_of_a_narrow_range_keep_their_bars():
+  scores = np.linspace(1.0, 1.0 + 1e-5, len(SAMPLES.members))
+  histogram = histograms.ranks(SAMPLES._replace(scores={"a": scores}), "a")
+  assert (histogram.members + histogram.nonmembers > 0).all()

@@ -100,6 +100,62 @@ def test_ticks_are_round_and_include_one(low, high, expected):
   np.testing.assert_allclose(10 ** np.array(plots._decades(low, high)), expected)
 
 
+@pytest.mark.parametrize(
+  ("low", "high"),
+  [
+    (0.31, 0.31 + 1 / 18),  # between 2 and 5
+    (0.362, 0.3624),
+    (-2.71, -2.55),
+    (0.3, 0.3),
+    (-400.0, -400.0),
+    (299.98, 300.02),
+    (4000.1, 4000.15),
+    (-320.0, 310.0),
+    (-1e-12, 1e-12),
+  ],
+)
+def test_every_axis_has_ticks(low, high):
+  ticks = plots._decades(low, high)
+  assert 1 <= len(ticks) <= 8
+  assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
+  assert ticks == sorted(ticks)
+  names = [plots._power_of_ten(tick) for tick in ticks]
+  assert len({*names}) == len(names) or high - low < 1e-5
+
+
+def test_narrow_axes_have_round_ticks():
+  ticks = 10 ** np.array(plots._decades(np.log10(2.28), np.log10(2.52)))
+  np.testing.assert_allclose(ticks, [2.3, 2.35, 2.4, 2.45, 2.5], rtol=1e-9)
+
+
+def _alike(loss, threshold, score):
+  num = 20
+  return SAMPLES._replace(
+    index=np.arange(num),
+    members=np.arange(num) < 10,
+    labels=np.zeros(num, int),
+    loss=np.full(num, loss, np.float32),
+    scores={"a": np.full(num, score, np.float32)},
+    thresholds={"a": np.full(num, threshold, np.float32)},
+  )
+
+
+@pytest.mark.parametrize("loss", [2.3025851, 0.0, 1e-45, 3e38, np.inf])
+@pytest.mark.parametrize("score", [0.0, 0.7, 1e15, -3e38, 3e38, np.inf, -np.inf])
+def test_a_model_that_answers_all_alike_can_be_drawn(loss, score):
+  samples = _alike(loss, loss, score)
+  for draw, histogram in (
+    (plots.loss_figure, histograms.losses(samples, "a")),
+    (plots.score_figure, histograms.scores(samples, "a")),
+    (plots.rank_figure, histograms.ranks(samples, "a")),
+  ):
+    assert len(histogram.members) <= 40
+    drawing = draw(histogram)
+    drawing.draw_without_rendering()
+    (panel,) = drawing.axes
+    assert len(panel.get_xticks()) >= 1
+
+
 def test_svg_follows_the_theme_and_refers_to_nothing_outside():
   drawing = plots.loss_figure(histograms.losses(SAMPLES, "reference"))
   text = plots.svg(drawing, "one", 'a "plot" <of> losses')
