@@ -44,8 +44,8 @@ from scipy import optimize, special
 from jmia.attacks import _references, registry
 from jmia.attacks.evidence import Evidence
 
-# Bounds of the prior's degrees of freedom `2 alpha`: fewer have no variance to speak of,
-# and more are as good as a known one.
+# Bounds of the prior's degrees of freedom `2 alpha`: fewer have no variance to speak
+# of, and more are as good as a known one.
 FREEDOM = (1.0, 1000.0)
 
 # Least variance, in squared units of phi, as in `lira`.
@@ -147,7 +147,7 @@ def fit_prior(
   like = np.zeros_like(mean) if like is None else like
   centre = like + (mean - like).mean(axis=0)
   pooled = np.maximum(squares.sum(axis=0) / freedom.sum(axis=0), _FLOOR)
-  # The means scatter by their own error, `variance / number`, and by `variance / kappa`.
+  # The means scatter by their own error, `variance / number`, and `variance / kappa`.
   scatter = np.square(mean - centre).mean(axis=0) - pooled * (1 / number).mean(axis=0)
   kappa = pooled / np.maximum(scatter, pooled / FREEDOM[1])
   columns = zip(*(a.reshape(len(a), -1).T for a in (squares, freedom)), strict=True)
@@ -256,8 +256,8 @@ registry.register(
     attacker="as LiRA's, with few models, who learns from all records what to expect",
     explanation=(
       "Asks which the audited model's confidence in the record fits better: that of "
-      "models trained with the record, or that of models trained without it. What a few "
-      "models cannot tell of one record it takes from all records."
+      "models trained with the record, or that of models trained without it. What a "
+      "few models cannot tell of one record it takes from all records."
     ),
     source="Brannvall; Smyth, section 6.2",
     needs=_needs("in_out", held=2, out=2),

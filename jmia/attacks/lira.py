@@ -19,10 +19,10 @@ row is in exactly half of the models that number tells who is a member. The onli
 takes the lesser of the two numbers, which does not tell.
 
 Source: Carlini et al., "Membership Inference Attacks From First Principles",
-Algorithm 1 and, offline, eq. 4. Departures from its public codes: means, where they take
-medians; a pooled variance centred for each sample, where they take the spread of all
-samples together; and the paper's one-sided offline score, where theirs is a density,
-two-sided.
+Algorithm 1 and, offline, eq. 4. Departures from its public codes: means, where they
+take medians; a pooled variance centred for each sample, where they take the spread of
+all samples together; and the paper's one-sided offline score, where theirs is a
+density, two-sided.
 """
 
 from typing import Any
