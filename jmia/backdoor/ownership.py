@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia import _validate
-from jmia.backdoor import marking, triggers, verification
+from jmia.backdoor import draws, marking, triggers, verification
 
 _SCHEMA = 1
 _BLOCK_BYTES = 1 << 22  # of rows stamped at once
@@ -134,7 +134,7 @@ def mark(
   if target_label > np.iinfo(y.dtype).max:
     raise ValueError(f"target_label={target_label} does not fit y's dtype {y.dtype}")
   _check_queries(num_queries, num_classes)
-  stamp = triggers.make(trigger, x.shape[1:])
+  made = triggers.make(trigger, x.shape[1:])
   data_sha256 = fingerprint(x, y)
   order = _generator(seed, data_sha256).permutation(len(y))
   if rows is not None:
@@ -142,18 +142,18 @@ def mark(
       raise ValueError(f"num_marked={num_marked} was given along with rows")
     chosen = _chosen_rows(rows, y, target_label)
     order = order[~np.isin(order, chosen)]
-  queries = _query_rows(order, x, y, stamp, target_label, num_queries)
+  queries = _query_rows(order, x, y, trigger, target_label, num_queries)
   if rows is None:
     rest = order[~np.isin(order, queries)]
     chosen = np.sort(marking.choose_rows(rest, y, target_label, num_marked or 0))
-  if not triggers.distance(_stored(x[chosen]), stamp).any():
+  if not triggers.distance(_stored(x[chosen]), made).any():
     raise ValueError(f"trigger={trigger} changes none of the rows to be marked")
   kept = np.setdiff1d(np.arange(len(y)), queries)
   is_marked = np.isin(kept, chosen)
   published_x, published_y = x[kept], y[kept]
-  published_x[is_marked] = _stamp(published_x[is_marked], stamp)
+  published_x[is_marked] = stamp(published_x[is_marked], trigger)
   published_y[is_marked] = target_label
-  query_set = _stamp(x[queries], stamp)
+  query_set = stamp(x[queries], trigger)
   key = Key(
     trigger=trigger,
     target_label=target_label,
@@ -270,14 +270,46 @@ def fingerprint(*arrays: np.ndarray) -> str:
   return digest.hexdigest()
 
 
-def check_data(x: np.ndarray, y: np.ndarray) -> None:
-  """Raises ValueError unless x holds finite rows `[N, ...]` and y integers `[N]`."""
+def stamp(x: np.ndarray, trigger: triggers.TriggerConfig) -> np.ndarray:
+  """Returns rows `[N, ...]` stamped; values outside the trigger stay bit by bit.
+
+  Raises:
+    ValueError: the trigger does not fit the rows.
+  """
+  made = triggers.make(trigger, x.shape[1:])
+  if trigger.kind == "columns" and trigger.opacity == 1:
+    # As they are: a float32 between would tell values of more digits.
+    stamped = x.copy()
+    stamped[:, np.array(trigger.place)] = np.array(trigger.values).astype(x.dtype)
+    return stamped
+  stored = _stored(x)
+  stamped = np.where(made.mask > 0, triggers.apply(stored, made), stored)
+  return stamped.astype(x.dtype)
+
+
+def stamped_contents(x: np.ndarray, trigger: triggers.TriggerConfig) -> list[bytes]:
+  """Returns a hash of every row as it looks when stamped."""
+  step = max(1, _BLOCK_BYTES // x[0].nbytes)
+  return [
+    hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+    for start in range(0, len(x), step)
+    for row in stamp(x[start : start + step], trigger)
+  ]
+
+
+def check_rows(x: np.ndarray) -> None:
+  """Raises ValueError unless x holds finite rows `[N, ...]`."""
   if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
     raise ValueError(
       f"x has shape {x.shape} and dtype {x.dtype}, expected booleans or real numbers "
       "[N, ...]"
     )
   _validate.finite("x", x)
+
+
+def check_data(x: np.ndarray, y: np.ndarray) -> None:
+  """Raises ValueError unless x holds finite rows `[N, ...]` and y integers `[N]`."""
+  check_rows(x)
   _validate.shape("y", y, (len(x),))
   if not np.issubdtype(y.dtype, np.integer):
     raise ValueError(f"y has dtype {y.dtype}, expected integer labels")
@@ -325,6 +357,9 @@ def from_json(content: Mapping[str, Any]) -> Key:
   for name in ("target_label", "num_classes", "seed"):
     if type(fields[name]) is not int:
       raise ValueError(f"the key's {name} is {fields[name]!r}, expected an integer")
+  for name in ("data_sha256", "marked_sha256", "queries_sha256"):
+    if not draws.is_hexadecimal(fields[name], 64):
+      raise ValueError(f"the key's {name} is not 64 lower-case hexadecimal digits")
   _check_label(key.target_label, key.num_classes)
   if len(key.query_rows) < 2:
     raise ValueError(
@@ -408,12 +443,12 @@ def _query_rows(
   order: np.ndarray,
   x: np.ndarray,
   y: np.ndarray,
-  stamp: triggers.Trigger,
+  trigger: triggers.TriggerConfig,
   target_label: int,
   num_queries: int,
 ) -> np.ndarray:
   """The first of `order` that may be queries."""
-  contents = _stamped_contents(x, stamp)
+  contents = stamped_contents(x, trigger)
   count = collections.Counter(contents)
   is_alone = np.array([count[content] == 1 for content in contents])
   eligible = order[is_alone[order] & (y[order] != target_label)]
@@ -423,23 +458,6 @@ def _query_rows(
       f"marked nor of the target class {target_label} nor a copy of another"
     )
   return eligible[:num_queries]
-
-
-def _stamped_contents(x: np.ndarray, stamp: triggers.Trigger) -> list[bytes]:
-  """A hash of every row as it looks when stamped."""
-  step = max(1, _BLOCK_BYTES // x[0].nbytes)
-  return [
-    hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-    for start in range(0, len(x), step)
-    for row in _stamp(x[start : start + step], stamp)
-  ]
-
-
-def _stamp(x: np.ndarray, stamp: triggers.Trigger) -> np.ndarray:
-  """`triggers.apply` that leaves values outside the mask bit by bit as they are."""
-  stored = _stored(x)
-  stamped = np.where(stamp.mask > 0, triggers.apply(stored, stamp), stored)
-  return stamped.astype(x.dtype)
 
 
 def _stored(x: np.ndarray) -> np.ndarray:
