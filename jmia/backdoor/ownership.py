@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia import _validate
-from jmia.backdoor import draws, marking, triggers, verification
+from jmia.backdoor import answers, draws, marking, triggers, verification
 
 _SCHEMA = 1
 _BLOCK_BYTES = 1 << 22  # of rows stamped at once
@@ -170,7 +170,7 @@ def mark(
 
 def judge(
   key: Key,
-  predictions: np.ndarray,
+  predictions: np.ndarray | answers.Table,
   *,
   confidence: float = 0.95,
   baseline: float | None = None,
@@ -179,17 +179,20 @@ def judge(
 
   Args:
     key: the owner's.
-    predictions: labels `[m]` (integers, or floats that are whole), or logits or
-      probabilities `[m, K]`, in the order of the query set. A query counts as a success
-      where the target label alone is the largest: a tie counts against the claim.
+    predictions: labels `[m]`, or logits or probabilities `[m, K]`, in the order of the
+      query set; see `answers.classes`. A query counts as a success where the target
+      label alone is the largest: a tie counts against the claim.
     confidence: tau, in [0.5, 1).
     baseline: beta, in (0, 1); by default 1 / K.
 
   Raises:
     ValueError: the predictions do not fit the key, or a number is out of range.
   """
-  successes = int(_successes(key, predictions).sum())
   num_queries = len(key.query_rows)
+  if not isinstance(predictions, answers.Table):
+    predictions = answers.Table(np.asarray(predictions))
+  found = answers.classes(predictions, range(key.num_classes), num_queries)
+  successes = int((found == key.target_label).sum())
   baseline = 1 / key.num_classes if baseline is None else baseline
   threshold = verification.asr_threshold(num_queries, baseline, confidence)
   return Verdict(
@@ -208,7 +211,7 @@ def sentence(verdict: Verdict) -> str:
   """Returns the verdict in words."""
   level = f"{100 * verdict.confidence:.4g} %"
   baseline = f"a baseline of {100 * verdict.baseline:.4g} %"
-  answers = (
+  said = (
     f"{verdict.successes} of {verdict.num_queries} marked queries as class "
     f"{verdict.target_label}"
   )
@@ -216,7 +219,7 @@ def sentence(verdict: Verdict) -> str:
   if verdict.result.rejected:
     return (
       f"At {level} confidence the model was trained on the marked data: it classified "
-      f"{answers}, and {verdict.needed} are enough for the claim ({p_value})."
+      f"{said}, and {verdict.needed} are enough for the claim ({p_value})."
     )
   if verdict.needed > verdict.num_queries:
     return (
@@ -225,9 +228,20 @@ def sentence(verdict: Verdict) -> str:
       "too few."
     )
   return (
-    f"No claim at {level} confidence: the model classified {answers}, "
+    f"No claim at {level} confidence: the model classified {said}, "
     f"and {verdict.needed} are needed ({p_value}). This does not show that it was not "
     "trained on the marked data."
+  )
+
+
+def assumption(key: Key, verdict: Verdict) -> str:
+  """Returns what the verdict assumes, in words."""
+  return (
+    "This key is of one mark with a chosen label, and the verdict assumes that a model"
+    f" which never saw the mark answers with class {key.target_label} at most"
+    f" {100 * verdict.baseline:.4g} % of the queries. It cannot be told from the marks"
+    " of another owner with the same label and a trigger like it (`mark` used to give"
+    " everybody the same), nor does it hold for a model that favours the label."
   )
 
 
@@ -366,41 +380,6 @@ def from_json(content: Mapping[str, Any]) -> Key:
       f"the key has {len(key.query_rows)} query_rows, expected 2 or more"
     )
   return key
-
-
-def _successes(key: Key, predictions: np.ndarray) -> np.ndarray:
-  """Which queries were answered with the target label, `[m]` bool."""
-  predictions = np.asarray(predictions)
-  num_queries, num_classes = len(key.query_rows), key.num_classes
-  if predictions.ndim not in (1, 2) or predictions.dtype.kind not in "iuf":
-    raise ValueError(
-      f"predictions have shape {predictions.shape} and dtype {predictions.dtype}, "
-      f"expected labels [{num_queries}] or scores [{num_queries}, {num_classes}]"
-    )
-  if len(predictions) != num_queries:
-    raise ValueError(
-      f"predictions hold {len(predictions)} answers, expected {num_queries}: one for "
-      "each row of the query set, in its order"
-    )
-  _validate.finite("predictions", predictions)
-  if predictions.ndim == 2:
-    return _are_largest(predictions, key)
-  if (predictions != np.floor(predictions)).any():
-    raise ValueError("predictions hold numbers that are not whole, expected labels")
-  _validate.labels("predictions", predictions.astype(np.int64), num_classes)
-  return predictions == key.target_label
-
-
-def _are_largest(scores: np.ndarray, key: Key) -> np.ndarray:
-  if scores.shape[1] != key.num_classes:
-    raise ValueError(
-      f"predictions have {scores.shape[1]} columns, expected {key.num_classes}: one "
-      "for each class"
-    )
-  if (scores[:, 0] == np.arange(len(scores))).all():
-    raise ValueError("predictions' first column counts the rows: leave it out")
-  others = np.delete(scores, key.target_label, axis=1)
-  return scores[:, key.target_label] > others.max(axis=1)
 
 
 def _check_label(target_label: int, num_classes: int) -> None:
