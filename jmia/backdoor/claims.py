@@ -146,9 +146,9 @@ def sentence(verdict: Verdict) -> str:
 def assumption() -> str:
   """Returns what the verdict assumes, in words."""
   return (
-    "The verdict holds whatever the suspect is, also one trained on other owners' marks,"
-    " if the key was fixed before the model was and its labels were not known to whoever"
-    " trained it but by the marked rows. A deposited hash of the key shows the first."
+    "The verdict holds whatever the suspect is, also one trained on other owners'"
+    " marks, if the key was fixed before the model and whoever trained that knew of the"
+    " labels from the marked rows alone. A deposited hash of the key shows the first."
   )
 
 

@@ -329,7 +329,7 @@ def check_data(x: np.ndarray, y: np.ndarray) -> None:
     raise ValueError(f"y has dtype {y.dtype}, expected integer labels")
 
 
-def check_query_set(key: Key, queries: np.ndarray) -> None:
+def check_query_set(key: Any, queries: np.ndarray) -> None:
   """Raises ValueError unless these are the key's queries, in its order."""
   found = fingerprint(queries)
   if found != key.queries_sha256:
