@@ -21,6 +21,7 @@ from absl import flags
 import numpy as np
 
 from experiments import common
+from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import (
   draws,
   owner_files,
@@ -31,7 +32,6 @@ from jmia.backdoor import (
   triggers,
   verification,
 )
-from jmia.backdoor import classes as classes_lib
 from jmia.report import results
 
 flags.declare_key_flag("seed")
@@ -156,7 +156,7 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
     stamps = draws.column_triggers(data.x, number, _SIZE.value, rng)
   else:
     like = _trigger(data.x, kind)
-    stamps = draws.placed_triggers(like, data.x.shape[1:], number, rng)
+    stamps = draws.placed_triggers(like, data.x, number, rng)
   return submarks.mark(
     data.x,
     data.y,
@@ -337,7 +337,9 @@ def _planned() -> str:
   number = default if _NUM_SUBMARKS.value is None else _NUM_SUBMARKS.value
   num_queries = _NUM_QUERIES.value or submarks.default_num_queries(number)
   rates = (0.1, 0.2, 0.4, 0.6, 0.8) if _ASR.value is None else (_ASR.value,)
-  rows = [("success rate", "randomization", "binomial", "t-test")]
+  rows: list[tuple[str, ...]] = [
+    ("success rate", "randomization", "binomial", "t-test")
+  ]
   for rate in rates:
     chances = power.of_submarks(rate, number, num_classes, num_queries)
     rows.append((f"{100 * rate:.0f} %", *(f"{100 * c:.0f} %" for c in chances)))

@@ -19,6 +19,7 @@ from jmia.backdoor import triggers
 
 _SECRET_BYTES = 32
 _TRIES = 64  # places tried for a square; the one that overlaps least is taken
+_SAMPLE = 200  # rows that tell how far a trigger moves one
 _TAILS = (0.01, 0.99)
 
 
@@ -101,35 +102,41 @@ def column_triggers(
 
 def placed_triggers(
   trigger: triggers.TriggerConfig,
-  shape: Sequence[int],
+  x: np.ndarray,
   number: int,
   rng: np.random.Generator,
 ) -> list[triggers.TriggerConfig]:
   """Returns squares or runs like one, at random places that overlap little.
 
+  Of the places that are tried those are kept where the trigger moves the rows at least
+  as far as at half of them: a white square on white paper is no mark.
+
   Args:
     trigger: kind, size, pattern, value and opacity; a random pattern is drawn anew.
-    shape: of an example.
+    x: `[N, ...]` the owner's rows.
     number: of triggers.
     rng: of the draws.
 
   Raises:
     ValueError: the trigger does not fit.
   """
-  triggers.make(dataclasses.replace(trigger, place=(0, 0)[: _num_axes(trigger)]), shape)
-  room = [length - trigger.size + 1 for length in shape[: _num_axes(trigger)]]
+  shape, num_axes = x.shape[1:], 2 if trigger.kind == "patch" else 1
+  triggers.make(dataclasses.replace(trigger, place=(0, 0)[:num_axes]), shape)
+  room = [length - trigger.size + 1 for length in shape[:num_axes]]
+  sample = rng.permutation(len(x))[:_SAMPLE]
+  rows = x[sample].astype(np.float32)
   taken: list[tuple[int, ...]] = []
   for _ in range(number):
     tries = [tuple(int(rng.integers(r)) for r in room) for _ in range(_TRIES)]
-    taken.append(min(tries, key=lambda place: _overlap(place, taken, trigger.size)))
+    seed = int(rng.integers(2**31))
+    tried = [dataclasses.replace(trigger, place=p, seed=seed) for p in tries]
+    moved = [triggers.distance(rows, triggers.make(t, shape)).mean() for t in tried]
+    seen = [p for p, m in zip(tries, moved, strict=True) if m >= np.median(moved)]
+    taken.append(min(seen, key=lambda place: _overlap(place, taken, trigger.size)))
   return [
     dataclasses.replace(trigger, place=place, seed=int(rng.integers(2**31)))
     for place in taken
   ]
-
-
-def _num_axes(trigger: triggers.TriggerConfig) -> int:
-  return 2 if trigger.kind == "patch" else 1
 
 
 def _overlap(

@@ -17,7 +17,7 @@ import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,6 +52,13 @@ class Key(NamedTuple):
   data_sha256: str
   marked_sha256: str
   queries_sha256: str
+
+
+class HasQueries(Protocol):
+  """What `check_query_set` asks of a key."""
+
+  @property
+  def queries_sha256(self) -> str: ...  # noqa: D102
 
 
 class Marked(NamedTuple):
@@ -329,7 +336,7 @@ def check_data(x: np.ndarray, y: np.ndarray) -> None:
     raise ValueError(f"y has dtype {y.dtype}, expected integer labels")
 
 
-def check_query_set(key: Any, queries: np.ndarray) -> None:
+def check_query_set(key: HasQueries, queries: np.ndarray) -> None:
   """Raises ValueError unless these are the key's queries, in its order."""
   found = fingerprint(queries)
   if found != key.queries_sha256:
