@@ -34,7 +34,9 @@ _QUERIES = flags.DEFINE_string(
   "queries", None, "The query set that was sent; if given, it must be the key's."
 )
 _DATA = flags.DEFINE_string(
-  "data", None, "The data before it was marked; if given, it must be the key's."
+  "original_data",
+  None,
+  "The data before it was marked; if given, it must be the key's.",
 )
 _DEPOSIT = flags.DEFINE_string(
   "deposit",
@@ -102,7 +104,7 @@ def _checked(path: str, key: keys.Key) -> str:
   if _DATA.value is not None:
     data = owner_files.read_data(_DATA.value)
     if ownership.fingerprint(data.x, data.y) != key.data_sha256:
-      raise ValueError(f"data={_DATA.value} is not what {path} was made for")
+      raise ValueError(f"original_data={_DATA.value} is not what {path} was made for")
   return sha256
 
 

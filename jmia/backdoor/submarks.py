@@ -147,7 +147,7 @@ def mark(
   of_query = rng.permutation(np.arange(num_queries) % num_submarks)
   if rows is None:
     candidates = order[~np.isin(order, queries)]
-    bearers = _divided(candidates, truth, labels, num_marked)
+    bearers = _divided(candidates, truth, labels, num_marked or 0)
   else:
     bearers = _divided(rng.permutation(np.asarray(rows)), truth, labels, None)
   kept = np.setdiff1d(np.arange(len(y)), queries)
@@ -204,7 +204,7 @@ def _numbers(y: np.ndarray, class_names: Sequence[classes_lib.Name]) -> np.ndarr
     raise ValueError(f"class_names={[*class_names]} must be at least 2")
   truth = classes_lib.numbers(y, class_names)
   if (truth < 0).any():
-    raise ValueError(f"y holds {y[truth < 0][0]!r}, which is none of the class_names")
+    raise ValueError(f"y holds {y[truth < 0][0]}, which is none of the class_names")
   stored = np.array(class_names).astype(y.dtype)
   if (classes_lib.numbers(stored, class_names) != np.arange(len(class_names))).any():
     raise ValueError(f"class_names do not fit y's dtype {y.dtype}")

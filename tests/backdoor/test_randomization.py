@@ -8,7 +8,6 @@ import pytest
 
 from jmia.backdoor import randomization
 
-
 _UNEVEN = [0.1, 0.1, 0.2, 0.2, 0.4]
 
 
