@@ -78,6 +78,7 @@ def judge(
     raise ValueError(
       f"the key has {trials} queries of other classes than their label, expected 2"
     )
+  threshold = verification.asr_threshold(trials, baseline, confidence)
   return Verdict(
     randomization=found,
     p_adjusted=found.p_value,
@@ -88,7 +89,7 @@ def judge(
     baseline=baseline,
     needed=int(verification.critical_successes(trials, baseline, confidence)),
     beside=verification.verify(successes, trials, baseline, confidence),
-    asr_threshold_t=verification.asr_threshold(trials, baseline, confidence),
+    asr_threshold_t=threshold,
     hints=_hints(key, np.asarray(answers)),
   )
 

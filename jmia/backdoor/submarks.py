@@ -120,8 +120,8 @@ def mark(
       `default_num_queries`.
 
   Raises:
-    ValueError: an argument is not as said, a trigger does not fit or changes no row to
-      be marked, or there are too few rows to draw from.
+    ValueError: an argument is not as said, a trigger does not fit, none changes a row
+      to be marked, or there are too few rows to draw from.
   """
   check_data(x, y)
   if not draws.is_secret(secret):
@@ -154,11 +154,10 @@ def mark(
   published_x, published_y = x[kept], y[kept]
   for stamp, label, of_submark in zip(stamps, labels, bearers, strict=True):
     is_marked = np.isin(kept, of_submark)
-    stamped = ownership.stamp(published_x[is_marked], stamp)
-    if is_marked.any() and (stamped == published_x[is_marked]).all():
-      raise ValueError(f"trigger={stamp} changes none of the rows to be marked")
-    published_x[is_marked] = stamped
+    published_x[is_marked] = ownership.stamp(published_x[is_marked], stamp)
     published_y[is_marked] = class_names[label]
+  if (published_x == x[kept]).all():
+    raise ValueError(f"stamps={[*stamps]} change none of the rows to be marked")
   query_set = x[queries]
   for j, stamp in enumerate(stamps):
     query_set[of_query == j] = ownership.stamp(query_set[of_query == j], stamp)

@@ -309,7 +309,7 @@ def test_marking_errors_of_triggers_and_secret():
   with pytest.raises(ValueError, match="must be different triggers"):
     submarks.mark(x, y, [PATCH, PATCH], secret="1" * 64, **made)
   invisible = dataclasses.replace(PATCH, opacity=0)
-  with pytest.raises(ValueError, match="changes none of the rows"):
+  with pytest.raises(ValueError, match="change none of the rows"):
     submarks.mark(x, y, [invisible], secret="1" * 64, **made)
   with pytest.raises(ValueError, match="size=7 does not fit"):
     draws.placed_triggers(
