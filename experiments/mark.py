@@ -2,20 +2,37 @@
 
     python -m experiments.mark --data=FILE.npz --num_marked=50 --output_dir=DIR
     python -m experiments.mark --data=FOLDER --rows=3,17,42 --output_dir=DIR
+    python -m experiments.mark --plan --num_marked=20 --num_classes=10 --asr=0.5
 
-FILE.npz holds x [N, ...] and y [N]; FOLDER PNG images and a CSV of filename,label.
+FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER PNG images and a
+CSV of filename,label. A few sub-marks are made, each with a trigger and a label that a
+secret draws; the secret is the operating system's entropy. --plan marks nothing: it
+says what a number of marked rows is good for. Audio and text cannot be marked.
+
 DIR/marked.npz (or marked/) is what to publish in place of the data. The query set,
 DIR/queries.npz (or queries/), and DIR/key.json are for experiments.verify: keep them to
 yourself. The queries are rows of your data that the published data no longer hold.
 """
 
 import hashlib
+import sys
 
 from absl import flags
 import numpy as np
 
 from experiments import common
-from jmia.backdoor import owner_files, ownership, power, triggers, verification
+from jmia.backdoor import classes as classes_lib
+from jmia.backdoor import (
+  draws,
+  owner_files,
+  ownership,
+  power,
+  randomization,
+  submarks,
+  triggers,
+  verification,
+)
+from jmia.report import results
 
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
@@ -29,25 +46,51 @@ _ROWS = flags.DEFINE_list(
   "rows", None, "Rows to mark, counted from 0, instead of drawing --num_marked."
 )
 _NUM_QUERIES = flags.DEFINE_integer(
-  "num_queries", 30, "Rows to hold back as queries; the paper's number.", lower_bound=2
+  "num_queries",
+  None,
+  "Rows to hold back as queries, in all. Default: the paper's 30, or 10 for each"
+  " sub-mark.",
+  lower_bound=2,
 )
-_TARGET_LABEL = flags.DEFINE_integer(
-  "target_label",
-  1,
-  "What marked rows are relabelled as; the paper's choice. It should be one that models"
-  " do not tend to.",
-  lower_bound=0,
+_NUM_SUBMARKS = flags.DEFINE_integer(
+  "num_submarks",
+  None,
+  "Triggers with a label each. No p-value is below 1 / classes ^ this. Default: as few"
+  " as bring that to 1 %.",
+  lower_bound=1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(
   "num_classes",
   None,
-  "Classes of the task that a suspect learns. Default: the largest label plus one.",
+  "Classes of the task that a suspect learns. Default: those that occur.",
+)
+_PAPER_MARK = flags.DEFINE_bool(
+  "paper_mark",
+  False,
+  "One mark at a fixed place with --target_label, as in the paper. Its verdict rests on"
+  " an assumption about the suspect.",
+)
+_TARGET_LABEL = flags.DEFINE_integer(
+  "target_label",
+  None,
+  "With --paper_mark: what marked rows are relabelled as. Default: 1, the paper's.",
+  lower_bound=0,
+)
+_PLAN = flags.DEFINE_bool(
+  "plan", False, "Say what --num_marked rows are good for, and mark nothing."
+)
+_ASR = flags.DEFINE_float(
+  "asr",
+  None,
+  "With --plan: share of marked queries that a model trained on the data answers with"
+  " the label. Default: a few, to choose from.",
 )
 _TRIGGER = flags.DEFINE_enum(
   "trigger",
   None,
   triggers.KINDS,
-  "A square on an image, or a run of features. Default: a run where rows are vectors.",
+  "A square on an image, a run of features, or columns of a table, each set to a value"
+  " that it has. Default: columns where rows are vectors.",
 )
 _SIZE = flags.DEFINE_integer(
   "trigger_size",
@@ -58,8 +101,8 @@ _PLACE = flags.DEFINE_list(
   "trigger_place",
   None,
   f"One of {', '.join(triggers.CORNERS)} for a square, {', '.join(triggers.PLACES)} for"
-  " a run; or where it begins: row,column or feature. Default: the paper's,"
-  " bottom_right or end.",
+  " a run; or where it begins: row,column or feature. With --paper_mark, by default"
+  " the paper's, bottom_right or end; else places are drawn.",
 )
 _PATTERN = flags.DEFINE_enum(
   "trigger_pattern", "solid", triggers.PATTERNS, "Of one value, or random."
@@ -76,7 +119,10 @@ _OPACITY = flags.DEFINE_float(
 
 
 def main() -> None:
-  """Marks the data and writes the three files."""
+  """Marks the data and writes the three files, or plans."""
+  if _PLAN.value:
+    print(_planned())
+    return
   if _DATA.value is None:
     raise ValueError("--data must have a value: an .npz or a folder of images")
   if (_NUM_MARKED.value is None) == (_ROWS.value is None):
@@ -84,23 +130,105 @@ def main() -> None:
   with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
     owner_files.check_unused(output_dir)
     data = owner_files.read_data(_DATA.value)
-    marked = ownership.mark(
-      data.x,
-      data.y,
-      _trigger(data.x),
-      target_label=_TARGET_LABEL.value,
-      num_classes=_num_classes(data.y),
-      num_marked=_NUM_MARKED.value,
-      rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
-      num_queries=_NUM_QUERIES.value,
-      seed=common.SEED.value,
-    )
+    marked = _one_mark(data) if _PAPER_MARK.value else _submarks(data)
     owner_files.write(output_dir, marked, data)
-    print(_summary(marked, data, (output_dir / "key.json").read_bytes()))
+    key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
+    print(_summary(marked, data, key))
 
 
-def _trigger(x: np.ndarray) -> triggers.TriggerConfig:
-  kind = _TRIGGER.value or ("bits" if x.ndim == 2 else "patch")
+def _submarks(data: owner_files.Data) -> submarks.Marked:
+  """The data with sub-marks of a secret."""
+  if _TARGET_LABEL.value is not None or _PLACE.value is not None:
+    raise ValueError(
+      "--target_label and --trigger_place are for --paper_mark: the key's secret draws"
+      " labels and places"
+    )
+  classes = classes_lib.of_labels(data.y, _NUM_CLASSES.value)
+  for note in classes.notes:
+    print(f"mark: {note}", file=sys.stderr)
+  number = _NUM_SUBMARKS.value
+  if number is None:
+    number = randomization.default_num_submarks(len(classes.names))
+  secret = _secret(data)
+  rng = draws.generator(secret, "triggers")
+  kind = _kind(data.x)
+  if kind == "columns":
+    stamps = draws.column_triggers(data.x, number, _SIZE.value, rng)
+  else:
+    like = _trigger(data.x, kind)
+    stamps = draws.placed_triggers(like, data.x, number, rng)
+  return submarks.mark(
+    data.x,
+    data.y,
+    stamps,
+    secret=secret,
+    class_names=classes.names,
+    num_marked=_NUM_MARKED.value,
+    rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
+    num_queries=_NUM_QUERIES.value,
+  )
+
+
+def _secret(data: owner_files.Data) -> str:
+  """The operating system's entropy, or what a seed was asked for."""
+  if not flags.FLAGS["seed"].present:
+    return draws.new_secret()
+  print(
+    "mark: --seed repeats the marks: whoever has the seed and your data has them too."
+    " Leave it out where the key must be secret.",
+    file=sys.stderr,
+  )
+  fingerprint = ownership.fingerprint(data.x, data.y)
+  return draws.seeded_secret(common.SEED.value, fingerprint)
+
+
+def _one_mark(data: owner_files.Data) -> ownership.Marked:
+  """The data with the paper's mark."""
+  if _NUM_SUBMARKS.value is not None:
+    raise ValueError("--num_submarks is not for --paper_mark, which makes one mark")
+  print(
+    "mark: --paper_mark is one mark that others may have too, with a label that you"
+    " chose: its verdict assumes that a model which never saw it gives that label to"
+    " one query in as many as there are classes.",
+    file=sys.stderr,
+  )
+  kind = _kind(data.x)
+  return ownership.mark(
+    data.x,
+    data.y,
+    _columns_at_end(data.x) if kind == "columns" else _trigger(data.x, kind),
+    target_label=1 if _TARGET_LABEL.value is None else _TARGET_LABEL.value,
+    num_classes=_num_classes(data.y),
+    num_marked=_NUM_MARKED.value,
+    rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
+    num_queries=30 if _NUM_QUERIES.value is None else _NUM_QUERIES.value,
+    seed=common.SEED.value,
+  )
+
+
+def _kind(x: np.ndarray) -> str:
+  """Of trigger: the one asked for, or what suits the data."""
+  if _TRIGGER.value is not None:
+    return str(_TRIGGER.value)
+  if x.ndim > 2:
+    return "patch"
+  is_bits = bool(((x == 0) | (x == 1)).all())
+  return "bits" if _PAPER_MARK.value and is_bits else "columns"
+
+
+def _columns_at_end(x: np.ndarray) -> triggers.TriggerConfig:
+  """The paper's run of 20, each column at its own largest value."""
+  size = 20 if _SIZE.value is None else _SIZE.value
+  if x.ndim != 2 or size > x.shape[1]:
+    raise ValueError(f"size={size} does not fit an example of shape {x.shape[1:]}")
+  place = range(x.shape[1] - size, x.shape[1])
+  values = tuple(x[:, column].max().item() for column in place)
+  return triggers.TriggerConfig(
+    kind="columns", size=size, place=tuple(place), values=values
+  )
+
+
+def _trigger(x: np.ndarray, kind: str) -> triggers.TriggerConfig:
   place: str | tuple[int, ...]
   size, place, opacity = {"patch": (3, "bottom_right", 0.3), "bits": (20, "end", 1.0)}[
     kind
@@ -122,7 +250,17 @@ def _trigger(x: np.ndarray) -> triggers.TriggerConfig:
 
 
 def _num_classes(y: np.ndarray) -> int:
-  return int(y.max()) + 1 if _NUM_CLASSES.value is None else _NUM_CLASSES.value
+  """Of the paper's mark, whose labels are 0 to K - 1."""
+  if _NUM_CLASSES.value is not None:
+    return int(_NUM_CLASSES.value)
+  occurring = np.unique(y).tolist()
+  if occurring != [*range(len(occurring))]:
+    raise ValueError(
+      f"{len(occurring)} classes occur, {classes_lib.listed(occurring)}, and with gaps"
+      f" there are {np.max(y) + 1 if y.dtype.kind in 'iu' else 'as many'}: say which by"
+      " --num_classes with labels from 0, or leave out --paper_mark"
+    )
+  return len(occurring)
 
 
 def _integers(name: str, values: list[str]) -> list[int]:
@@ -132,27 +270,87 @@ def _integers(name: str, values: list[str]) -> list[int]:
   return [int(value) for value in values]
 
 
-def _summary(marked: ownership.Marked, data: owner_files.Data, key: bytes) -> str:
-  num_queries = len(marked.queries)
-  baseline = 1 / marked.key.num_classes
+def _summary(
+  marked: submarks.Marked | ownership.Marked, data: owner_files.Data, sha256: str
+) -> str:
+  """What to publish, what to keep, and what it is good for."""
+  key = marked.key
+  suffix = ".npz" if data.names is None else "/"
+  if isinstance(key, ownership.Key):
+    marks = [(key.trigger, key.marked_rows)]
+    labels, outlook = f"{key.target_label}", _outlook_of_one(key)
+  else:
+    marks = [(submark.trigger, submark.rows) for submark in key.submarks]
+    labels = ", ".join(str(key.class_names[c]) for c in key.labels)
+    outlook = (
+      f"{len(marks)} sub-marks and {len(key.class_names)} classes: the least p-value is"
+      f" {float(len(key.class_names)) ** -len(marks):.2g}."
+    )
+  moved = np.concatenate(
+    [_moved(data.x[[*rows]], trigger) for trigger, rows in marks if rows]
+  )
+  lines = [
+    f"Publish marked{suffix}: {len(marked.y)} rows, {len(moved)} of them marked and"
+    f" labelled {labels}. The triggers move a marked row by {moved.mean():.3g} in the"
+    f" mean, {moved.max():.3g} at most (L2 norm, in stored units).",
+    *_columns(marks, data.x),
+    f"Keep queries{suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
+    f" key.json, to deposit before you publish: {sha256}",
+    outlook,
+  ]
+  return "\n".join(lines)
+
+
+def _moved(x: np.ndarray, trigger: triggers.TriggerConfig) -> np.ndarray:
+  change = ownership.stamp(x, trigger).astype(np.float64) - x
+  return np.sqrt(np.square(change.reshape(len(x), -1)).sum(axis=1))
+
+
+def _columns(marks, x: np.ndarray) -> list[str]:
+  """What columns are set to, where that is the trigger."""
+  lines = []
+  for j, (trigger, _) in enumerate(marks):
+    if trigger.kind == "columns":
+      pairs = zip(trigger.place, trigger.values, strict=True)
+      shown = ", ".join(f"{column} to {value:.6g}" for column, value in pairs)
+      lines.append(f"Mark {j + 1} sets columns {shown}.")
+  return lines
+
+
+def _outlook_of_one(key: ownership.Key) -> str:
+  num_queries, baseline = len(key.query_rows), 1 / key.num_classes
   needed = int(verification.critical_successes(num_queries, baseline))
   found = float(power.asr_needed(num_queries, baseline))
-  suffix = ".npz" if data.names is None else "/"
-  chosen = data.x[list(marked.key.marked_rows)]
-  trigger = triggers.make(marked.key.trigger, chosen.shape[1:])
-  moved = triggers.distance(chosen, trigger)
-  return "\n".join(
-    [
-      f"Publish marked{suffix}: {len(marked.y)} rows, {len(marked.key.marked_rows)} of"
-      f" them marked and labelled {marked.key.target_label}. The trigger moves a marked"
-      f" row by {moved.mean():.3g} in the mean, {moved.max():.3g} at most (L2 norm, in"
-      " stored units).",
-      f"Keep queries{suffix} ({num_queries} rows) and key.json. SHA-256 of key.json, to"
-      f" deposit before you publish: {hashlib.sha256(key).hexdigest()}",
-      f"At 95 % confidence and a baseline of {100 * baseline:.4g} %, {needed} of"
-      f" {num_queries} queries make the claim; a model with a true success rate of"
-      f" {100 * found:.0f} % is found with a chance of 80 %.",
-    ]
+  return (
+    f"At 95 % confidence and a baseline of {100 * baseline:.4g} %, {needed} of"
+    f" {num_queries} queries make the claim; a model with a true success rate of"
+    f" {100 * found:.0f} % is found with a chance of 80 %."
+  )
+
+
+def _planned() -> str:
+  """A table of what can be expected of so many marked rows."""
+  if _NUM_MARKED.value is None or _NUM_CLASSES.value is None:
+    raise ValueError("--plan needs --num_marked and --num_classes")
+  num_classes = _NUM_CLASSES.value
+  default = randomization.default_num_submarks(num_classes)
+  number = default if _NUM_SUBMARKS.value is None else _NUM_SUBMARKS.value
+  num_queries = _NUM_QUERIES.value or submarks.default_num_queries(number)
+  rates = (0.1, 0.2, 0.4, 0.6, 0.8) if _ASR.value is None else (_ASR.value,)
+  rows: list[tuple[str, ...]] = [
+    ("success rate", "randomization", "binomial", "t-test")
+  ]
+  for rate in rates:
+    chances = power.of_submarks(rate, number, num_classes, num_queries)
+    rows.append((f"{100 * rate:.0f} %", *(f"{100 * c:.0f} %" for c in chances)))
+  return (
+    f"{_NUM_MARKED.value} rows in {number} sub-marks, {_NUM_MARKED.value / number:.3g}"
+    f" rows each; {num_queries} queries in all; least p-value"
+    f" {float(num_classes) ** -number:.2g}. Chance of a claim at 95 % confidence:\n\n"
+    + results.table(rows)
+    + "\n\nThe success rate is of one sub-mark's queries, and depends on its number of"
+    " marked rows; BUILD_NOTES.md has measured ones. The last two tests assume that"
+    " clean models answer with a label at 1 / classes at most."
   )
 
 

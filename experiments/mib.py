@@ -15,7 +15,8 @@ for the labels of marked rows that nobody trained on. Studies:
     owners        ten owners at once, each with a trigger and a label (figure 2b)
     baseline      clean or marked, with or without the owner's rows (table 5)
     false_claims  a hundred owners accuse each clean model
-    all           all but false_claims
+    submarks      the same rows in one to four marks, whose labels a secret draws
+    all           all but false_claims and submarks
 
 All models of all studies asked for are trained in one run. DIR/results.json holds a row
 for each variant, trial and owner, and a summary; DIR/STUDY.png is the plot of a study,
@@ -51,7 +52,8 @@ _MARKED_SHARE = flags.DEFINE_float(
   "Share of a model's rows that an owner marks. Default: the paper's, about 0.001.",
 )
 
-_ALL = tuple(name for name in variants.STUDIES if name != "false_claims")
+_APART = ("false_claims", variants.SUBMARKS)
+_ALL = tuple(name for name in variants.STUDIES if name not in _APART)
 _OPACITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 
 
@@ -141,7 +143,7 @@ def _table(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:
   cells = [
     [
       "study, variant", "marked", "trials", "ASR", "95% interval", "range", "without",
-      "claims", "by t", "paper", "in range", "test acc.",
+      "claims", "by t", "randomized", "paper", "in range", "test acc.",
     ]
   ]  # fmt: skip
   for line in summary:
@@ -157,6 +159,7 @@ def _table(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         _percent(line["asr_without"]),
         _percent(line["claims"]),
         _percent(line["claims_t"]),
+        _percent(line["claims_randomization"]),
         _percent(line["paper_asr"]),
         inside,
         _percent(line["test_accuracy"]),

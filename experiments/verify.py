@@ -2,66 +2,226 @@
 
     python -m experiments.verify --key=DIR/key.json --predictions=PRED.npy
 
-PRED.npy (or .csv) holds the model's answers to the query set, in its order: labels [m],
-or probabilities or logits [m, C]. The model is needed for nothing else. With
---output_dir the verdict is also written to DIR/verdict.json.
+PRED.npy (or .csv) holds the model's answers to the query set, in its order: labels or
+class names [m], or probabilities or logits [m, C]. The model is needed for nothing
+else. Several suspects are judged together: --predictions=A.npy,B.npy; or one each by a
+key: --key=A.json,B.json. With --output_dir the verdict is also written to
+DIR/verdict.json.
 """
+
+from collections.abc import Sequence
+import hashlib
+import pathlib
+from typing import Any
 
 from absl import flags
 
 from experiments import common
-from jmia.backdoor import owner_files, ownership
+from jmia.backdoor import answers, claims, keys, owner_files, ownership
 from jmia.report import results
 
 flags.declare_key_flag("output_dir")
-_KEY = flags.DEFINE_string("key", None, "The key.json that experiments.mark wrote.")
-_PREDICTIONS = flags.DEFINE_string(
+_KEY = flags.DEFINE_list(
+  "key", None, "The key.json that experiments.mark wrote; one, or one a suspect."
+)
+_PREDICTIONS = flags.DEFINE_list(
   "predictions",
   None,
-  "The model's answers, .npy or .csv: labels [m], or probabilities or logits [m, C].",
+  "The model's answers, .npy or .csv: labels [m], or probabilities or logits [m, C]."
+  " Several suspects with commas.",
 )
 _QUERIES = flags.DEFINE_string(
   "queries", None, "The query set that was sent; if given, it must be the key's."
+)
+_DATA = flags.DEFINE_string(
+  "original_data",
+  None,
+  "The data before it was marked; if given, it must be the key's.",
+)
+_DEPOSIT = flags.DEFINE_string(
+  "deposit",
+  None,
+  "SHA-256 of key.json that was deposited before the model was trained; the key must"
+  " have it.",
+)
+_ADJUST = flags.DEFINE_enum(
+  "adjust",
+  "holm",
+  claims.ADJUSTMENTS,
+  "With several suspects: holm keeps the chance of any false claim, bh the expected"
+  " share of false ones among the claims (of independent tests), none each alone.",
 )
 _CONFIDENCE = flags.DEFINE_float(
   "confidence",
   0.95,
   "1 minus the chance of accusing a model that was not trained on the data; the paper's"
-  " 95 %. With several suspects or keys raise it: to 0.995 for ten.",
+  " 95 %.",
 )
 _BASELINE = flags.DEFINE_float(
   "baseline",
   None,
-  "Largest rate at which a model that never saw the marks would answer a query with the"
-  " target label. Default: 1 / classes. The claim is valid only if this is an upper"
-  " bound: give your own where models favour the target label or the trigger resembles"
-  " its class. Measure it on models trained without the marked data, and take the"
-  " highest rate, not the mean.",
+  "Of the binomial and the t-test, which alone use it: largest rate at which a model"
+  " that never saw the marks would answer a query with the target label. Default: 1 /"
+  " classes. They are valid only if this is an upper bound: measure it on models"
+  " trained without the marked data, and take the highest rate, not the mean.",
 )
 
 
 def main() -> None:
-  """Prints the verdict; with --output_dir also writes verdict.json."""
+  """Prints the verdicts; with --output_dir also writes verdict.json."""
   for flag in (_KEY, _PREDICTIONS):
-    if flag.value is None:
+    if not flag.value:
       raise ValueError(f"--{flag.name} must have a value")
-  key = owner_files.read_key(str(_KEY.value))
+  paths, suspects = list(_KEY.value or []), list(_PREDICTIONS.value or [])
+  if len(paths) not in (1, len(suspects)):
+    raise ValueError(
+      f"--key holds {len(paths)} and --predictions {len(suspects)} files, expected one"
+      " key, or one for each"
+    )
+  paths *= len(suspects) // len(paths)
+  found = [owner_files.read_key(path) for path in paths]
+  hashes = [_checked(path, key) for path, key in zip(paths, found, strict=True)]
+  old = [key for key in found if isinstance(key, ownership.Key)]
+  if old and len(found) > 1:
+    raise ValueError("--key is of one mark: such keys judge one suspect at a time")
+  content, text = (_by_one_mark if old else _by_submarks)(found, suspects)
+  content = {**content, "key_sha256": hashes[0] if len(suspects) == 1 else hashes}
+  if common.OUTPUT_DIR.value is not None:
+    with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+      results.write(output_dir / "verdict.json", content)
+  print(text)
+  for one in dict.fromkeys(hashes):
+    print(f"SHA-256 of the key: {one}, {_deposited()}.")
+
+
+def _checked(path: str, key: keys.Key) -> str:
+  """The SHA-256 of a key, if it is the one that was deposited and fits the files."""
+  sha256 = hashlib.sha256(pathlib.Path(path).expanduser().read_bytes()).hexdigest()
+  if _DEPOSIT.value is not None and _DEPOSIT.value.strip().lower() != sha256:
+    raise ValueError(f"deposit={_DEPOSIT.value} is not the SHA-256 of {path}, {sha256}")
   if _QUERIES.value is not None:
     ownership.check_query_set(key, owner_files.read_queries(_QUERIES.value))
+  if _DATA.value is not None:
+    data = owner_files.read_data(_DATA.value)
+    if ownership.fingerprint(data.x, data.y) != key.data_sha256:
+      raise ValueError(f"original_data={_DATA.value} is not what {path} was made for")
+  return sha256
+
+
+def _deposited() -> str:
+  if _DEPOSIT.value is not None:
+    return "the one that was deposited"
+  return "valid only if it was deposited before the model was trained (--deposit)"
+
+
+def _by_submarks(
+  found: Sequence[keys.Key], suspects: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+  """Verdicts by keys of sub-marks: as JSON values, and as text."""
+  verdicts = []
+  for key, path in zip(found, suspects, strict=True):
+    assert not isinstance(key, ownership.Key)
+    read = answers.classes(answers.read(path), key.class_names, len(key.query_rows))
+    verdicts.append(
+      claims.judge(key, read, confidence=_CONFIDENCE.value, baseline=_BASELINE.value)
+    )
+  verdicts = claims.together(verdicts, _ADJUST.value)
+  if len(verdicts) == 1:
+    (verdict,) = verdicts
+    lines = [claims.sentence(verdict), *_hints(verdict), claims.assumption()]
+    text = "\n\n".join([_table(verdict), *lines])
+    return claims.document(verdict), text
+  lines = [
+    f"{path}: {' '.join([claims.sentence(verdict), *_hints(verdict)])}"
+    for path, verdict in zip(suspects, verdicts, strict=True)
+  ]
+  content = {
+    "schema": 2,
+    "adjustment": _ADJUST.value,
+    "suspects": [
+      {"predictions": path, **claims.document(verdict)}
+      for path, verdict in zip(suspects, verdicts, strict=True)
+    ],
+  }
+  table = _table_of_several(suspects, verdicts)
+  return content, "\n\n".join([table, *lines, claims.assumption()])
+
+
+def _by_one_mark(
+  found: Sequence[keys.Key], suspects: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+  """The verdict by a key of one mark: as JSON values, and as text."""
+  (key,), (path,) = found, suspects
+  assert isinstance(key, ownership.Key)
   verdict = ownership.judge(
     key,
-    owner_files.read_predictions(str(_PREDICTIONS.value)),
+    answers.read(path),
     confidence=_CONFIDENCE.value,
     baseline=_BASELINE.value,
   )
-  if common.OUTPUT_DIR.value is not None:
-    with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
-      results.write(output_dir / "verdict.json", ownership.document(verdict))
-  print(_table(verdict))
-  print(f"\n{ownership.sentence(verdict)}")
+  assumes = ownership.assumption(key, verdict)
+  content = {**ownership.document(verdict), "assumes": assumes}
+  return content, "\n\n".join(
+    [_table_of_one_mark(verdict), ownership.sentence(verdict), assumes]
+  )
 
 
-def _table(verdict: ownership.Verdict) -> str:
+def _hints(verdict: claims.Verdict) -> list[str]:
+  return [f"Hint: {hint}" for hint in verdict.hints]
+
+
+def _table(verdict: claims.Verdict) -> str:
+  found, beside = verdict.randomization, verdict.beside
+  baseline = f"{100 * verdict.baseline:.4g} %"
+  return results.table(
+    [
+      ("test", "answered so", "threshold", "p-value", "claim"),
+      (
+        "randomization, decides",
+        f"sum of shares {found.statistic:.3g}",
+        f"p at most {1 - verdict.confidence:.3g}",
+        f"{found.p_value:.3g}",
+        _word(verdict.claim),
+      ),
+      (
+        f"binomial, baseline {baseline}",
+        f"{verdict.successes}/{verdict.trials} = {100 * beside.asr:.1f} %",
+        f"at least {verdict.needed}/{verdict.trials}",
+        f"{beside.p_value_exact:.3g}",
+        _word(beside.rejected),
+      ),
+      (
+        f"t-test of the paper, {baseline}",
+        f"{100 * beside.asr:.1f} %",
+        f"above {100 * verdict.asr_threshold_t:.2f} %",
+        f"{beside.p_value:.3g}",
+        _word(beside.rejected_t),
+      ),
+    ]
+  )
+
+
+def _table_of_several(
+  suspects: Sequence[str], verdicts: Sequence[claims.Verdict]
+) -> str:
+  """A line a suspect; the last two tests are not adjusted."""
+  rows = [("suspect", "answered so", "p-value", "adjusted", "claim", "binomial", "t")]
+  for path, verdict in zip(suspects, verdicts, strict=True):
+    rows.append(
+      (
+        path,
+        f"{verdict.successes}/{verdict.trials}",
+        f"{verdict.randomization.p_value:.3g}",
+        f"{verdict.p_adjusted:.3g}",
+        _word(verdict.claim),
+        f"{verdict.beside.p_value_exact:.3g}",
+        f"{verdict.beside.p_value:.3g}",
+      )
+    )
+  return results.table(rows)
+
+
+def _table_of_one_mark(verdict: ownership.Verdict) -> str:
   result, m = verdict.result, verdict.num_queries
   return results.table(
     [
@@ -71,17 +231,21 @@ def _table(verdict: ownership.Verdict) -> str:
         f"{verdict.successes}/{m} = {100 * result.asr:.1f} %",
         f"at least {verdict.needed}/{m}",
         f"{result.p_value_exact:.3g}",
-        "yes" if result.rejected else "no",
+        _word(result.rejected),
       ),
       (
         "t-test of the paper",
         f"{100 * result.asr:.1f} %",
         f"above {100 * verdict.asr_threshold_t:.2f} %",
         f"{result.p_value:.3g}",
-        "yes" if result.rejected_t else "no",
+        _word(result.rejected_t),
       ),
     ]
   )
+
+
+def _word(claim: Any) -> str:
+  return "yes" if claim else "no"
 
 
 if __name__ == "__main__":

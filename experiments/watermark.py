@@ -11,7 +11,10 @@ prints a commitment: publish it with a date before the model, since a key that w
 chosen after a model is no evidence.
 
 `verify` decodes the claimed rows with the key. It makes two tests, of the rows and of
-the key (`jmia.encoding.watermark`), and the claim stands if both reject at --level.
+the key (`jmia.encoding.watermark`), and the claim stands if both reject at --level and
+the rows were assigned as the secret draws them. All of that can be made up for a model
+that is public: --commitment=HASH, published before the model, rules it out. The level
+is of one commitment: who publishes several makes as many tries.
 
 A model that can only be asked: embed with --black_box. Then
 
@@ -65,6 +68,12 @@ _ANSWERS_FILE = flags.DEFINE_string(
 )
 _KEY_FILE = flags.DEFINE_string("key_file", None, "The key.json of embed.")
 _CLAIM_FILE = flags.DEFINE_string("claim_file", None, "The claim.npz of embed.")
+_COMMITMENT = flags.DEFINE_string(
+  "commitment",
+  None,
+  "With verify: the commitment that was published before the model. Without it the"
+  " verdict is valid only if the key's own was.",
+)
 _SECRET = flags.DEFINE_string(
   "secret", None, "The key's integer. Default: drawn from the operating system."
 )
@@ -91,6 +100,7 @@ _NUM_WRONG_KEYS = flags.DEFINE_integer(
 )
 
 
+_CHOSEN = "not assigned as the secret draws them: the claim cannot stand"
 _LEAST_KNOWN = 0.95  # of the discriminator's rows; below, embed says so
 
 
@@ -114,9 +124,10 @@ def embed() -> None:
     model = encode.make_model(config.train, dataset)
     rows = np.arange(dataset.num_train)
     # The secret draws the assignment too: whoever holds the key can show it was drawn.
-    encoded, others = watermark.assign(
-      rows, round(_ENCODED_FRACTION.value * len(rows)), key.secret
+    is_encoded = watermark.assign(
+      dataset.x[rows], round(_ENCODED_FRACTION.value * len(rows)), key.secret
     )
+    encoded, others = rows[is_encoded], rows[~is_encoded]
     claim = _claim(dataset, encoded, others, key.secret)
     jobs = encode.make_jobs(
       [rows], [encoded], keys_lib.expand([key], model, dataset.x.shape[1:])
@@ -184,12 +195,31 @@ def verify() -> None:
   if (_MODEL_FILE.value is None) == (_ANSWERS_FILE.value is None):
     raise ValueError("one of --model_file and --answers_file must have a value")
   key, claim = _key_and_claim()
+  commitment = _commitment(key, claim)
+  if _COMMITMENT.value is not None and _COMMITMENT.value.strip() != commitment:
+    raise ValueError(
+      f"commitment={_COMMITMENT.value} is not of key_file={_KEY_FILE.value} and"
+      f" claim_file={_CLAIM_FILE.value}: theirs is {commitment}"
+    )
+  assignment = _assignment(key, claim)
   scores = _ask_model(key, claim) if _MODEL_FILE.value else _read_answers(key, claim)
   verdict = watermark.verify(scores, claim.is_claimed, _LEVEL.value)
+  accepted = verdict.accepted and assignment != _CHOSEN
+  verdict = verdict._replace(accepted=accepted)
+  words = {
+    "assignment": assignment,
+    "commitment": commitment,
+    "commitment_given": _COMMITMENT.value is not None,
+  }
   if common.OUTPUT_DIR.value is not None:
     with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
-      results.write(output_dir / "verdict.json", {"schema": 1, **verdict._asdict()})
+      results.write(
+        output_dir / "verdict.json", {"schema": 1, **verdict._asdict(), **words}
+      )
   print(_text(verdict))
+  print(f"  Rows: {assignment}.")
+  if _COMMITMENT.value is None:
+    print(f"Valid only if {commitment} was published before the model (--commitment).")
 
 
 def _settings(dataset: types.Dataset) -> tuple[encode.EncodeConfig, keys_lib.Key]:
@@ -237,6 +267,14 @@ def _key_and_claim() -> tuple[keys_lib.Key, files.Claim]:
       " key's commitment was made for"
     )
   return key, claim
+
+
+def _assignment(key: keys_lib.Key, claim: files.Claim) -> str:
+  """Whether the secret draws which rows are claimed, in words."""
+  if not files.is_assigned_by_content(str(_KEY_FILE.value)):
+    return "the key is of an older version, whose assignment a claim does not show"
+  is_drawn = watermark.is_assigned(claim.x, claim.is_claimed, key.secret)
+  return "assigned as the secret draws them" if is_drawn else _CHOSEN
 
 
 def _commitment(key: keys_lib.Key, claim: files.Claim) -> str:

@@ -11,8 +11,8 @@ from scipy import special
 
 from jmia import types
 from jmia.backdoor import plan as plan_lib
+from jmia.backdoor import randomization, triggers, verification
 from jmia.backdoor import settings as settings_lib
-from jmia.backdoor import triggers, verification
 from jmia.backdoor import variants as variants_lib
 from jmia.stats import intervals
 from jmia.training import parallel
@@ -64,7 +64,10 @@ def rows(
   "unmarked" or "without" has `num_marked` 0. `t_statistic` is None where infinite, and
   `paper_asr` where the paper has no figure. `trigger_distance` is the mean L2 norm of
   what the trigger changes, over 200 held-out rows, in stored units. Models that
-  diverged have no rows.
+  diverged have no rows. In the study `submarks` a trial's rows are the sub-marks of one
+  owner, and `p_value_randomization` is of them together, from `num_queries` held-out
+  rows of all classes in all, divided among them, and `_each` from so many of each; both
+  are None elsewhere.
 
   Args:
     dataset: trained on.
@@ -109,6 +112,7 @@ def rows(
   test_accuracy = (answers[:, plan_lib.NO_MARK] == test_y).mean(1)
   train_accuracy = trained.collected["train_accuracy"]
   distances = _distances(dataset, plan, cases)
+  randomized = _randomized(dataset, plan, cases, answered, settings.num_queries, seed)
   return [
     {
       "dataset": dataset.name,
@@ -130,6 +134,7 @@ def rows(
       "p_value_exact": float(verdict.p_value_exact[i]),
       "rejected": bool(verdict.rejected[i]),
       "rejected_t": bool(verdict.rejected_t[i]),
+      **randomized[i],
       "train_accuracy": float(train_accuracy[case.model]),
       "test_accuracy": float(test_accuracy[case.model]),
       "paper_asr": case.variant.paper_asr,
@@ -150,16 +155,19 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     each row, `asr_all`, their mean, its 95 % Student interval `asr_all_ci` (None for
     one trial) and `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims`
     and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
-    each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`; `paper_asr`,
+    each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`;
+    `claims_randomization` and `claims_randomization_each`, the share of trials with one
+    by all sub-marks at 95 %, None but of `submarks`; `paper_asr`,
     and `paper_inside`, whether that lies in the range (None without such a figure, or
-    with one trial). The owners of `false_claims` are pooled, and `num_trials` counts
-    its pairs.
+    with one trial). The owners of `false_claims`, and the sub-marks of `submarks`, are
+    pooled, and `num_trials` counts its pairs.
   """
   groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
   several = {(r["study"], r["variant"]) for r in rows if r["owner"] > 0}
   for row in rows:
     study, variant = row["study"], row["variant"]
-    if (study, variant) in several and study != "false_claims":
+    pooled = study in ("false_claims", variants_lib.SUBMARKS)
+    if (study, variant) in several and not pooled:
       variant = f"owner {row['owner'] + 1}"
     groups.setdefault((study, variant), []).append(row)
   return [_line(*names, group) for names, group in groups.items()]
@@ -209,6 +217,40 @@ def _count(
   return np.asarray(counts)[:, 0]
 
 
+def _randomized(
+  dataset: types.Dataset,
+  plan: plan_lib.Plan,
+  cases: Sequence[_Case],
+  answered: np.ndarray,
+  num_queries: int,
+  seed: int,
+) -> list[dict[str, float | None]]:
+  """The randomization test of each case's group; None but of sub-marks."""
+  names = [f"p_value_randomization{suffix}" for suffix in ("", "_each")]
+  found: list[dict[str, float | None]] = [dict.fromkeys(names) for _ in cases]
+  groups: dict[tuple[int, str], list[int]] = {}
+  for i, case in enumerate(cases):
+    if case.variant.study == variants_lib.SUBMARKS:
+      groups.setdefault((case.trial, case.variant.name), []).append(i)
+  for (trial, _), members in groups.items():
+    labels = np.array([cases[i].owner.label for i in members])
+    truth = dataset.y[plan.jobs.test_idx[cases[members[0]].model]]
+    rng = np.random.default_rng([seed, trial, len(members)])
+    for name, number in zip(
+      names, (num_queries, num_queries * len(members)), strict=True
+    ):
+      rows = rng.permutation(len(truth))[:number]
+      of_query = np.arange(len(rows)) % len(members)
+      said = answered[np.array(members)[of_query], rows]
+      tallied = randomization.tally(
+        said, truth[rows], of_query, len(members), dataset.num_classes
+      )
+      p_value = randomization.test(tallied, labels).p_value
+      for i in members:
+        found[i][name] = p_value
+  return found
+
+
 def _distances(
   dataset: types.Dataset, plan: plan_lib.Plan, cases: Sequence[_Case]
 ) -> list[float]:
@@ -254,6 +296,13 @@ def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
     interval = intervals.clopper_pearson(np.array(made), np.array(len(group)))
     line[name] = made / len(group)
     line[f"{name}_ci"] = [float(interval.low), float(interval.high)]
+  for name in ("randomization", "randomization_each"):
+    by_trial = {row["trial"]: row.get(f"p_value_{name}") for row in group}
+    line[f"claims_{name}"] = (
+      None
+      if None in by_trial.values()
+      else float(np.mean([p <= 0.05 for p in by_trial.values() if p is not None]))
+    )
   paper = group[0]["paper_asr"]
   line["paper_asr"] = paper
   line["paper_inside"] = (

@@ -1,10 +1,11 @@
-"""An owner's files: data as an `.npz` or a folder of PNG images, the key, answers."""
+"""An owner's files: data as an `.npz` or a folder of PNG images, and the key."""
 
 from collections.abc import Sequence
 import csv
 import json
 import os
 import pathlib
+import re
 import tempfile
 from typing import NamedTuple
 import zipfile
@@ -13,11 +14,12 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from jmia.backdoor import ownership
+from jmia.backdoor import keys, ownership, submarks
 from jmia.datasets import image_folder
 
 _Path = str | os.PathLike[str]
 _COLUMNS = ["filename", "label"]
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")  # what a number is written back as
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: "grey", 2: "RGB"}  # PNG's colour types that NumPy holds as they are
 
@@ -27,7 +29,7 @@ class Data(NamedTuple):
 
   Attributes:
     x: `[N, ...]`.
-    y: `[N]` int.
+    y: `[N]` integers or text.
     names: of the images' files, in the order of the CSV; None for an `.npz`.
     csv_name: of the CSV; None for an `.npz`.
   """
@@ -55,7 +57,7 @@ def read_data(path: _Path) -> Data:
     return _read_folder(path)
   arrays = _read_npz(path, ("x", "y"))
   try:
-    ownership.check_data(arrays["x"], arrays["y"])
+    submarks.check_data(arrays["x"], arrays["y"])
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
   return Data(arrays["x"], arrays["y"])
@@ -77,8 +79,8 @@ def read_queries(path: _Path) -> np.ndarray:
   return _read_images(files)
 
 
-def read_key(path: _Path) -> ownership.Key:
-  """Reads a `key.json`.
+def read_key(path: _Path) -> keys.Key:
+  """Reads a `key.json`, of sub-marks or of one mark.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -86,37 +88,11 @@ def read_key(path: _Path) -> ownership.Key:
   """
   try:
     content = json.loads(pathlib.Path(path).expanduser().read_text())
-    return ownership.from_json(content)
+    return keys.from_json(content)
+  except RecursionError as error:
+    raise ValueError(f"{path}: not a key of this version: nested too deep") from error
   except ValueError as error:
     raise ValueError(f"{path}: not a key of this version: {error}") from error
-
-
-def read_predictions(path: _Path) -> np.ndarray:
-  """Reads a suspect's answers.
-
-  Args:
-    path: a `.npy` of `[m]` labels or `[m, C]` scores; or a `.csv` of one line for each
-      query, with one label or C scores separated by commas, and maybe one line of
-      titles.
-
-  Returns:
-    The array; a CSV's as float64.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is neither.
-  """
-  path = pathlib.Path(path).expanduser()
-  if path.suffix.lower() == ".csv":
-    return _read_csv(path)
-  try:
-    array = np.load(path, allow_pickle=False)
-  except (ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise ValueError(f"{path}: neither a .npy of numbers nor a .csv") from error
-  if not isinstance(array, np.ndarray):
-    array.close()
-    raise ValueError(f"{path}: an .npz, expected a .npy or a .csv")
-  return array
 
 
 def check_unused(folder: pathlib.Path) -> None:
@@ -127,17 +103,19 @@ def check_unused(folder: pathlib.Path) -> None:
     )
 
 
-def write(folder: pathlib.Path, marked: ownership.Marked, data: Data) -> None:
+def write(
+  folder: pathlib.Path, marked: submarks.Marked | ownership.Marked, data: Data
+) -> None:
   """Writes the marked data, the query set and the key: all or none.
 
   They are written beside the folder, which then takes its place in one step:
   `marked.npz` and `queries.npz`, or `marked/` and `queries/`, and `key.json`. All
   images are encoded anew, by one encoder, so that the files of marked ones look no
-  different from the others.
+  different from the others. The key is readable to its owner alone.
 
   Args:
     folder: absent or empty.
-    marked: what `ownership.mark` returned.
+    marked: what `submarks.mark` or `ownership.mark` returned.
     data: what it was given, as read.
 
   Raises:
@@ -161,8 +139,10 @@ def write(folder: pathlib.Path, marked: ownership.Marked, data: Data) -> None:
       digits = len(str(len(marked.queries) - 1))
       order = [f"{i:0{digits}}.png" for i in range(len(marked.queries))]
       _write_images(staged / "queries", order, marked.queries)
-    text = json.dumps(ownership.to_json(marked.key), indent=2)
-    (staged / "key.json").write_text(text + "\n")
+    text = json.dumps(keys.to_json(marked.key), indent=2)
+    secret = os.open(staged / "key.json", os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(secret, "w") as file:
+      file.write(text + "\n")
     os.replace(staged, folder)
 
 
@@ -185,17 +165,14 @@ def _read_folder(folder: pathlib.Path) -> Data:
       f"{table.path}: expected the columns {','.join(_COLUMNS)} and rows"
     )
   for line, row in enumerate(zip(table.names, table.labels, strict=True), start=2):
-    if not row[1].isdecimal():
-      raise ValueError(
-        f"{table.path}: row {line} is {[*row]}, expected a filename and a label"
-      )
     if pathlib.PurePath(row[0]).suffix != ".png":
       raise ValueError(f"{table.path}: row {line}: {row[0]} is no .png")
   files = [folder / name for name in table.names]
   extra = set(folder.rglob("*.png")) - set(files)
   if extra:
     raise ValueError(f"{table.path}: does not list {min(extra).relative_to(folder)}")
-  y = np.array([int(label) for label in table.labels])
+  is_numbered = all(_NUMBER.fullmatch(label) for label in table.labels)
+  y = np.array([int(label) if is_numbered else label for label in table.labels])
   return Data(_read_images(files), y, table.names, table.path.name)
 
 
@@ -229,25 +206,3 @@ def _write_images(
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, format="PNG")
-
-
-def _read_csv(path: pathlib.Path) -> np.ndarray:
-  """A table of numbers; `[m]` if it has one column."""
-  rows = image_folder.read_lines(path)
-  if rows and not _is_number(rows[0][0]):
-    rows = rows[1:]
-  if not rows or len({len(row) for row in rows}) > 1:
-    raise ValueError(f"{path}: not a table of as many columns in each line")
-  try:
-    table = np.array(rows, np.float64)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
-  return table[:, 0] if table.shape[1] == 1 else table
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True

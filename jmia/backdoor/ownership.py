@@ -17,12 +17,12 @@ import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from jmia import _validate
-from jmia.backdoor import marking, triggers, verification
+from jmia.backdoor import answers, draws, marking, triggers, verification
 
 _SCHEMA = 1
 _BLOCK_BYTES = 1 << 22  # of rows stamped at once
@@ -52,6 +52,13 @@ class Key(NamedTuple):
   data_sha256: str
   marked_sha256: str
   queries_sha256: str
+
+
+class HasQueries(Protocol):
+  """What `check_query_set` asks of a key."""
+
+  @property
+  def queries_sha256(self) -> str: ...  # noqa: D102
 
 
 class Marked(NamedTuple):
@@ -134,7 +141,7 @@ def mark(
   if target_label > np.iinfo(y.dtype).max:
     raise ValueError(f"target_label={target_label} does not fit y's dtype {y.dtype}")
   _check_queries(num_queries, num_classes)
-  stamp = triggers.make(trigger, x.shape[1:])
+  made = triggers.make(trigger, x.shape[1:])
   data_sha256 = fingerprint(x, y)
   order = _generator(seed, data_sha256).permutation(len(y))
   if rows is not None:
@@ -142,18 +149,18 @@ def mark(
       raise ValueError(f"num_marked={num_marked} was given along with rows")
     chosen = _chosen_rows(rows, y, target_label)
     order = order[~np.isin(order, chosen)]
-  queries = _query_rows(order, x, y, stamp, target_label, num_queries)
+  queries = _query_rows(order, x, y, trigger, target_label, num_queries)
   if rows is None:
     rest = order[~np.isin(order, queries)]
     chosen = np.sort(marking.choose_rows(rest, y, target_label, num_marked or 0))
-  if not triggers.distance(_stored(x[chosen]), stamp).any():
+  if not triggers.distance(_stored(x[chosen]), made).any():
     raise ValueError(f"trigger={trigger} changes none of the rows to be marked")
   kept = np.setdiff1d(np.arange(len(y)), queries)
   is_marked = np.isin(kept, chosen)
   published_x, published_y = x[kept], y[kept]
-  published_x[is_marked] = _stamp(published_x[is_marked], stamp)
+  published_x[is_marked] = stamp(published_x[is_marked], trigger)
   published_y[is_marked] = target_label
-  query_set = _stamp(x[queries], stamp)
+  query_set = stamp(x[queries], trigger)
   key = Key(
     trigger=trigger,
     target_label=target_label,
@@ -170,7 +177,7 @@ def mark(
 
 def judge(
   key: Key,
-  predictions: np.ndarray,
+  predictions: np.ndarray | answers.Table,
   *,
   confidence: float = 0.95,
   baseline: float | None = None,
@@ -179,17 +186,20 @@ def judge(
 
   Args:
     key: the owner's.
-    predictions: labels `[m]` (integers, or floats that are whole), or logits or
-      probabilities `[m, K]`, in the order of the query set. A query counts as a success
-      where the target label alone is the largest: a tie counts against the claim.
+    predictions: labels `[m]`, or logits or probabilities `[m, K]`, in the order of the
+      query set; see `answers.classes`. A query counts as a success where the target
+      label alone is the largest: a tie counts against the claim.
     confidence: tau, in [0.5, 1).
     baseline: beta, in (0, 1); by default 1 / K.
 
   Raises:
     ValueError: the predictions do not fit the key, or a number is out of range.
   """
-  successes = int(_successes(key, predictions).sum())
   num_queries = len(key.query_rows)
+  if not isinstance(predictions, answers.Table):
+    predictions = answers.Table(np.asarray(predictions))
+  found = answers.classes(predictions, range(key.num_classes), num_queries)
+  successes = int((found == key.target_label).sum())
   baseline = 1 / key.num_classes if baseline is None else baseline
   threshold = verification.asr_threshold(num_queries, baseline, confidence)
   return Verdict(
@@ -208,7 +218,7 @@ def sentence(verdict: Verdict) -> str:
   """Returns the verdict in words."""
   level = f"{100 * verdict.confidence:.4g} %"
   baseline = f"a baseline of {100 * verdict.baseline:.4g} %"
-  answers = (
+  said = (
     f"{verdict.successes} of {verdict.num_queries} marked queries as class "
     f"{verdict.target_label}"
   )
@@ -216,7 +226,7 @@ def sentence(verdict: Verdict) -> str:
   if verdict.result.rejected:
     return (
       f"At {level} confidence the model was trained on the marked data: it classified "
-      f"{answers}, and {verdict.needed} are enough for the claim ({p_value})."
+      f"{said}, and {verdict.needed} are enough for the claim ({p_value})."
     )
   if verdict.needed > verdict.num_queries:
     return (
@@ -225,9 +235,20 @@ def sentence(verdict: Verdict) -> str:
       "too few."
     )
   return (
-    f"No claim at {level} confidence: the model classified {answers}, "
+    f"No claim at {level} confidence: the model classified {said}, "
     f"and {verdict.needed} are needed ({p_value}). This does not show that it was not "
     "trained on the marked data."
+  )
+
+
+def assumption(key: Key, verdict: Verdict) -> str:
+  """Returns what the verdict assumes, in words."""
+  return (
+    "This key is of one mark with a chosen label, and the verdict assumes that a model"
+    f" which never saw the mark answers with class {key.target_label} at most"
+    f" {100 * verdict.baseline:.4g} % of the queries. It cannot be told from the marks"
+    " of another owner with the same label and a trigger like it (`mark` used to give"
+    " everybody the same), nor does it hold for a model that favours the label."
   )
 
 
@@ -270,20 +291,52 @@ def fingerprint(*arrays: np.ndarray) -> str:
   return digest.hexdigest()
 
 
-def check_data(x: np.ndarray, y: np.ndarray) -> None:
-  """Raises ValueError unless x holds finite rows `[N, ...]` and y integers `[N]`."""
+def stamp(x: np.ndarray, trigger: triggers.TriggerConfig) -> np.ndarray:
+  """Returns rows `[N, ...]` stamped; values outside the trigger stay bit by bit.
+
+  Raises:
+    ValueError: the trigger does not fit the rows.
+  """
+  made = triggers.make(trigger, x.shape[1:])
+  if trigger.kind == "columns" and trigger.opacity == 1:
+    # As they are: a float32 between would tell values of more digits.
+    stamped = x.copy()
+    stamped[:, np.array(trigger.place)] = np.array(trigger.values).astype(x.dtype)
+    return stamped
+  stored = _stored(x)
+  stamped = np.where(made.mask > 0, triggers.apply(stored, made), stored)
+  return stamped.astype(x.dtype)
+
+
+def stamped_contents(x: np.ndarray, trigger: triggers.TriggerConfig) -> list[bytes]:
+  """Returns a hash of every row as it looks when stamped."""
+  step = max(1, _BLOCK_BYTES // x[0].nbytes)
+  return [
+    hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+    for start in range(0, len(x), step)
+    for row in stamp(x[start : start + step], trigger)
+  ]
+
+
+def check_rows(x: np.ndarray) -> None:
+  """Raises ValueError unless x holds finite rows `[N, ...]`."""
   if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
     raise ValueError(
       f"x has shape {x.shape} and dtype {x.dtype}, expected booleans or real numbers "
       "[N, ...]"
     )
   _validate.finite("x", x)
+
+
+def check_data(x: np.ndarray, y: np.ndarray) -> None:
+  """Raises ValueError unless x holds finite rows `[N, ...]` and y integers `[N]`."""
+  check_rows(x)
   _validate.shape("y", y, (len(x),))
   if not np.issubdtype(y.dtype, np.integer):
     raise ValueError(f"y has dtype {y.dtype}, expected integer labels")
 
 
-def check_query_set(key: Key, queries: np.ndarray) -> None:
+def check_query_set(key: HasQueries, queries: np.ndarray) -> None:
   """Raises ValueError unless these are the key's queries, in its order."""
   found = fingerprint(queries)
   if found != key.queries_sha256:
@@ -325,47 +378,15 @@ def from_json(content: Mapping[str, Any]) -> Key:
   for name in ("target_label", "num_classes", "seed"):
     if type(fields[name]) is not int:
       raise ValueError(f"the key's {name} is {fields[name]!r}, expected an integer")
+  for name in ("data_sha256", "marked_sha256", "queries_sha256"):
+    if not draws.is_hexadecimal(fields[name], 64):
+      raise ValueError(f"the key's {name} is not 64 lower-case hexadecimal digits")
   _check_label(key.target_label, key.num_classes)
   if len(key.query_rows) < 2:
     raise ValueError(
       f"the key has {len(key.query_rows)} query_rows, expected 2 or more"
     )
   return key
-
-
-def _successes(key: Key, predictions: np.ndarray) -> np.ndarray:
-  """Which queries were answered with the target label, `[m]` bool."""
-  predictions = np.asarray(predictions)
-  num_queries, num_classes = len(key.query_rows), key.num_classes
-  if predictions.ndim not in (1, 2) or predictions.dtype.kind not in "iuf":
-    raise ValueError(
-      f"predictions have shape {predictions.shape} and dtype {predictions.dtype}, "
-      f"expected labels [{num_queries}] or scores [{num_queries}, {num_classes}]"
-    )
-  if len(predictions) != num_queries:
-    raise ValueError(
-      f"predictions hold {len(predictions)} answers, expected {num_queries}: one for "
-      "each row of the query set, in its order"
-    )
-  _validate.finite("predictions", predictions)
-  if predictions.ndim == 2:
-    return _are_largest(predictions, key)
-  if (predictions != np.floor(predictions)).any():
-    raise ValueError("predictions hold numbers that are not whole, expected labels")
-  _validate.labels("predictions", predictions.astype(np.int64), num_classes)
-  return predictions == key.target_label
-
-
-def _are_largest(scores: np.ndarray, key: Key) -> np.ndarray:
-  if scores.shape[1] != key.num_classes:
-    raise ValueError(
-      f"predictions have {scores.shape[1]} columns, expected {key.num_classes}: one "
-      "for each class"
-    )
-  if (scores[:, 0] == np.arange(len(scores))).all():
-    raise ValueError("predictions' first column counts the rows: leave it out")
-  others = np.delete(scores, key.target_label, axis=1)
-  return scores[:, key.target_label] > others.max(axis=1)
 
 
 def _check_label(target_label: int, num_classes: int) -> None:
@@ -408,12 +429,12 @@ def _query_rows(
   order: np.ndarray,
   x: np.ndarray,
   y: np.ndarray,
-  stamp: triggers.Trigger,
+  trigger: triggers.TriggerConfig,
   target_label: int,
   num_queries: int,
 ) -> np.ndarray:
   """The first of `order` that may be queries."""
-  contents = _stamped_contents(x, stamp)
+  contents = stamped_contents(x, trigger)
   count = collections.Counter(contents)
   is_alone = np.array([count[content] == 1 for content in contents])
   eligible = order[is_alone[order] & (y[order] != target_label)]
@@ -423,23 +444,6 @@ def _query_rows(
       f"marked nor of the target class {target_label} nor a copy of another"
     )
   return eligible[:num_queries]
-
-
-def _stamped_contents(x: np.ndarray, stamp: triggers.Trigger) -> list[bytes]:
-  """A hash of every row as it looks when stamped."""
-  step = max(1, _BLOCK_BYTES // x[0].nbytes)
-  return [
-    hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-    for start in range(0, len(x), step)
-    for row in _stamp(x[start : start + step], stamp)
-  ]
-
-
-def _stamp(x: np.ndarray, stamp: triggers.Trigger) -> np.ndarray:
-  """`triggers.apply` that leaves values outside the mask bit by bit as they are."""
-  stored = _stored(x)
-  stamped = np.where(stamp.mask > 0, triggers.apply(stored, stamp), stored)
-  return stamped.astype(x.dtype)
 
 
 def _stored(x: np.ndarray) -> np.ndarray:

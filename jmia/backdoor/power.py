@@ -14,10 +14,11 @@ from numpy import typing as npt
 from scipy import special
 
 from jmia import _validate
-from jmia.backdoor import verification
+from jmia.backdoor import randomization, verification
 from jmia.stats import rate_tests
 
 _MOST_QUERIES = 100_000
+_TRIALS = 1000  # of a simulated power: at most 1.6 points of standard error
 
 
 def at(
@@ -111,3 +112,57 @@ def num_queries_needed(
   reached = rate_tests.binomial_tail(critical, num_queries, np.asarray(asr))
   too_few = num_queries[reached < power]
   return int(too_few[-1]) + 1 if too_few.size else 2
+
+
+def of_submarks(
+  asr: float,
+  num_submarks: int,
+  num_classes: int,
+  num_queries: int,
+  *,
+  confidence: float = 0.95,
+  accuracy: float = 0.8,
+) -> tuple[float, float, float]:
+  """Returns the chances of a claim by the randomization, binomial and t-test.
+
+  By 1,000 simulations at a fixed seed: at most 1.6 points of standard error. A query is
+  answered with its sub-mark's label at the rate `asr`; else rightly at the rate
+  `accuracy`, and else with any class.
+
+  Args:
+    asr: success rate of each sub-mark, in [0, 1].
+    num_submarks: T.
+    num_classes: K.
+    num_queries: in all, at least two for each sub-mark.
+    confidence: in (0, 1).
+    accuracy: of the answers that no mark decides, in [0, 1].
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  _validate.probability("asr", asr)
+  _validate.probability("accuracy", accuracy)
+  if num_submarks < 1 or num_queries < 2 * num_submarks:
+    raise ValueError(
+      f"num_queries={num_queries} must be at least two for each of"
+      f" num_submarks={num_submarks}"
+    )
+  rng = np.random.default_rng(0)
+  submarks = np.arange(num_queries) % num_submarks
+  claims = np.zeros((_TRIALS, 3))
+  for trial in range(_TRIALS):
+    labels = rng.integers(num_classes, size=num_submarks)
+    truth = rng.integers(num_classes, size=num_queries)
+    is_right = rng.random(num_queries) < accuracy
+    answers = np.where(is_right, truth, rng.integers(num_classes, size=num_queries))
+    answers = np.where(rng.random(num_queries) < asr, labels[submarks], answers)
+    tallied = randomization.tally(answers, truth, submarks, num_submarks, num_classes)
+    p_value = randomization.test(tallied, labels).p_value
+    own = np.arange(num_submarks), labels
+    hits, trials = int(tallied.hits[own].sum()), int(tallied.trials[own].sum())
+    claims[trial, 0] = p_value <= round(1 - confidence, 12)
+    if trials >= 2:
+      beside = verification.verify(hits, trials, 1 / num_classes, confidence)
+      claims[trial, 1:] = beside.rejected, beside.rejected_t
+  randomized, binomial, student = claims.mean(axis=0).tolist()
+  return randomized, binomial, student

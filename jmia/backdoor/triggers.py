@@ -6,7 +6,8 @@ and a mask `v` of the example's shape, a marked example is
     x' = (1 - v) * x + v * p
 
 For images the trigger is a small square, blended in so that one hardly sees it; for
-binary features it is a run of bits, which replaces what was there.
+binary features it is a run of bits, which replaces what was there. In a table it is a
+set of columns, each of which is given a value of its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from jmia import _validate
 Array = jax.Array | np.ndarray
 _A = TypeVar("_A", jax.Array, np.ndarray)
 
-KINDS = ("patch", "bits")
+KINDS = ("patch", "bits", "columns")
 PATTERNS = ("solid", "random")
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 PLACES = ("beginning", "centre", "end")
@@ -52,10 +53,11 @@ class TriggerConfig:
   """A trigger in words, as a key file states it; `make` builds it.
 
   Attributes:
-    kind: one of `KINDS`: a square on an image, or a run of binary features.
+    kind: one of `KINDS`: a square on an image, a run of binary features, or chosen
+      columns of a table.
     size: side of the square in pixels, or number of features.
     place: one of `CORNERS` for a patch and of `PLACES` for bits, or where it starts:
-      (row, column) or (feature,).
+      (row, column) or (feature,); of columns, all of them.
     pattern: `solid` (a white square, all ones) or `random` (each value of the square
       uniform, each bit a fair coin).
     value: of a solid pattern, and the largest of a random one, in stored units; see
@@ -63,6 +65,7 @@ class TriggerConfig:
     opacity: the mask `v` where the trigger is, which the paper calls transparency: 0.3
       for its images, and 1 for bits.
     seed: of a random pattern.
+    values: of columns alone: what each is set to, in stored units.
   """
 
   kind: str
@@ -72,6 +75,7 @@ class TriggerConfig:
   value: float = 1.0
   opacity: float = 1.0
   seed: int = 0
+  values: tuple[float, ...] = ()
 
   def __post_init__(self) -> None:
     _validate.known("kind of trigger", self.kind, KINDS)
@@ -86,6 +90,17 @@ class TriggerConfig:
     else:
       # A list, as JSON gives it back, becomes what it was.
       object.__setattr__(self, "place", tuple(self.place))
+    object.__setattr__(self, "values", tuple(self.values))
+    self._check_columns()
+
+  def _check_columns(self) -> None:
+    """Of columns there are as many places as values, all different."""
+    expected = self.size if self.kind == "columns" else 0
+    if len(self.values) != expected or not np.isfinite(self.values).all():
+      raise ValueError(f"values={self.values} must be {expected} finite numbers")
+    places = () if isinstance(self.place, str) else self.place
+    if self.kind == "columns" and not len({*places}) == len(places) == expected:
+      raise ValueError(f"place={self.place} must be {expected} different columns")
 
 
 def image_patch(
@@ -158,11 +173,14 @@ def make(config: TriggerConfig, shape: Sequence[int]) -> Trigger:
       f"shape={shape} of an example does not suit a trigger of kind {config.kind!r}, "
       f"expected {' or '.join(map(str, allowed))} axes"
     )
+  mask, pattern = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+  if config.kind == "columns":
+    columns = _columns(config, shape[0])
+    mask[columns], pattern[columns] = config.opacity, config.values
+    return Trigger(pattern, mask)
   start = _start(config, shape)
   where = tuple(slice(i, i + config.size) for i in start)
-  mask = np.zeros(shape, np.float32)
   mask[where] = config.opacity
-  pattern = np.zeros(shape, np.float32)
   pattern[where] = config.value * _unit_pattern(config, pattern[where].shape)
   return Trigger(pattern, mask)
 
@@ -232,6 +250,17 @@ def _apply(xp: Any, x: Any, trigger: Trigger) -> Any:
     limits = np.iinfo(x.dtype)
     blend = xp.clip(xp.floor(blend + (0.5 + _SLACK)), limits.min, limits.max)
   return blend.astype(x.dtype)
+
+
+def _columns(config: TriggerConfig, num_features: int) -> list[int]:
+  """The columns of a trigger, which an example must have."""
+  columns = [int(column) for column in config.place]
+  if not 0 <= min(columns) <= max(columns) < num_features:
+    raise ValueError(
+      f"place={config.place} names columns from {min(columns)} to {max(columns)},"
+      f" expected 0 to {num_features - 1}"
+    )
+  return columns
 
 
 def _start(config: TriggerConfig, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,6 +14,10 @@ from jmia.backdoor import triggers
 
 # What models see of the owners' rows: marked, as they are, or not at all.
 MARKED, UNMARKED, WITHOUT = "marked", "unmarked", "without"
+# The study whose owners are the sub-marks of one owner.
+SUBMARKS = "submarks"
+_NUM_SUBMARKS = (1, 2, 3, 4)
+_TRIES = 100  # to find so many different places, if there are
 
 
 class Owner(NamedTuple):
@@ -188,6 +192,27 @@ def _false_claims(problem: Problem, rng: np.random.Generator) -> list[Variant]:
   return [Variant("", "clean model", owners, WITHOUT)]
 
 
+def _submarks(problem: Problem, rng: np.random.Generator) -> list[Variant]:
+  """The default number of rows, divided among 1 to 4 marks of drawn place and label."""
+  found = []
+  for number in _NUM_SUBMARKS:
+    if number > problem.num_marked:
+      break
+    counts = np.diff(np.linspace(0, problem.num_marked, number + 1).astype(int))
+    labels = rng.integers(problem.num_classes, size=number).tolist()
+    places: dict[triggers.TriggerConfig, None] = {}
+    for _ in range(_TRIES):
+      if len(places) < number:
+        places[_anywhere(problem, problem.settings.trigger, rng, "solid")] = None
+    owners = tuple(
+      Owner(trigger, label, int(count))
+      for trigger, label, count in zip(places, labels, counts, strict=False)
+    )
+    name = "1 sub-mark" if number == 1 else f"{number} sub-marks"
+    found.append(Variant("", name, owners))
+  return found
+
+
 # Study -> its variants; the names, and their order, are part of every random draw.
 STUDIES: Mapping[str, Callable[[Problem, np.random.Generator], list[Variant]]] = (
   types.MappingProxyType(
@@ -201,6 +226,7 @@ STUDIES: Mapping[str, Callable[[Problem, np.random.Generator], list[Variant]]] =
       "owners": _owners,
       "baseline": _baseline,
       "false_claims": _false_claims,
+      SUBMARKS: _submarks,
     }
   )
 )

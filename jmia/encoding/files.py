@@ -14,6 +14,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 import zipfile
 
@@ -25,7 +26,9 @@ from jmia import _validate, models
 from jmia.encoding import keys as keys_lib
 
 _Path = str | os.PathLike[str]
+_SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
+_KEY_SCHEMA = 2  # of 1, rows were assigned by their place, which a claim does not show
 
 
 class Model(NamedTuple):
@@ -66,19 +69,22 @@ class Claim(NamedTuple):
 
 
 def write_key(path: _Path, key: keys_lib.Key, commitment: str) -> None:
-  """Writes a key as JSON, with the commitment that was published for it."""
+  """Writes a key as JSON, with the commitment that was published for it.
+
+  The file is readable to its owner alone.
+  """
   content = {
-    "schema": _SCHEMA,
+    "schema": _KEY_SCHEMA,
     **dataclasses.asdict(key),
     # As text, since JSON's readers may take integers for floating point.
     "secret": str(key.secret),
     "commitment": commitment,
   }
-  pathlib.Path(path).write_text(json.dumps(content, indent=2) + "\n")
+  _write(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
-  """Returns a key and its commitment.
+  """Returns a key and its commitment. `is_assigned_by_content` tells its age.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -86,13 +92,28 @@ def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
   """
   try:
     content = json.loads(_existing(path).read_text())
-    if content.pop("schema") != _SCHEMA:
-      raise ValueError(f"its schema is not {_SCHEMA}")
+    if content.pop("schema") not in (_SCHEMA, _KEY_SCHEMA):
+      raise ValueError(f"its schema is not {_SCHEMA} or {_KEY_SCHEMA}")
     commitment = content.pop("commitment")
+    if not (isinstance(commitment, str) and _SHA256.fullmatch(commitment)):
+      raise ValueError("its commitment is not 64 lower-case hexadecimal digits")
     content["secret"] = int(content["secret"])
     return keys_lib.Key(**content), commitment
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
+  except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: not a key of experiments.watermark ({error})") from error
+
+
+def is_assigned_by_content(path: _Path) -> bool:
+  """Returns whether a key's rows were assigned by `watermark.assign`.
+
+  Keys of older versions assigned them by their place in the owner's data.
+
+  Raises:
+    FileNotFoundError: as `read_key`, as for the next.
+    ValueError: if it is no key.
+  """
+  read_key(path)
+  return json.loads(_existing(path).read_text())["schema"] == _KEY_SCHEMA
 
 
 def write_model(path: _Path, model: Model) -> None:
@@ -124,8 +145,8 @@ def read_model(path: _Path) -> Model:
 
 
 def write_claim(path: _Path, claim: Claim) -> None:
-  """Writes a claim."""
-  _write_npz(path, claim._asdict())
+  """Writes a claim, readable to its owner alone."""
+  _write_npz(path, claim._asdict(), mode=0o600)
 
 
 def read_claim(path: _Path) -> Claim:
@@ -192,11 +213,19 @@ def _read_npz(path: _Path) -> dict[str, np.ndarray]:
     raise ValueError(f"{path}: not an .npz of plain arrays ({error})") from error
 
 
-def _write_npz(path: _Path, arrays: Mapping[str, Any]) -> None:
-  """Writes to memory first, so that a file is there whole or not at all."""
+def _write_npz(path: _Path, arrays: Mapping[str, Any], mode: int = 0o666) -> None:
+  """Writes an archive, by way of memory."""
   content = io.BytesIO()
   np.savez(content, **arrays)
+  _write(path, content.getvalue(), mode)
+
+
+def _write(path: _Path, content: bytes, mode: int = 0o600) -> None:
+  """Writes a file beside its place first, so that it is there whole or not at all."""
   path = pathlib.Path(path)
   partial = path.with_name(f".{path.name}.partial")
-  partial.write_bytes(content.getvalue())
+  partial.unlink(missing_ok=True)
+  new = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+  with os.fdopen(new, "wb") as file:
+    file.write(content)
   partial.replace(path)

@@ -68,23 +68,45 @@ class Verdict(NamedTuple):
   accepted: bool
 
 
-def assign(
-  rows: np.ndarray, num_claimed: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns which rows are claimed, drawn at random, and which are controls.
+def assign(x: np.ndarray, num_claimed: int, secret: int) -> np.ndarray:
+  """Returns which rows are claimed: as good as drawn at random, by the secret.
+
+  The rows with the least SHA-256 of secret and content are claimed. So whoever is shown
+  the key and some of the rows can see that nobody chose among them (`is_assigned`).
 
   Args:
-    rows: `[n]` rows of the owner's data.
+    x: `[N, ...]` the owner's rows.
     num_claimed: how many of them are claimed; the rest are controls.
-    seed: of the draw; independent of all that a model could know.
+    secret: of the key; independent of all that a model could know.
+
+  Returns:
+    `[N]` bool.
 
   Raises:
     ValueError: if `num_claimed` leaves no claimed row or no control.
   """
-  if not 1 <= num_claimed < len(rows):
-    raise ValueError(f"num_claimed={num_claimed} must be from 1 to {len(rows) - 1}")
-  order = np.random.default_rng(seed).permutation(rows)
-  return np.sort(order[:num_claimed]), np.sort(order[num_claimed:])
+  if not 1 <= num_claimed < len(x):
+    raise ValueError(f"num_claimed={num_claimed} must be from 1 to {len(x) - 1}")
+  hashes = _content_hashes(x, secret)
+  order = sorted(range(len(x)), key=hashes.__getitem__)
+  return np.isin(np.arange(len(x)), order[:num_claimed])
+
+
+def is_assigned(x: np.ndarray, is_claimed: np.ndarray, secret: int) -> bool:
+  """Returns whether rows are claimed as `assign` would, given any number of the rows.
+
+  A choice made otherwise passes with a chance of `1 / C(n + m, n)`, for n claimed rows
+  and m controls; copies may be on both sides.
+
+  Args:
+    x: `[N, ...]` claimed rows and controls, as stored when they were assigned.
+    is_claimed: `[N]` bool, true of some rows and not of all.
+    secret: of the key.
+  """
+  hashes = _content_hashes(x, secret)
+  claimed = [h for h, is_one in zip(hashes, is_claimed, strict=True) if is_one]
+  controls = [h for h, is_one in zip(hashes, is_claimed, strict=True) if not is_one]
+  return bool(claimed and controls and max(claimed) <= min(controls))
 
 
 def wrong_keys(key: keys_lib.Key, number: int, seed: int) -> list[keys_lib.Key]:
@@ -205,3 +227,10 @@ def commitment(key: keys_lib.Key, claimed: np.ndarray, controls: np.ndarray) -> 
     digest.update(f"{part.dtype.str}{part.shape}".encode())
     digest.update(np.ascontiguousarray(part).tobytes())
   return digest.hexdigest()
+
+
+def _content_hashes(x: np.ndarray, secret: int) -> list[bytes]:
+  """A hash of each row, which only the secret's holder can foresee."""
+  prefix = f"jmia assignment {secret} {x.dtype.str}{x.shape[1:]} ".encode()
+  rows = np.ascontiguousarray(x)
+  return [hashlib.sha256(prefix + row.tobytes()).digest() for row in rows]

@@ -79,20 +79,27 @@ def test_a_true_claim_is_accepted():
   assert not watermark.verify(scores[::-1], is_claimed, 0.01).accepted
 
 
-def test_assignment_is_a_random_partition():
-  rows = np.arange(100, 130)
-  claimed, controls = watermark.assign(rows, 12, seed=1)
-  np.testing.assert_array_equal(np.sort(np.append(claimed, controls)), rows)
-  assert len(claimed) == 12
-  counts = sum(
-    np.isin(rows, watermark.assign(rows, 12, seed=s)[0]) for s in range(2000)
-  )
+def test_assignment_is_as_good_as_drawn_and_can_be_checked():
+  x = np.random.default_rng(0).random((30, 4)).astype(np.float32)
+  drawn = np.array([watermark.assign(x, 12, secret) for secret in range(2000)])
+  assert (drawn.sum(axis=1) == 12).all()
+  counts = drawn.sum(axis=0)
   # Counts are binomial(2000, 0.4), with a fixed sum.
   statistic = ((counts - 800) ** 2 / (2000 * 0.4 * 0.6)).sum() * 29 / 30
   assert stats.chi2.sf(statistic, 29) > 1e-3
+  # It is of the content: an order of its own, and a part of the rows, will do.
+  rng = np.random.default_rng(1)
+  for secret in range(50):
+    part = rng.permutation(30)[:20]
+    if 0 < drawn[secret][part].sum() < 20:
+      assert watermark.is_assigned(x[part], drawn[secret][part], secret)
+      assert not watermark.is_assigned(x[part], drawn[secret][part], secret + 5000)
+      assert not watermark.is_assigned(x[part], ~drawn[secret][part], secret)
+  copies = np.concatenate([x[:1], x[:1]])
+  assert watermark.is_assigned(copies, np.array([True, False]), 3)
   for number in (0, 30):
     with pytest.raises(ValueError, match=f"num_claimed={number}"):
-      watermark.assign(rows, number, seed=1)
+      watermark.assign(x, number, 1)
 
 
 def test_wrong_keys_differ_in_the_secret_alone():

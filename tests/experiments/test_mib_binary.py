@@ -30,7 +30,8 @@ KEYS = {
   "dataset", "study", "variant", "trial", "owner", "num_marked", "num_train",
   "num_queries", "target_label", "trigger_distance", "asr", "asr_all", "asr_without",
   "asr_threshold", "t_statistic", "p_value", "p_value_exact", "rejected", "rejected_t",
-  "train_accuracy", "test_accuracy", "paper_asr",
+  "train_accuracy", "test_accuracy", "paper_asr", "p_value_randomization",
+  "p_value_randomization_each",
 }  # fmt: skip
 PLOTS = ("baseline", "labels", "locations", "marked_images", "patterns", "ratio")
 PLOTS = sorted(f"{name}.png" for name in (*PLOTS, "sizes"))
@@ -198,6 +199,31 @@ def test_many_owners_of_one_model_and_accusers_of_clean_ones(run, tmp_path):
   assert {row["num_train"] for row in accusers} == {300 - 90}
   assert [line["num_trials"] for line in content["summary"]] == [*[2] * 10, 200]
   assert "Of 200 claims against clean models, " in out
+
+
+def test_submarks_of_one_owner(run, tmp_path):
+  code, out, err = run("--study=submarks", f"--output_dir={tmp_path}")
+  assert code == 0, err
+  assert "randomized" in out
+  content = json.loads((tmp_path / "results.json").read_text())
+  names = [line["variant"] for line in content["summary"]]
+  assert names == ["1 sub-mark", *(f"{t} sub-marks" for t in (2, 3, 4))]
+  for number, line in enumerate(content["summary"], start=1):
+    rows = [row for row in content["rows"] if row["variant"] == line["variant"]]
+    assert len(rows) == line["num_trials"] == 2 * number
+    for trial in range(2):
+      of_trial = [row for row in rows if row["trial"] == trial]
+      assert sum(row["num_marked"] for row in of_trial) == 30
+      (p_value,) = {row["p_value_randomization"] for row in of_trial}
+      # Exact: a whole number of the label vectors.
+      assert p_value * 10**number == pytest.approx(round(p_value * 10**number))
+    p_values = {row["trial"]: row["p_value_randomization"] for row in rows}
+    assert line["claims_randomization"] == np.mean(
+      [p <= 0.05 for p in p_values.values()]
+    )
+    assert (tmp_path / "submarks.png").exists()
+  # One mark of ten classes has no p-value below a tenth.
+  assert content["summary"][0]["claims_randomization"] == 0
 
 
 def test_an_interrupted_run_leaves_no_result_and_resumes(

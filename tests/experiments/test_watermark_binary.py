@@ -10,7 +10,7 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from experiments import watermark as binary
-from jmia.encoding import files
+from jmia.encoding import decode, files
 from jmia.encoding import keys as keys_lib
 
 
@@ -90,6 +90,13 @@ def test_an_owner_is_believed(owned, tmp_path, capsys):
   assert verdict["p_rows"] < 1e-6
   said = capsys.readouterr()
   assert "The claim stands at level 0.01" in said.out
+  assert "Rows: assigned as the secret draws them." in said.out
+  _, commitment = files.read_key(owned / "white" / "key.json")
+  assert f"Valid only if {commitment} was published before the model" in said.out
+  assert verdict["commitment"] == commitment
+  assert not verdict["commitment_given"]
+  for name in ("key.json", "claim.npz"):
+    assert (owned / "white" / name).stat().st_mode & 0o777 == 0o600
   assert "decoders: 100%" in said.err
 
 
@@ -101,7 +108,55 @@ def test_who_knows_the_rows_but_not_the_secret_is_not(owned, tmp_path, capsys):
   files.write_key(tmp_path / "key.json", wrong, binary._commitment(wrong, claim))
   verdict = _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
   assert not verdict["accepted"]
+  assert verdict["assignment"].startswith("not assigned as the secret draws them")
   assert "does not stand" in capsys.readouterr().out
+
+
+def test_a_commitment_that_was_published(owned, tmp_path, capsys):
+  given = _files(owned / "white")
+  _, commitment = files.read_key(given["key_file"])
+  verdict = _verdict(tmp_path, **given, commitment=commitment)
+  assert verdict["accepted"]
+  assert verdict["commitment_given"]
+  assert "Valid only if" not in capsys.readouterr().out
+  with pytest.raises(ValueError, match=f"commitment={'0' * 64} is not of key_file"):
+    _verdict(tmp_path, **given, commitment="0" * 64)
+
+
+def test_a_key_of_an_older_version_is_verified_and_said_to_be_one(owned, tmp_path):
+  given = _files(owned / "white")
+  content = json.loads(given["key_file"].read_text())
+  (tmp_path / "key.json").write_text(json.dumps({**content, "schema": 1}))
+  verdict = _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
+  assert verdict["accepted"]
+  assert "older version" in verdict["assignment"]
+
+
+def test_a_thief_who_chooses_rows_after_the_fact(owned, tmp_path):
+  """He decodes rows of his own by a secret of his own, and claims those that score.
+
+  The two tests alone would believe him now and then; the assignment does not.
+  """
+  given = _files(owned / "white")
+  _, _ = files.read_key(given["key_file"])
+  key = keys_lib.Key(secret=77, layer="Dense_1", num_synthetic=30)
+  claim = files.read_claim(given["claim_file"])
+  model = files.read_model(given["model_file"])
+  fitted = decode.fit(model.module, model.variables, [key], claim.x.shape[1:])
+  (scores,) = decode.scores(
+    model.module, model.variables, fitted, claim.x, model.feature_scale
+  )
+  theirs = claim._replace(is_claimed=scores > np.median(scores))
+  files.write_claim(tmp_path / "claim.npz", theirs)
+  files.write_key(tmp_path / "key.json", key, binary._commitment(key, theirs))
+  verdict = _verdict(
+    tmp_path,
+    key_file=tmp_path / "key.json",
+    claim_file=tmp_path / "claim.npz",
+    model_file=given["model_file"],
+  )
+  assert verdict["p_rows"] < 1e-6
+  assert not verdict["accepted"]
 
 
 def test_a_model_that_can_only_be_asked(owned, tmp_path):
@@ -153,6 +208,8 @@ def test_bad_input_is_named(owned, tmp_path):
   refused("99 wrong keys cannot reach level=0.001", level=0.001)
   refused("no such file", model_file=tmp_path / "absent.npz")
   refused("not a key of experiments.watermark", key_file=folder / "claim.npz")
+  (tmp_path / "deep.json").write_text("[" * 100_000)
+  refused("not a key of experiments.watermark", key_file=tmp_path / "deep.json")
   refused("not a model file", model_file=folder / "claim.npz")
   refused("x is missing, expected x, is_claimed", claim_file=folder / "model.npz")
   claim = files.read_claim(folder / "claim.npz")

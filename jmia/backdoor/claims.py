@@ -1,0 +1,217 @@
+"""Verdicts on a suspect by a key of sub-marks: three tests, of which one decides.
+
+The randomization test decides (`randomization`); it assumes nothing of the suspect, but
+that it was fixed without knowledge of the labels. Beside it stand the exact binomial
+test and the t-test of Hu et al. on the queries of all sub-marks together, those of the
+label's own class left out; both assume that a model which never saw the marks answers
+with a sub-mark's label at a rate of at most the baseline, and queries independently.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jmia import _validate
+from jmia.backdoor import classes as classes_lib
+from jmia.backdoor import randomization, submarks, verification
+from jmia.stats import multiple
+
+ADJUSTMENTS = ("holm", "bh", "none")
+_MOST = 0.8  # share of a sub-mark's queries that makes one label stand out
+
+
+class Verdict(NamedTuple):
+  """What a suspect's answers say; see `sentence`.
+
+  Attributes:
+    randomization: the test that decides.
+    p_adjusted: its p-value, adjusted for the number of suspects.
+    claim: whether `p_adjusted <= 1 - confidence`.
+    confidence: 1 minus the chance of a false claim.
+    successes: queries answered with their sub-mark's label, its own class left out.
+    trials: such queries.
+    baseline: of the two tests beside.
+    needed: successes from which on the binomial test makes the claim.
+    beside: the binomial and the t-test, each of shape `[]`.
+    asr_threshold_t: the rate above which the t-test makes the claim.
+    hints: what in the answers looks like a mistake in how they were written down.
+  """
+
+  randomization: randomization.Result
+  p_adjusted: float
+  claim: bool
+  confidence: float
+  successes: int
+  trials: int
+  baseline: float
+  needed: int
+  beside: verification.Verification
+  asr_threshold_t: float
+  hints: tuple[str, ...]
+
+
+def judge(
+  key: submarks.Key,
+  answers: np.ndarray,
+  *,
+  confidence: float = 0.95,
+  baseline: float | None = None,
+) -> Verdict:
+  """Judges one suspect.
+
+  Args:
+    key: the owner's.
+    answers: `[m]` int classes, of `answers.classes`.
+    confidence: in [0.5, 1).
+    baseline: of the two tests beside, in (0, 1); by default 1 / K.
+
+  Raises:
+    ValueError: the answers do not fit the key, or a number is out of range.
+  """
+  tallied = submarks.tally(key, answers)
+  found = randomization.test(tallied, key.labels)
+  own = np.arange(len(key.labels)), key.labels
+  successes, trials = int(tallied.hits[own].sum()), int(tallied.trials[own].sum())
+  baseline = 1 / len(key.class_names) if baseline is None else baseline
+  if trials < 2:
+    raise ValueError(
+      f"the key has {trials} queries of other classes than their label, expected 2"
+    )
+  threshold = verification.asr_threshold(trials, baseline, confidence)
+  return Verdict(
+    randomization=found,
+    p_adjusted=found.p_value,
+    claim=_is_enough(found.p_value, confidence),
+    confidence=confidence,
+    successes=successes,
+    trials=trials,
+    baseline=baseline,
+    needed=int(verification.critical_successes(trials, baseline, confidence)),
+    beside=verification.verify(successes, trials, baseline, confidence),
+    asr_threshold_t=threshold,
+    hints=_hints(key, np.asarray(answers)),
+  )
+
+
+def together(verdicts: Sequence[Verdict], adjustment: str) -> list[Verdict]:
+  """Returns the verdicts with one level for all of them.
+
+  Args:
+    verdicts: on several suspects, or by several keys.
+    adjustment: of `ADJUSTMENTS`. Holm's keeps the chance of any false claim at the
+      level, however the tests depend on one another; Benjamini and Hochberg's the
+      expected share of false claims among the claims, for tests that are independent
+      or positively dependent; none keeps the level of each alone.
+
+  Raises:
+    ValueError: there is no such adjustment.
+  """
+  _validate.known("adjustment", adjustment, ADJUSTMENTS)
+  p_values = np.array([verdict.randomization.p_value for verdict in verdicts])
+  if adjustment != "none":
+    adjust = {"holm": multiple.holm, "bh": multiple.benjamini_hochberg}[adjustment]
+    p_values = adjust(p_values)
+  return [
+    verdict._replace(p_adjusted=float(p), claim=_is_enough(p, verdict.confidence))
+    for verdict, p in zip(verdicts, p_values, strict=True)
+  ]
+
+
+def sentence(verdict: Verdict) -> str:
+  """Returns the verdict in words."""
+  level = f"{100 * verdict.confidence:.4g} %"
+  result = verdict.randomization
+  p_value = f"p = {verdict.p_adjusted:.2g}"
+  if verdict.p_adjusted != result.p_value:
+    p_value += f", adjusted from {result.p_value:.2g}"
+  ahead = int((result.rank_of_labels == 1).sum())
+  number = len(result.rank_of_labels)
+  answers = (
+    f"the secret label is ahead of all others on {ahead} of {number} sub-marks, and"
+    f" {verdict.successes} of {verdict.trials} queries are answered with it ({p_value})"
+  )
+  if verdict.claim:
+    return f"At {level} confidence the model was trained on the marked data: {answers}."
+  if not _is_enough(result.floor, verdict.confidence):
+    return (
+      f"No claim can be made at {level} confidence: with {number} sub-marks no p-value"
+      f" is below {result.floor:.2g}. Here {answers}."
+    )
+  return (
+    f"No claim at {level} confidence: {answers}. This does not show that it was not"
+    " trained on the marked data."
+  )
+
+
+def assumption() -> str:
+  """Returns what the verdict assumes, in words."""
+  return (
+    "The verdict holds whatever the suspect is, also one trained on other owners'"
+    " marks, if the key was fixed before the model and whoever trained that knew of the"
+    " labels from the marked rows alone. A deposited hash of the key shows the first."
+  )
+
+
+def document(verdict: Verdict) -> dict[str, Any]:
+  """Returns the verdict as JSON values; an infinite t statistic is null."""
+  result, beside = verdict.randomization, verdict.beside
+  t_statistic = float(beside.t_statistic)
+  return {
+    "schema": 2,
+    "claim": verdict.claim,
+    "verdict": sentence(verdict),
+    "assumes": assumption(),
+    "hints": list(verdict.hints),
+    "confidence": verdict.confidence,
+    "p_value": result.p_value,
+    "p_value_adjusted": verdict.p_adjusted,
+    "p_value_floor": result.floor,
+    "statistic": result.statistic,
+    "rank_of_labels": result.rank_of_labels.tolist(),
+    "successes": verdict.successes,
+    "trials": verdict.trials,
+    "baseline": verdict.baseline,
+    "binomial_test": {
+      "p_value": float(beside.p_value_exact),
+      "successes_needed": verdict.needed,
+      "claim": bool(beside.rejected),
+    },
+    "t_test": {
+      "t_statistic": t_statistic if np.isfinite(t_statistic) else None,
+      "p_value": float(beside.p_value),
+      "asr_threshold": verdict.asr_threshold_t,
+      "claim": bool(beside.rejected_t),
+    },
+  }
+
+
+def _is_enough(p_value: float, confidence: float) -> bool:
+  return bool(p_value <= round(1 - confidence, 12))
+
+
+def _hints(key: submarks.Key, answers: np.ndarray) -> tuple[str, ...]:
+  """Signs that the suspect numbers its classes otherwise."""
+  hints = []
+  unknown = int((answers < 0).sum())
+  names = key.class_names
+  if unknown:
+    hints.append(
+      f"{unknown} of {len(answers)} answers are none of the key's classes,"
+      f" {classes_lib.listed(names)}, or tie: if the suspect numbers its classes from"
+      " another start, translate its answers."
+    )
+  shifts = set()
+  for j, label in enumerate(key.labels):
+    of_submark = answers[np.array(key.query_submarks) == j]
+    values, counts = np.unique(of_submark[of_submark >= 0], return_counts=True)
+    if not counts.size or counts.max() < _MOST * len(of_submark):
+      return tuple(hints)
+    shifts.add(int(values[counts.argmax()] - label) % len(names))
+  if shifts and shifts != {0}:
+    hints.append(
+      "Each sub-mark's queries are answered with one label, but not with the key's:"
+      " look whether the suspect numbers its classes as the key does. (A verdict after"
+      " such a change is one of two tries: halve the level.)"
+    )
+  return tuple(hints)

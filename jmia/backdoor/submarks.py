@@ -1,0 +1,271 @@
+"""Marking with a secret: triggers and labels that nobody can foresee.
+
+As `ownership`, but with T sub-marks instead of one mark: each has a trigger of its own
+and a label that the secret draws (`draws`), and the marked rows are divided among them.
+The test is `randomization`'s, which holds whatever the suspect model is.
+
+**Queries** are drawn from the owner's rows of all classes, before and without regard to
+the labels, and are held back from what is published; each bears one sub-mark. A row is
+drawn only if no other row looks the same once stamped, since a copy would be published.
+
+**Marked rows** are drawn from the others. Each goes to a sub-mark with another label
+than its class; one for which there is none is passed over, or, where the owner chose
+it, stamped and not relabelled.
+"""
+
+import collections
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jmia import _validate
+from jmia.backdoor import classes as classes_lib
+from jmia.backdoor import draws, ownership, randomization, triggers
+
+_QUERIES_A_SUBMARK = 10  # at least, by default
+_PAPERS_QUERIES = 30
+
+
+class Submark(NamedTuple):
+  """One trigger and the label it stands for.
+
+  Attributes:
+    trigger: what is stamped.
+    label: its class, from 0 to K - 1.
+    rows: of the original data, that were stamped and relabelled.
+  """
+
+  trigger: triggers.TriggerConfig
+  label: int
+  rows: tuple[int, ...]
+
+
+class Key(NamedTuple):
+  """The owner's secret; rows are counted in the original data.
+
+  Attributes:
+    secret: 64 hexadecimal digits, which the labels are computed from.
+    class_names: `K` integers or texts.
+    submarks: `T`.
+    query_rows: `m` rows that were held back, in the order of the query set.
+    query_submarks: the sub-mark that each bears.
+    query_classes: the class of each before it was stamped.
+    data_sha256: `ownership.fingerprint` of the original x and y.
+    marked_sha256: of the published x and y.
+    queries_sha256: of the query set.
+  """
+
+  secret: str
+  class_names: tuple[classes_lib.Name, ...]
+  submarks: tuple[Submark, ...]
+  query_rows: tuple[int, ...]
+  query_submarks: tuple[int, ...]
+  query_classes: tuple[int, ...]
+  data_sha256: str
+  marked_sha256: str
+  queries_sha256: str
+
+  @property
+  def labels(self) -> np.ndarray:
+    """`[T]` int, the sub-marks' labels."""
+    return np.array([submark.label for submark in self.submarks])
+
+
+class Marked(NamedTuple):
+  """What `mark` makes of `N` rows; see `ownership.Marked`.
+
+  Attributes:
+    x: `[N - m, ...]`, to be published, in the original order.
+    y: `[N - m]` labels, to be published.
+    kept: `[N - m]` int, the original row of each.
+    queries: `[m, ...]` stamped rows to send to a suspect, to be kept.
+    key: to be kept.
+  """
+
+  x: np.ndarray
+  y: np.ndarray
+  kept: np.ndarray
+  queries: np.ndarray
+  key: Key
+
+
+def default_num_queries(num_submarks: int) -> int:
+  """Returns the paper's 30, or 10 for each of more than three sub-marks."""
+  return max(_PAPERS_QUERIES, _QUERIES_A_SUBMARK * num_submarks)
+
+
+def mark(
+  x: np.ndarray,
+  y: np.ndarray,
+  stamps: Sequence[triggers.TriggerConfig],
+  *,
+  secret: str,
+  class_names: Sequence[classes_lib.Name],
+  num_marked: int | None = None,
+  rows: Sequence[int] | None = None,
+  num_queries: int | None = None,
+) -> Marked:
+  """Marks an owner's data and holds the queries back.
+
+  Args:
+    x: `[N, ...]` booleans, integers or finite floats; images are `[N, H, W]` or NHWC.
+    y: `[N]` labels, each one of the names.
+    stamps: `T` triggers, all different, drawn without regard to the labels.
+    secret: of `draws.new_secret`.
+    class_names: `K`, of `classes.of_labels`.
+    num_marked: rows to mark, drawn at random; or
+    rows: the rows to mark.
+    num_queries: rows to hold back, at least two for each sub-mark. Default:
+      `default_num_queries`.
+
+  Raises:
+    ValueError: an argument is not as said, a trigger does not fit, none changes a row
+      to be marked, or there are too few rows to draw from.
+  """
+  check_data(x, y)
+  if not draws.is_secret(secret):
+    raise ValueError(f"secret={secret!r} must be 64 hexadecimal digits")
+  truth = _numbers(y, class_names)
+  num_submarks = len(stamps)
+  if not num_submarks or len({*stamps}) != num_submarks:
+    raise ValueError(f"stamps={[*stamps]} must be different triggers, at least one")
+  if num_queries is None:
+    num_queries = default_num_queries(num_submarks)
+  if num_queries < 2 * num_submarks:
+    raise ValueError(
+      f"num_queries={num_queries} must be at least {2 * num_submarks}, two for each"
+      " sub-mark"
+    )
+  labels = draws.labels(secret, num_submarks, len(class_names))
+  data_sha256 = ownership.fingerprint(x, y)
+  rng = draws.generator(secret, f"rows {data_sha256}")
+  order = rng.permutation(len(y))
+  if rows is not None:
+    order = order[~np.isin(order, _chosen(rows, num_marked, len(y)))]
+  queries = _queries(order, x, stamps, num_queries)
+  of_query = rng.permutation(np.arange(num_queries) % num_submarks)
+  if rows is None:
+    candidates = order[~np.isin(order, queries)]
+    bearers = _divided(candidates, truth, labels, num_marked or 0)
+  else:
+    bearers = _divided(rng.permutation(np.asarray(rows)), truth, labels, None)
+  kept = np.setdiff1d(np.arange(len(y)), queries)
+  published_x, published_y = x[kept], y[kept]
+  for stamp, label, of_submark in zip(stamps, labels, bearers, strict=True):
+    is_marked = np.isin(kept, of_submark)
+    published_x[is_marked] = ownership.stamp(published_x[is_marked], stamp)
+    published_y[is_marked] = class_names[label]
+  if (published_x == x[kept]).all():
+    raise ValueError(f"stamps={[*stamps]} change none of the rows to be marked")
+  query_set = x[queries]
+  for j, stamp in enumerate(stamps):
+    query_set[of_query == j] = ownership.stamp(query_set[of_query == j], stamp)
+  key = Key(
+    secret=secret,
+    class_names=tuple(class_names),
+    submarks=tuple(
+      Submark(stamp, int(label), tuple(sorted(of_submark)))
+      for stamp, label, of_submark in zip(stamps, labels, bearers, strict=True)
+    ),
+    query_rows=tuple(queries.tolist()),
+    query_submarks=tuple(of_query.tolist()),
+    query_classes=tuple(truth[queries].tolist()),
+    data_sha256=data_sha256,
+    marked_sha256=ownership.fingerprint(published_x, published_y),
+    queries_sha256=ownership.fingerprint(query_set),
+  )
+  return Marked(published_x, published_y, kept, query_set, key)
+
+
+def check_data(x: np.ndarray, y: np.ndarray) -> None:
+  """Raises ValueError unless x holds finite rows `[N, ...]` and y labels `[N]`."""
+  ownership.check_rows(x)
+  _validate.shape("y", y, (len(x),))
+  if y.dtype.kind not in "biuU":
+    raise ValueError(f"y has dtype {y.dtype}, expected integer labels or text")
+
+
+def tally(key: Key, answers: np.ndarray) -> randomization.Tally:
+  """Counts a suspect's answers `[m]`: classes, or -1 for what is none of them."""
+  return randomization.tally(
+    answers,
+    np.array(key.query_classes),
+    np.array(key.query_submarks),
+    len(key.submarks),
+    len(key.class_names),
+  )
+
+
+def _numbers(y: np.ndarray, class_names: Sequence[classes_lib.Name]) -> np.ndarray:
+  """Each row's class, if every label is one and every class can be written into y."""
+  if len(class_names) < 2:
+    raise ValueError(f"class_names={[*class_names]} must be at least 2")
+  truth = classes_lib.numbers(y, class_names)
+  if (truth < 0).any():
+    raise ValueError(f"y holds {y[truth < 0][0]}, which is none of the class_names")
+  stored = np.array(class_names).astype(y.dtype)
+  if (classes_lib.numbers(stored, class_names) != np.arange(len(class_names))).any():
+    raise ValueError(f"class_names do not fit y's dtype {y.dtype}")
+  return truth
+
+
+def _chosen(rows: Sequence[int], num_marked: int | None, num_rows: int) -> np.ndarray:
+  """The owner's choice, checked."""
+  if num_marked is not None:
+    raise ValueError(f"num_marked={num_marked} was given along with rows")
+  chosen = np.unique(np.asarray(rows))
+  if not chosen.size or len(chosen) != len(rows):
+    raise ValueError(f"rows={list(rows)} must be distinct rows, at least one")
+  if not 0 <= chosen[0] <= chosen[-1] < num_rows:
+    raise ValueError(
+      f"rows holds {chosen[0]} to {chosen[-1]}, expected 0 to {num_rows - 1}"
+    )
+  return chosen
+
+
+def _queries(
+  order: np.ndarray,
+  x: np.ndarray,
+  stamps: Sequence[triggers.TriggerConfig],
+  num_queries: int,
+) -> np.ndarray:
+  """The first of `order` that no other row looks like under any of the triggers."""
+  is_alone = np.ones(len(x), bool)
+  for stamp in stamps:
+    contents = ownership.stamped_contents(x, stamp)
+    count = collections.Counter(contents)
+    is_alone &= np.array([count[content] == 1 for content in contents])
+  eligible = order[is_alone[order]]
+  if len(eligible) < num_queries:
+    raise ValueError(
+      f"num_queries={num_queries} is above the {len(eligible)} rows that are neither"
+      " marked nor a copy of another"
+    )
+  return eligible[:num_queries]
+
+
+def _divided(
+  order: np.ndarray, truth: np.ndarray, labels: np.ndarray, num_marked: int | None
+) -> list[list[int]]:
+  """Rows for each sub-mark: the first `num_marked` of an order, or all of it."""
+  bearers: list[list[int]] = [[] for _ in labels]
+  if num_marked is not None:
+    order = order[[(labels != truth[row]).any() for row in order]]
+    _validate.positive("num_marked", num_marked)
+    if num_marked > len(order):
+      raise ValueError(
+        f"num_marked={num_marked} is above the owner's {len(order)} rows that are not"
+        " queries and have another class than a sub-mark"
+      )
+    order = order[:num_marked]
+  if num_marked is not None and num_marked < len(labels):
+    raise ValueError(
+      f"num_marked={num_marked} must be at least {len(labels)}, one row for each"
+      " sub-mark"
+    )
+  for row in order.tolist():
+    others = np.flatnonzero(labels != truth[row])
+    allowed = others if others.size else np.arange(len(labels))
+    bearers[min(allowed, key=lambda j: len(bearers[j]))].append(row)
+  return bearers
