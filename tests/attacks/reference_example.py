@@ -1,7 +1,8 @@
 """Synthetic answers of models that held some of the samples, and evidence of them."""
 
-from jmia.attacks import evidence
 import numpy as np
+
+from jmia.attacks import evidence
 
 
 def losses_of(phi):

@@ -1,10 +1,11 @@
-from jmia.attacks import _references, bavaria, lira
-from jmia.stats import roc
 import mpmath
 import numpy as np
 import pytest
 import reference_example
 from scipy import integrate, special, stats
+
+from jmia.attacks import _references, bavaria, lira
+from jmia.stats import roc
 
 mpmath.mp.dps = 50
 

@@ -1,8 +1,9 @@
-import reference_example
-from jmia.attacks import lira
 import numpy as np
 import pytest
+import reference_example
 from scipy import stats
+
+from jmia.attacks import lira
 
 
 def _variance(references, mask, n, own):

@@ -1,11 +1,12 @@
 """What all attacks that compare with reference models have in common."""
 
+import numpy as np
+import pytest
 import reference_example
+
 from jmia import attacks
 from jmia.attacks import base, bavaria, calibrated_loss, lira, rmia
 from jmia.stats import roc
-import numpy as np
-import pytest
 
 OFFLINE = {
   "lira": (lira.score_offline, False),

@@ -1,9 +1,10 @@
-from jmia import attacks
-from jmia.attacks import base, calibrated_loss, rmia
 import mpmath
 import numpy as np
 import pytest
 import reference_example
+
+from jmia import attacks
+from jmia.attacks import base, calibrated_loss, rmia
 
 mpmath.mp.dps = 50
 
@@ -21,7 +22,7 @@ def _losses(seed=0, num_models=6, shape=(8,)):
 
 def _mean_p(losses, mask):
   """`mean exp(-loss)` in 50 digits, by a loop."""
-  counted = [mpmath.exp(-mpmath.mpf(float(l))) for l in losses[mask]]
+  counted = [mpmath.exp(-mpmath.mpf(float(loss))) for loss in losses[mask]]
   return sum(counted) / len(counted)
 
 
