@@ -44,6 +44,13 @@ _NUM_POPULATION = flags.DEFINE_integer(
   " rest, at most four times the members.",
   lower_bound=1,
 )
+_REFERENCES = flags.DEFINE_enum(
+  "references",
+  "population",
+  ["population", "in_out"],
+  "What reference models are trained on: rows of the population, or each on half of the"
+  " evaluated rows, which the online attacks need.",
+)
 _NUM_CALIBRATION = flags.DEFINE_integer(
   "num_calibration",
   None,
@@ -92,8 +99,11 @@ def _audit_signals() -> audit.Result:
 def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset_name = common.DATASET.value or "digits"
   config = audit.AuditConfig(
-    attacks=attack_flags.chosen(audit.DEFAULT_ATTACKS),
+    attacks=attack_flags.chosen(
+      audit.default_attacks(_REFERENCES.value, attack_flags.NUM_TARGETS.value or 1)
+    ),
     num_targets=attack_flags.NUM_TARGETS.value or 1,
+    references=_REFERENCES.value,
     num_members=training_flags.NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
     num_population=_NUM_POPULATION.value,

@@ -47,14 +47,14 @@ def test_an_attack_of_ones_own(tmp_path, monkeypatch):
   try:
     exec(compile(block, "README.md", "exec"), {})
   finally:
-    attacks.unregister("calibrated_loss")
+    attacks.unregister("median_loss")
   folder = tmp_path / "own_attack"
   report = json.loads((folder / "report.json").read_text())
-  assert list(report["attacks"]) == ["reference", "calibrated_loss"]
-  assert report["attacks"]["calibrated_loss"]["num_models"] == 16
+  assert list(report["attacks"]) == ["reference", "median_loss"]
+  assert report["attacks"]["median_loss"]["num_models"] == 16
   with np.load(folder / "scores.npz") as scores:
-    assert np.isfinite(scores["score_calibrated_loss"]).all()
-  assert "Calibrated loss" in (folder / "report.html").read_text()
+    assert np.isfinite(scores["score_median_loss"]).all()
+  assert "Median loss" in (folder / "report.html").read_text()
 
 
 def test_round_trip_of_an_owner(tmp_path):

@@ -9,7 +9,15 @@ way; the studies of the papers take the same one from designs of their own.
 """
 
 from jmia.audit.auditing import Result, from_evidence, run
-from jmia.audit.config import DEFAULT_ATTACKS, AuditConfig
+from jmia.audit.config import DEFAULT_ATTACKS, AuditConfig, default_attacks
 from jmia.audit.files import write
 
-__all__ = ["DEFAULT_ATTACKS", "AuditConfig", "Result", "from_evidence", "run", "write"]
+__all__ = [
+  "DEFAULT_ATTACKS",
+  "AuditConfig",
+  "Result",
+  "default_attacks",
+  "from_evidence",
+  "run",
+  "write",
+]

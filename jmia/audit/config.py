@@ -13,7 +13,12 @@ from jmia.defenses import registry
 from jmia.stats import nulls
 from jmia.training import config as config_lib
 
-DEFAULT_ATTACKS = ("population", "shadow", "reference", "distillation")
+DEFAULT_ATTACKS = (
+  "population", "shadow", "reference", "distillation", "lira_offline", "rmia_offline",
+)  # fmt: skip
+# Where some models held a sample and some did not, these cost no further model.
+_ONLINE = ("lira_online", "rmia_online")
+REFERENCES = ("population", "in_out")
 # Streams of the seed: each part of an audit draws from its own. Numbers are part of the
 # results: add, never change.
 _SPLIT, _REFERENCE, _STUDENT, _LEFT_OUT = range(4)
@@ -28,6 +33,9 @@ class AuditConfig:
     attacks: names, with options if need be (`attacks.get`).
     num_targets: models trained alike and attacked, each compared with all others; the
       report gives the mean over them, with its interval.
+    references: what the reference models are trained on. "population": none of the
+      evaluated rows. "in_out": each on half of them, so that every sample is held by
+      about half of the models, for attacks that need models with a sample and without.
     num_members: the target's training set. Default: a quarter of the dataset, at
       most 2,500.
     num_nonmembers: evaluated beside them. Default: as many as members.
@@ -52,6 +60,7 @@ class AuditConfig:
 
   attacks: tuple[str, ...] = DEFAULT_ATTACKS
   num_targets: int = 1
+  references: str = "population"
   num_members: int | None = None
   num_nonmembers: int | None = None
   num_population: int | None = None
@@ -71,6 +80,7 @@ class AuditConfig:
     if self.estimator is not None:
       _validate.known("estimator", self.estimator, nulls.METHODS)
     _validate.positive("num_targets", self.num_targets)
+    _validate.known("references", self.references, REFERENCES)
     for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
       if getattr(self, name) < 2:
         raise ValueError(f"{name}={getattr(self, name)} must be at least 2")
@@ -112,7 +122,7 @@ def split_of(
     num_population=config.num_population or max(1, min(rest, 4 * num_members)),
     seed=(config.seed, _SPLIT),
   )
-  if len(split.population) < num_members and _from_population(config.needs()):
+  if len(split.population) < num_members and _from_population(config):
     raise ValueError(
       f"num_members={num_members} is above the population's "
       f"{len(split.population)} rows, on which the models compared with are trained: "
@@ -146,7 +156,9 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
     design = _with_samples(design, config, more.member_idx)
   everyone = np.concatenate([part.members.member_idx for part in targets])
   parts = []
-  if "reference" in needs.groups:
+  if config.references == "in_out" and {"reference", "in_out"} & needs.groups.keys():
+    parts.append(Part("reference", _halves(config, evaluated, len(split.members))))
+  elif "reference" in needs.groups:
     drawn = splits.draw(
       population, size, config.num_references, seed=(config.seed, _REFERENCE)
     )
@@ -156,12 +168,8 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
       seed = _of_target(config.seed, _STUDENT, target)
       drawn = splits.draw(population, size, config.num_distilled, seed=seed)
       parts.append(Part("distilled", drawn, target=target, teacher=target))
-  if "in_out" in needs.groups:
-    num_pairs = (config.num_references + 1) // 2
-    halves = splits.paired(evaluated, num_pairs, seed=(config.seed, _IN_OUT))
-    # As large as the target, where calibration rows make a half larger.
-    sizes = np.minimum(halves.num_members, len(split.members))
-    parts.append(Part("in_out", halves._replace(num_members=sizes)))
+  if "in_out" in needs.groups and config.references == "population":
+    parts.append(Part("in_out", _halves(config, evaluated, len(split.members))))
   if "left_out" in needs.groups:
     parts += [
       _left_out(config, design, members, target)
@@ -172,6 +180,23 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
 
 def _of_target(seed: int, stream: int, target: int) -> tuple[int, ...]:
   return (seed, stream, target) if target else (seed, stream)
+
+
+def default_attacks(references: str, num_targets: int) -> tuple[str, ...]:
+  """Returns the attacks that models compared with by default allow."""
+  if references == "in_out" or num_targets > 1:
+    return (*DEFAULT_ATTACKS, *_ONLINE)
+  return DEFAULT_ATTACKS
+
+
+def _halves(config: AuditConfig, evaluated: np.ndarray, most: int) -> types.Splits:
+  """Halves of the rows, or of a half as many as the target has.
+
+  A half is larger where rows calibrate too.
+  """
+  num_pairs = (config.num_references + 1) // 2
+  halves = splits.paired(evaluated, num_pairs, seed=(config.seed, _IN_OUT))
+  return halves._replace(num_members=np.minimum(halves.num_members, most))
 
 
 def _with_samples(design: Design, config: AuditConfig, more: np.ndarray) -> Design:
@@ -227,7 +252,7 @@ def num_calibration_of(split: types.AuditSplit, config: AuditConfig) -> int:
       )
     return config.num_calibration
   needs, needed = config.needs(), 0
-  if _from_population(needs):
+  if _from_population(config):
     num_members = len(split.members)
     needed = math.ceil(num_members * 5 / 4) if _holds_out(needs) else num_members
   return max(0, min(available // 4, available - needed))
@@ -253,9 +278,8 @@ def _holds_out(needs: attacks_lib.Needs) -> bool:
 
 def notes_of(split: types.AuditSplit, config: AuditConfig) -> list[str]:
   """Says so where the models compared with had to be trained on fewer rows."""
-  needs = config.needs()
   size, wanted = train_size(split, config), len(split.members)
-  if size == wanted or not _from_population(needs):
+  if size == wanted or not _from_population(config):
     return []
   return [
     f"the population has {len(split.population)} rows, so the models compared with "
@@ -264,6 +288,9 @@ def notes_of(split: types.AuditSplit, config: AuditConfig) -> list[str]:
   ]
 
 
-def _from_population(needs: attacks_lib.Needs) -> bool:
+def _from_population(config: AuditConfig) -> bool:
   """Whether models are trained on the population."""
-  return bool({"reference", "distilled"} & needs.groups.keys())
+  groups = {"distilled"}
+  if config.references == "population":
+    groups.add("reference")
+  return bool(groups & config.needs().groups.keys())
