@@ -39,7 +39,6 @@ numbers are ours.
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, special
 
 from jmia.attacks import _references, registry
 from jmia.attacks.evidence import Evidence
@@ -177,6 +176,8 @@ def predictive(normal: Normal) -> Student:
 
 def log_density(student: Student, phi: np.ndarray) -> np.ndarray:
   """Returns the log density of Student's t at `phi` `[N, ...]`: float64."""
+  from scipy import special  # slow to import
+
   freedom, centre, scale = student
   distance = (phi - centre) / scale
   constant = special.gammaln((freedom + 1) / 2) - special.gammaln(freedom / 2)
@@ -186,6 +187,8 @@ def log_density(student: Student, phi: np.ndarray) -> np.ndarray:
 
 def log_survival(student: Student, phi: np.ndarray) -> np.ndarray:
   """Returns the log probability of more than `phi` `[N, ...]`: float64, at most 0."""
+  from scipy import special  # slow to import
+
   freedom, centre, scale = student
   distance = (phi - centre) / scale
   # Of the side that distance lies on, so that nothing cancels.
@@ -209,6 +212,8 @@ def _posterior(
 
 def _fit_variances(squares: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
   """Smyth's alpha and typical variance, of samples' sums of squares."""
+  from scipy import special  # slow to import
+
   known = freedom > 0
   half = freedom[known] / 2
   variances = squares[known] / freedom[known]
@@ -224,6 +229,8 @@ def _fit_variances(squares: np.ndarray, freedom: np.ndarray) -> tuple[float, flo
 
 def _inverse_trigamma(value: float, low: float, high: float) -> float:
   """The x in [low, high] with `trigamma(x) = value`, or the nearer end."""
+  from scipy import optimize, special  # slow to import
+
   if value <= special.polygamma(1, high):
     return high
   if value >= special.polygamma(1, low):
@@ -253,7 +260,7 @@ registry.register(
   registry.Attack(
     name="bavaria",
     title="BaVarIA",
-    attacker="as LiRA's, with few models, who learns from all records what to expect",
+    attacker="with few models, who learns from all records what to expect",
     explanation=(
       "Asks which the audited model's confidence in the record fits better: that of "
       "models trained with the record, or that of models trained without it. What a "

@@ -28,7 +28,6 @@ density, two-sided.
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from jmia import _validate
 from jmia.attacks import _references, registry
@@ -101,6 +100,8 @@ def score_offline(
   Raises:
     ValueError: as `score_online`.
   """
+  from scipy import special  # slow to import
+
   _references.check("phi", phi, reference_phi, out=out)
   own = own_variance(out, variance=variance)
   mean, std = _fit(reference_phi, out, own, "out")

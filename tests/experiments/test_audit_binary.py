@@ -188,7 +188,9 @@ def test_a_killed_run_goes_on_to_the_same_scores(
   ):
     assert set(resumed) == set(whole)
     for name in whole:
-      np.testing.assert_array_equal(resumed[name], whole[name])
+      # This process has one device, and the whole run had one for each core: what is
+      # computed on the way to a score is vectorised in other pieces.
+      np.testing.assert_allclose(resumed[name], whole[name], rtol=2e-6)
 
 
 def _signals(path, **changes):
@@ -213,7 +215,9 @@ def test_signals_are_audited_without_training(run, tmp_path):
   assert sorted(os.listdir(tmp_path / "out")) == FILES
   report = json.loads((tmp_path / "out" / "report.json").read_text())
   assert list(report["attacks"]) == ["population"]
-  assert set(report["missing"]) == set(ATTACKS[:4]) - {"population"}
+  assert set(report["missing"]) == {
+    "shadow", "reference", "distillation", "lira_offline", "rmia_offline",
+  }  # fmt: skip
   assert "Not run: R · reference. Needs reference_logits of at least 2 models" in out
   assert report["seed"] == 4
   assert report["config"]["signals"] == str(tmp_path / "s.npz")
