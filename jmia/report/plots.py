@@ -177,11 +177,11 @@ def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
   """A score histogram over p-values, from `histograms.scores`."""
   drawing = empty_figure(4.6, 2.9)
   panel = drawing.subplots()
-  _bars(panel, histogram, "p = 0.1")
+  _bars(panel, histogram, "fitted p = 0.1")
   stride = max(1, math.ceil(histogram.edges[-1] / 6))
   ticks = np.arange(0, histogram.edges[-1] + 1e-9, stride)
   panel.set_xticks(ticks, [f"{10.0**-tick:.4g}" for tick in ticks])
-  panel.set_xlabel("p-value (score = −log p grows to the right)")
+  panel.set_xlabel("the attack's fitted p (score = −log p grows to the right)")
   return drawing
 
 

@@ -701,3 +701,30 @@ def test_without_rows_to_calibrate_there_are_no_p_values_and_it_is_said():
   assert "There are no p-values" in page.render(result.report, result.samples)
   with pytest.raises(ValueError, match="num_calibration=139 leaves fewer than 2 of"):
     audit.run(DATASET, dataclasses.replace(config, num_calibration=139))
+
+
+def test_references_in_and_out_hold_half_of_the_samples_and_nothing_else():
+  attacks = (
+    "reference", "lira_online", "rmia_online", "bavaria", "base:online", "similarity",
+  )  # fmt: skip
+  config = dataclasses.replace(
+    CONFIG, attacks=attacks, references="in_out", num_references=8, num_nonmembers=K
+  )
+  result, made = _run_watched_targets(config)
+  assert result.report["missing"] == {}
+  assert list(result.report["attacks"]) == list(attacks)
+  design = made.design
+  assert set(design.role) == {"target", "reference"}
+  evidence = view.evidence(made, 0)
+  group = evidence.groups["reference"]
+  np.testing.assert_array_equal(evidence.groups["in_out"].held, group.held)
+  # Pairs of disjoint halves, as large as the target: a row is in one of each at most.
+  np.testing.assert_array_equal(group.held.sum(axis=1), K)
+  assert (group.held[::2].astype(int) + group.held[1::2]).max() == 1
+  assert not splits.member_mask(design.members, len(design.rows))[
+    1:, design.population
+  ].any()
+  for attack in attacks[1:]:
+    assert result.report["attacks"][attack]["auc"] > 0.6, attack
+  assert audit.default_attacks("in_out", 1)[-2:] == ("lira_online", "rmia_online")
+  assert audit.default_attacks("population", 1) == audit.DEFAULT_ATTACKS
