@@ -20,8 +20,10 @@ from jmia.audit import trainer as trainer_lib
 from jmia.audit import view
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
+from jmia.defenses import dp_sgd
 from jmia.report import results
 from jmia.report import samples as samples_lib
+from jmia.stats import epsilon
 from jmia.training import config as training_config
 
 
@@ -95,14 +97,20 @@ def run(
     **dataclasses.asdict(filled),
     "defenses": [str(defense) for defense in config.defenses],  # an epsilon may be inf
   }
+  mechanism = trainer.defended().mechanism
   targets = [view.evidence(panel, target) for target in range(len(panel.targets))]
   result = _of_targets(
     [evidence for evidence in targets if evidence is not None],
     config.attacks,
     config.options(),
     settings,
+    config.delta if mechanism is None else mechanism.delta,
   )
-  notes = [*_guarantee(trainer), *config_lib.notes_of(split, config), *panel.notes]
+  notes = [
+    *_guarantee(mechanism, result.report),
+    *config_lib.notes_of(split, config),
+    *panel.notes,
+  ]
   report = result.report
   report["notes"] = [*notes, *report["notes"]]
   report["dataset"] = _describe(dataset)
@@ -120,6 +128,8 @@ def from_evidence(
   attacks: Sequence[str] = config_lib.DEFAULT_ATTACKS,
   estimator: str | None = None,
   settings: Mapping[str, Any] | None = None,
+  *,
+  delta: float = 0.0,
 ) -> Result:
   """Audits a model on answers that exist already; trains nothing.
 
@@ -129,13 +139,14 @@ def from_evidence(
       report's `missing`.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     settings: recorded as the report's `config`; what JSON has no value for, as text.
+    delta: at which an epsilon is shown.
 
   Raises:
-    ValueError: if no attack can run.
+    ValueError: if no attack can run, or delta is not in [0, 1).
   """
   options = {} if estimator is None else {"estimator": estimator}
   settings = {"estimator": estimator, **(settings or {})}
-  return _of_targets([evidence], attacks, options, settings)
+  return _of_targets([evidence], attacks, options, settings, delta)
 
 
 def _trainer(dataset, config: AuditConfig, split, checkpoint_dir, progress):
@@ -156,6 +167,7 @@ def _of_targets(
   attacks: Sequence[str],
   options: Mapping[str, Any],
   settings: Mapping[str, Any],
+  delta: float = 0.0,
 ) -> Result:
   """Attacks every target; the report is of one, or of the mean over several."""
   start = time.monotonic()
@@ -204,11 +216,33 @@ def _of_targets(
   }
   if len(targets) > 1:
     report["targets"] = described
+  else:
+    report["epsilon_lower"] = _epsilon_lower(report, outcomes, targets[0], delta)
   samples = [
     _samples(evidence, {name: each[number] for name, each in outcomes.items()})
     for number, evidence in enumerate(targets)
   ]
   return Result(report, tuple(samples))
+
+
+def _epsilon_lower(
+  report: dict[str, Any],
+  outcomes: Mapping[str, list[Outcome]],
+  evidence: Evidence,
+  delta: float,
+) -> dict[str, Any]:
+  """The epsilon that all attacks show together; each one's own into its entry."""
+  members = evidence.members
+  for name, (outcome,) in outcomes.items():
+    report["attacks"][name]["epsilon_lower"] = outcome_lib.epsilon_lower(
+      [outcome], members, delta=delta
+    )
+  together = outcome_lib.epsilon_lower(
+    [outcome for (outcome,) in outcomes.values()], members, delta=delta
+  )
+  return {
+    **together, "delta": delta, "confidence": 0.95, "assumption": epsilon.ASSUMPTION,
+  }  # fmt: skip
 
 
 def _attack(
@@ -253,15 +287,18 @@ def _samples(
   )
 
 
-def _guarantee(trainer: trainer_lib.Trainer) -> list[str]:
-  """Says what DP-SGD guarantees, if it was used."""
-  mechanism = trainer.defended().mechanism
+def _guarantee(mechanism: dp_sgd.Mechanism | None, report: dict[str, Any]) -> list[str]:
+  """Says what DP-SGD guarantees, if it was used, and whether the attacks agree."""
   if mechanism is None:
     return []
-  return [
+  notes = [
     f"every model was trained with DP-SGD: epsilon={mechanism.epsilon:.3g} at"
     f" delta={mechanism.delta:g}, for one member added or removed"
   ]
+  if "epsilon_lower" in report and np.isfinite(mechanism.epsilon):
+    shown = report["epsilon_lower"]["add_remove"]
+    notes.append(f"{epsilon.verdict(mechanism.epsilon, shown)} {epsilon.ASSUMPTION}")
+  return notes
 
 
 def _describe(dataset: types.Dataset) -> dict[str, Any]:

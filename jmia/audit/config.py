@@ -10,7 +10,7 @@ from jmia.attacks import registry as attacks_lib
 from jmia.audit import design as design_lib
 from jmia.audit.design import Design, Part
 from jmia.defenses import registry
-from jmia.stats import nulls
+from jmia.stats import epsilon, nulls
 from jmia.training import config as config_lib
 
 DEFAULT_ATTACKS = (
@@ -51,6 +51,8 @@ class AuditConfig:
     num_left_out: samples attacked by leave-one-out, half of them members.
     num_retrained: models retrained for each of them.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
+    delta: at which the epsilon is shown that the attacks refute; DP-SGD's own, where
+      the models carry it.
     train: how every model is trained. Default: the dataset's preset.
     defenses: that every model carries, the target too if it is trained here.
     seed: of splits, training and the attacks' own draws.
@@ -70,6 +72,7 @@ class AuditConfig:
   num_left_out: int = 20
   num_retrained: int = 8
   estimator: str | None = None
+  delta: float = 0.0
   train: config_lib.TrainConfig | None = None
   defenses: tuple[registry.DefenseConfig, ...] = ()
   seed: int = 0
@@ -81,6 +84,7 @@ class AuditConfig:
       _validate.known("estimator", self.estimator, nulls.METHODS)
     _validate.positive("num_targets", self.num_targets)
     _validate.known("references", self.references, REFERENCES)
+    epsilon.check_delta(self.delta)
     for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
       if getattr(self, name) < 2:
         raise ValueError(f"{name}={getattr(self, name)} must be at least 2")

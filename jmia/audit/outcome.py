@@ -8,6 +8,7 @@ import numpy as np
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
 from jmia.stats import conformal, intervals, roc
+from jmia.stats import epsilon as epsilon_lib
 
 ALPHA = 0.1  # the level at which each sample's threshold is reported
 FPRS = np.array([0.1, 0.01, 0.001])
@@ -192,6 +193,39 @@ def at_once(
     "auc_ci": [float(bound) for bound in auc],
     "tpr_at_fpr_ci": by_level(np.stack(tpr, axis=-1)),
   }
+
+
+def epsilon_lower(
+  outcomes: Sequence[Outcome],
+  members: np.ndarray,
+  *,
+  delta: float,
+  num_attacks: int = 1,
+) -> dict[str, float]:
+  """Returns the epsilon that attacks on one target show at 95 % confidence.
+
+  Of several attacks the best: each is given its share of the level.
+
+  Args:
+    outcomes: of the attacks, on the samples of one target.
+    members: `[N]` bool.
+    delta: of the guarantee that is tried.
+    num_attacks: more attacks of which the best is chosen.
+
+  Returns:
+    `{"add_remove", "exchange"}`: of a guarantee for one row added or removed, and for
+    one exchanged for another; `stats.epsilon.epsilon_lower` says what it takes.
+  """
+  confidence = intervals.each_of(len(outcomes) * num_attacks)
+  found = []
+  for outcome in outcomes:
+    attacked = ~np.isnan(outcome.scores)
+    scores, kinds = outcome.scores[attacked], members[attacked]
+    found.append(
+      epsilon_lib.epsilon_lower(scores, kinds, delta=delta, confidence=confidence)
+    )
+  best = np.max(found, axis=0)
+  return {"add_remove": float(best[0]), "exchange": float(best[1])}
 
 
 def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:

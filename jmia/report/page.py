@@ -10,7 +10,7 @@ from jmia.report import samples as samples_lib
 
 # The parts of an attack's result that the table shows; the rest are its settings.
 _MEASURED = (
-  "at_once", "num_calibration", "found_at_fdr", "accused_at_p",
+  "at_once", "epsilon_lower", "num_calibration", "found_at_fdr", "accused_at_p",
   "auc", "auc_ci", "accuracy", "tpr_at_fpr", "tpr_at_fpr_ci", "ci_of", "by_target",
 )  # fmt: skip
 _SCORE_CAPTION = (
@@ -77,6 +77,7 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
     ],
     "metrics": wording.metrics(report),
     "by_target": tables.by_target(report),
+    "epsilon": tables.epsilon_sentence(report),
     "rocs": _rocs(report, samples) if strongest else (),
     "attacks": [
       _attack(number, name, report, samples.only(name))

@@ -62,6 +62,24 @@ def results(report: wording.Report) -> list[ResultRow]:
   ]
 
 
+def epsilon_sentence(report: wording.Report) -> str:
+  """What the attacks together show of a privacy guarantee; "" if it was not tried."""
+  shown = report.get("epsilon_lower")
+  if not shown:
+    return ""
+  at = f"at delta {shown['delta']:g} and {100 * shown['confidence']:g}% confidence"
+  if shown["exchange"] <= 0:
+    return (
+      f"The attacks refute no differential privacy guarantee: they are compatible with"
+      f" an epsilon of 0 {at}. {shown['assumption']}"
+    )
+  return (
+    f"Taken together, and paid for their number, the attacks show an epsilon of at"
+    f" least {shown['exchange']:.2f} for one record exchanged for another, that is"
+    f" {shown['add_remove']:.2f} for one added or removed, {at}. {shown['assumption']}"
+  )
+
+
 def by_target(report: wording.Report) -> list[tuple[str, ...]]:
   """Each target's accuracies, and its AUC by each attack with its own interval.
 
@@ -200,6 +218,8 @@ def text(report: wording.Report) -> str:
   if rows:
     lines += ["", *_grid(rows)]
   notes = footnotes(report)
+  if epsilon_sentence(report):
+    notes.append(epsilon_sentence(report))
   targets = by_target(report)
   if targets:
     lines += ["", "Target by target, AUC with its interval over samples:"]

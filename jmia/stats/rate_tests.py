@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy import typing as npt
-from scipy import special
 
 from jmia import _validate
 
@@ -88,6 +87,8 @@ def binomial_tail(
     trials: `[...]`.
     rate: `[...]` in [0, 1].
   """
+  from scipy import special  # slow to import
+
   inside = special.betainc(
     np.maximum(successes, 1), np.maximum(trials - successes + 1, 1), rate
   )
@@ -104,6 +105,8 @@ def _student_statistic(successes, trials, rate):
 
 
 def _student_tail(successes, trials, rate):
+  from scipy import special  # slow to import
+
   # P(T > t) = I_x(df / 2, 1 / 2) / 2 at x = df / (df + t^2), which has no zero variance
   # to divide by.
   spread = successes * (trials - successes)

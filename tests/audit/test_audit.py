@@ -11,6 +11,7 @@ from jmia import audit, datasets, splits, types
 from jmia.audit import auditing, panel, signals_file, trainer, view
 from jmia.audit import config as audit_config
 from jmia.report import page
+from jmia.stats import epsilon
 from jmia.training import config as config_lib
 from jmia.training import distillation, optimizers, parallel
 
@@ -87,7 +88,7 @@ def test_report_has_the_contracts_keys_and_is_json(result):
   assert json.loads(json.dumps(report, allow_nan=False)) == report
   assert set(report) == {
     *("schema", "config", "versions", "device", "seed", "target", "attacks"),
-    *("missing", "notes", "seconds", "dataset"),
+    *("missing", "notes", "seconds", "dataset", "epsilon_lower"),
   }
   assert (report["schema"], report["seed"]) == (1, 3)
   assert report["device"] == jax.devices()[0].device_kind
@@ -405,6 +406,7 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
     ({"num_retrained": 1}, "num_retrained=1 must be at least 2"),
     ({"width": 0}, "width=0 must be a finite number above 0"),
     ({"seed": -1}, "seed=-1 must be at least 0"),
+    ({"delta": 1.0}, "delta=1.0 must be in"),
     ({"num_targets": 0}, "num_targets=0 must be a finite number above 0"),
     ({"attacks": ("shadow", "shadow")}, "attack 'shadow' is named twice"),
   ],
@@ -622,6 +624,7 @@ def test_the_report_of_several_targets_is_of_their_mean(of_three, tmp_path):
     assert entry["ci_of"] == "the mean over 3 targets"
     assert 0 <= entry["auc_ci"][0] <= entry["auc"] <= entry["auc_ci"][1] <= 1, attack
   assert len(report["targets"]) == 3
+  assert "epsilon_lower" not in report
   np.testing.assert_allclose(
     report["target"]["test_accuracy"],
     np.mean([one["test_accuracy"] for one in report["targets"]]),
@@ -728,3 +731,27 @@ def test_references_in_and_out_hold_half_of_the_samples_and_nothing_else():
     assert result.report["attacks"][attack]["auc"] > 0.6, attack
   assert audit.default_attacks("in_out", 1)[-2:] == ("lira_online", "rmia_online")
   assert audit.default_attacks("population", 1) == audit.DEFAULT_ATTACKS
+
+
+def test_an_epsilon_is_shown_of_each_attack_and_of_all_together(result):
+  report, members = result.report, result.samples.members
+  for attack, entry in report["attacks"].items():
+    at = result.samples.attacked(attack)
+    found = epsilon.epsilon_lower(result.samples.scores[attack][at], members[at])
+    assert entry["epsilon_lower"] == found._asdict()
+  # The best of five attacks, each at a fifth of the level.
+  shown = report["epsilon_lower"]
+  expected = max(
+    epsilon.epsilon_lower(
+      result.samples.scores[attack][result.samples.attacked(attack)],
+      members[result.samples.attacked(attack)],
+      confidence=0.99,
+    ).exchange
+    for attack in report["attacks"]
+  )
+  assert shown["exchange"] == pytest.approx(expected)
+  assert 0 < shown["add_remove"] <= shown["exchange"]
+  assert (shown["delta"], shown["confidence"]) == (0.0, 0.95)
+  html = page.render(report, result.samples)
+  assert f"at least {shown['exchange']:.2f} for one record exchanged" in html
+  assert "An estimate, not a proof" in html

@@ -143,7 +143,14 @@ def test_private_training_is_noted():
     dataset=_dataset(), train=TRAIN, num_members=K,
     defenses=(registry.parse("dp_sgd:8", delta=1e-3),),
   )  # fmt: skip
-  (note,) = auditing._guarantee(one)
-  epsilon = one.defended().mechanism.epsilon
-  assert 7.9 < epsilon <= 8
-  assert f"epsilon={epsilon:.3g} at delta=0.001" in note
+  mechanism = one.defended().mechanism
+  assert auditing._guarantee(None, {}) == []
+  (note,) = auditing._guarantee(mechanism, {})
+  assert 7.9 < mechanism.epsilon <= 8
+  assert f"epsilon={mechanism.epsilon:.3g} at delta=0.001" in note
+  for shown, word in ((9.0, "Contradicted at 95 %"), (1.0, "Consistent")):
+    _, verdict = auditing._guarantee(
+      mechanism, {"epsilon_lower": {"add_remove": shown}}
+    )
+    assert verdict.startswith(word)
+    assert verdict.endswith("though they share a model.")
