@@ -164,6 +164,39 @@ def epsilon(
     delta: in (0, 1), of which `_SLACK` is set aside (see the module).
     interval: of the privacy loss; a coarser one errs further to the safe side.
   """
+  accountant = _accountant(noise_multiplier, sampling_rate, num_steps, interval)
+  return float(accountant.get_epsilon((1 - _SLACK) * delta))
+
+
+def profile(run: Mechanism, epsilons: np.ndarray) -> np.ndarray:
+  """Returns the delta of a run at each epsilon, for adding or removing one member.
+
+  Args:
+    run: with noise.
+    epsilons: `[K]`, at least 0.
+
+  Returns:
+    `[K]` float64, each with the chance of a batch that overflows, as the module says.
+
+  Raises:
+    ValueError: the run has no noise.
+    ImportError: dp-accounting is not installed.
+  """
+  if not math.isfinite(run.epsilon):
+    raise ValueError(f"epsilon={run.epsilon} of a run without noise: no delta below 1")
+  accountant = _accountant(
+    run.noise_multiplier, run.sampling_rate, run.num_steps, _interval(run.epsilon)
+  )
+  epsilons = np.asarray(epsilons, np.float64)
+  deltas = np.array([accountant.get_delta(float(e)) for e in epsilons])
+  overflow = _SLACK * run.delta / (1 + math.exp(min(run.epsilon, 700.0)))
+  return np.minimum(deltas + (1 + np.exp(np.minimum(epsilons, 700))) * overflow, 1.0)
+
+
+def _accountant(
+  noise_multiplier: float, sampling_rate: float, num_steps: int, interval: float
+) -> Any:
+  """Returns the accountant of a run, told of it."""
   import dp_accounting
   from dp_accounting import pld
 
@@ -175,7 +208,7 @@ def epsilon(
   if sampling_rate < 1:
     step = dp_accounting.PoissonSampledDpEvent(sampling_rate, step)
   accountant.compose(step, num_steps)
-  return float(accountant.get_epsilon((1 - _SLACK) * delta))
+  return accountant
 
 
 @functools.cache
@@ -302,7 +335,7 @@ def noisy_gradient(
         microbatch_size=microbatch_size,
       )(params, examples, is_padding_example=~batch.valid[order])
       value = each.values.sum() / jnp.maximum(batch.valid.sum(), 1)
-      grads = _add_noise(key.noise, total, noise_multiplier * clip_norm)
+      grads = add_noise(key.noise, total, noise_multiplier * clip_norm)
       grads = jax.tree.map(lambda g: g / expected_batch_size, grads)
       return (value, (variables, each.aux)), grads
 
@@ -311,7 +344,7 @@ def noisy_gradient(
   return gradient
 
 
-def _add_noise(key: jax.Array, tree: Any, std: float) -> Any:
+def add_noise(key: jax.Array, tree: Any, std: float) -> Any:
   """Returns the tree with independent Gaussian noise on every number."""
   leaves, structure = jax.tree.flatten(tree)
   keys = jax.random.split(key, len(leaves))

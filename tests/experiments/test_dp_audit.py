@@ -1,0 +1,85 @@
+"""The audit of DP-SGD, from its flags to its file."""
+
+import json
+import sys
+
+from absl.testing import flagsaver
+import pytest
+
+from experiments import common
+from experiments import dp_audit as binary
+from jmia.training import checkpoint
+
+TINY = (
+  "--num_runs=12",
+  "--num_members=40",
+  "--num_epochs=1",
+  "--batch_size=20",
+  "--delta=1e-3",
+  "--width=8",
+)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+  """Runs the binary with flags: its exit code, stdout and stderr."""
+
+  def run(*arguments):
+    folder = f"--output_dir={tmp_path / 'out'}"
+    monkeypatch.setattr(sys, "argv", ["dp_audit", folder, *TINY, *arguments])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+      common.run(binary.main)
+    return stopped.value.code or 0, *capsys.readouterr()
+
+  return run
+
+
+def test_claims_stand_beside_what_is_proved(run, tmp_path, monkeypatch):
+  # Stopped on the way, it leaves no result, and goes on.
+  save = checkpoint.Store.save_chunk
+  saved = []
+
+  def save_and_stop(store, chunk, results):
+    save(store, chunk, results)
+    saved.append(chunk)
+    if len(saved) == 4:  # of the second mechanism
+      raise KeyboardInterrupt
+
+  flags = ("--claimed_epsilon=2,inf",)
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint.Store, "save_chunk", save_and_stop)
+    code, out, err = run(*flags)
+  assert (code, out) == (130, "")
+  assert "the same command resumes" in err
+  assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoints"]
+  code, out, err = run(*flags)
+  assert code == 0, err
+  content = json.loads((tmp_path / "out" / "results.json").read_text())
+  rows = content["rows"]
+  assert [(r["claimed_epsilon"] is None, r["control"], r["threat"]) for r in rows] == [
+    (is_inf, None, threat) for is_inf in (False, True) for threat in ("final", "steps")
+  ]
+  claimed = rows[0]["claimed_epsilon"]
+  assert 1.9 < claimed <= 2
+  assert all(row["epsilon_lower"] >= 0 for row in rows)
+  assert len(content["config"]["settings"]) == 2
+  assert not (tmp_path / "out" / "checkpoints").exists()
+  assert f"Epsilon {claimed:.2f} at delta 0.001 is consistent" in out
+  assert "No epsilon is claimed" in out
+  assert "independent runs of the mechanism" in out
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--claimed_epsilon=four", "claimed_epsilon=four, expected a number or inf"),
+    ("--claimed_epsilon=0", "epsilon=0.0 must be above 0"),
+    ("--control=quiet", "unknown control 'quiet'"),
+    ("--num_members=1797", "num_members=1797 and 1 canaries of kind natural exceed"),
+  ],
+)
+def test_what_cannot_be_audited_is_one_line(run, tmp_path, flag, message):
+  code, _, err = run(flag, "--canary=natural")
+  assert (code, err.count("\n")) == (2, 1), err
+  assert message in err
+  assert not (tmp_path / "out").exists()
