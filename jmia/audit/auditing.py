@@ -58,7 +58,8 @@ def run(
   Args:
     dataset: the data.
     config: settings; their sizes give way to those of `split`.
-    predict: the model under audit as a black box: features `[B, ...]` as stored in
+    predict: the model under audit as a black box: features `[B, ...]`, of
+      `dataset.given` where rows were laid out or scaled otherwise, else as stored in
       `dataset.x` -> logits or probabilities `[B, C]`. Default: a target is trained.
     split: the rows the target was trained on, others to evaluate it on, and others
       again to calibrate on. Required with `predict`. Default: drawn from the seed.
@@ -108,6 +109,7 @@ def run(
   )
   notes = [
     *_guarantee(mechanism, result.report),
+    *dataset.notes,
     *config_lib.notes_of(split, config),
     *panel.notes,
   ]
@@ -308,4 +310,5 @@ def _describe(dataset: types.Dataset) -> dict[str, Any]:
     "is_synthetic": dataset.is_synthetic,
     "num_examples": dataset.num_examples,
     "num_classes": dataset.num_classes,
+    "class_names": list(dataset.class_names),
   }
