@@ -123,7 +123,10 @@ def train(
   start = time.monotonic()
   predictors = [predict] if predict else _train_targets(design, trainer, data)
   seconds["targets"] = time.monotonic() - start
-  targets, teachers = _ask_targets(design, dataset.num_classes, data, predictors, needs)
+  asked = x if predict is None or dataset.given is None else dataset.given[design.rows]
+  targets, teachers = _ask_targets(
+    design, dataset.num_classes, data._replace(x=asked), predictors, needs
+  )
   seconds["signals"] = time.monotonic() - start - seconds["targets"]
   panel = Panel(
     design=design,

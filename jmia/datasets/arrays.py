@@ -88,28 +88,34 @@ def from_arrays(
   """
   if (x_test is None) != (y_test is None):
     raise ValueError(f"{'x' if x_test is None else 'y'}_test is missing")
-  for key, array, of in (("y", y, x), ("y_test", y_test, x_test)):
-    if array is not None and len(array) != len(of):
-      raise ValueError(
-        f"{key} has {len(array)} rows, expected {len(of)} as its features"
-      )
-  parts = [part for part in (x, x_test) if part is not None]
+  rows = {"x": x} if x_test is None else {"x": x, "x_test": x_test}
   given: np.ndarray | None
   if columns.is_table(x):
-    read, given = columns.read([columns.of_frame(part) for part in parts])
+    read, given = columns.read([columns.of_frame(part) for part in rows.values()])
   else:
-    stored = _joined("x", *map(_array, parts))
+    stored = _joined("x", *(_array(key, part) for key, part in rows.items()))
     read = features.read("x", stored)
     given = stored if read.is_changed else None
-  targets = _joined("y", *(_array(part) for part in (y, y_test) if part is not None))
-  read_labels = labels.read("y", targets, None if classes is None else list(classes))
-  num_classes = read_labels.num_classes
+  of_rows = {"y": y} if y_test is None else {"y": y, "y_test": y_test}
+  targets = [_array(key, part) for key, part in of_rows.items()]
+  read_labels = labels.read(
+    "y", _joined("y", *targets), None if classes is None else list(classes)
+  )
+  num_train, num_classes = len(targets[0]), read_labels.num_classes
+  if len(read.x) != len(read_labels.y):
+    raise ValueError(
+      f"x has {len(read.x)} rows and y has {len(read_labels.y)}, expected as many"
+    )
+  if x_test is not None and num_train != len(_first_column(x)):
+    raise ValueError(
+      f"y has {num_train} rows, expected {len(_first_column(x))} as x has"
+    )
   return types.Dataset(
     name=name,
     x=read.x,
     y=read_labels.y,
     num_classes=num_classes,
-    num_train=len(y),
+    num_train=num_train,
     feature_scale=read.scale,
     is_synthetic=False,
     description=f"{len(read_labels.y):,} examples of {num_classes} classes.",
@@ -119,16 +125,28 @@ def from_arrays(
   )
 
 
-def _array(value: Any) -> np.ndarray:
+def _first_column(x: Any) -> Any:
+  """What has as many entries as `x` has rows."""
+  return next(iter(columns.of_frame(x).values())) if columns.is_table(x) else x
+
+
+def _array(name: str, value: Any) -> np.ndarray:
   """A NumPy array of an array, a list, or a tensor of another package."""
   if hasattr(value, "detach"):  # PyTorch: off its device and its graph
     value = value.detach().cpu()
     if str(value.dtype) == "torch.bfloat16":
       value = value.float()
+  if hasattr(value, "toarray"):  # SciPy's sparse matrices
+    value = value.toarray()
+  if np.ma.is_masked(value):
+    raise ValueError(f"{name} has masked values, expected a value at each place")
   try:
     array = np.asarray(value)
   except (TypeError, ValueError) as error:
-    raise ValueError(f"an array cannot be made of {type(value)}: {error}") from error
+    cause = str(error).splitlines()[0]
+    raise ValueError(f"{name} is no array, but {type(value)}: {cause}") from error
+  if not array.ndim:
+    raise ValueError(f"{name} is one {type(value).__name__}, expected an array of rows")
   return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 

@@ -137,13 +137,14 @@ def read_table(folder: pathlib.Path) -> Table:
   rows = delimited.read_lines(path)
   header: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
-  if rows and not _is_listing(folder, rows[0]):
+  listed = _listing(folder, rows[0]) if rows else None
+  if rows and listed is None:
     header, *rows = map(tuple, rows)  # type: ignore[assignment]
   elif rows:
     notes = (f"{path.name} has no line of titles: its first line is an image's.",)
   if (header and len(header) < 2) or not rows:
     raise ValueError(f"{path}: expected columns of a filename and a label and rows")
-  file_at, label_at = _places(header)
+  file_at, label_at = (listed, 1 - listed) if listed is not None else _places(header)
   unused = [title for c, title in enumerate(header) if c not in (file_at, label_at)]
   if unused:
     notes = (*notes, f"Columns of {path.name} that are not used: {', '.join(unused)}.")
@@ -193,16 +194,16 @@ def read_images(
   return values
 
 
-def _is_listing(folder: pathlib.Path, row: Sequence[str]) -> bool:
-  """Whether a CSV's first line is an image's and not of titles."""
-  for cell in row[:2]:
+def _listing(folder: pathlib.Path, row: Sequence[str]) -> int | None:
+  """Which cell of a CSV's first line is an image's file; None if they are titles."""
+  for column, cell in enumerate(row[:2]):
     name = _inside(folder, cell) if cell else None
     if name is not None and (
       (folder / name).is_file()
       or pathlib.PurePath(name).suffix.lower() in images.SUFFIXES
     ):
-      return True
-  return False
+      return column
+  return None
 
 
 def _places(header: Sequence[str]) -> tuple[int, int]:
@@ -246,8 +247,8 @@ def _from_folders(folder: pathlib.Path) -> Table:
   rows = [*parts[0], *parts[1]]
   if not parts[0]:
     raise ValueError(
-      f"{folder}: holds 0 CSV files and no folders of images, expected 1 CSV with "
-      "labels or a folder for each class"
+      f"{folder}: holds 0 CSV files, expected 1 with labels, or a folder of images for "
+      "each class"
     )
   names, classes = zip(*rows, strict=True)
   return Table(folder, ("filename", "label"), names, classes, len(parts[0]))

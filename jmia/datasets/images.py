@@ -77,7 +77,9 @@ def read(path: pathlib.Path, *, as_colour: bool = False) -> Picture:
 
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter("error", Image.DecompressionBombWarning)
+      # Of too many pixels, or of damage that Pillow would read around.
+      warnings.simplefilter("error", RuntimeWarning)
+      warnings.simplefilter("error", UserWarning)
       with Image.open(path, formats=FORMATS) as image:
         _check(image)
         notes = (_HALVED,) if _is_halved(image) else ()

@@ -8,8 +8,7 @@
 | one-hot rows | the place of the 1 |
 
 Whole numbers may be integers, floats or text. What is renumbered keeps its name and is
-said. Labels that no class can be read from
-are refused with what to do.
+said. Labels that no class can be read from are refused with what to do.
 """
 
 from collections.abc import Sequence
@@ -152,8 +151,10 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _has_gaps(found: np.ndarray) -> bool:
-  """Whether whole numbers, in order, leave some out."""
-  return found.dtype.kind in "iu" and int(found[-1]) - int(found[0]) >= len(found)
+  """Whether whole numbers, in order, leave some out; -1 and 1 are two signs."""
+  if found.dtype.kind not in "iu" or found[0] < 0:
+    return False
+  return int(found[-1]) - int(found[0]) >= len(found)
 
 
 def _check_classes(name: str, found: np.ndarray, y: np.ndarray) -> None:

@@ -88,11 +88,17 @@ def _column(table: Mapping[str, Any], what: str, name: str) -> str:
 
 
 def _target(name: str, values: np.ndarray) -> np.ndarray:
-  """Classes, of which none may be missing."""
+  """Classes, of which none may be missing; a CSV's numbers as such."""
   for row, value in enumerate(values.tolist()):
     if value is None or value == "" or value != value:
       raise ValueError(f"target {name} has no value at row {row}, counted from 0")
-  return values
+  if values.dtype.kind != "U" or not all(map(_is_number, values.tolist())):
+    return values
+  numbers = values.astype(np.float64)
+  if len(np.unique(numbers)) < len(np.unique(values)):  # "1" and "01" stay apart
+    return values
+  is_whole = (numbers == np.rint(numbers)).all() and np.abs(numbers).max() < 2**53
+  return numbers.astype(np.int64) if is_whole else numbers
 
 
 def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
@@ -101,7 +107,7 @@ def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
   if len(rows) < 2 or len(rows[0]) < 2:
     raise ValueError(f"{path}: expected a table of at least two rows and two columns")
   titles = [str(c) for c in range(len(rows[0]))]
-  is_text = not any(_is_number(cell) for cell in rows[0])
+  is_text = not any(_is_number(cell.replace(",", ".", 1)) for cell in rows[0])
   # Or numbers that count, as of a frame that nobody gave titles; or some are years.
   names_target = target in rows[0] and not _is_number(target)
   has_titles = is_text or names_target or rows[0] == titles
@@ -167,7 +173,7 @@ def _plain(column: Any) -> np.ndarray:
 
 def _is_number(text: str) -> bool:
   try:
-    float(text.replace(",", ".", 1))
+    float(text)
   except ValueError:
     return False
   return True
