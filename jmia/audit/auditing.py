@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jmia import types
+from jmia.adapters import fitted
 from jmia.attacks import registry as attacks_lib
 from jmia.attacks.evidence import Evidence
 from jmia.audit import config as config_lib
@@ -49,6 +50,7 @@ def run(
   config: AuditConfig | None = None,
   *,
   predict: panel_lib.Predict | None = None,
+  references: fitted.Fit | None = None,
   split: types.AuditSplit | None = None,
   checkpoint_dir: str | os.PathLike[str] | None = None,
   progress: trainer_lib.Progress = trainer_lib.silent,
@@ -61,6 +63,11 @@ def run(
     predict: the model under audit as a black box: features `[B, ...]`, of
       `dataset.given` where rows were laid out or scaled otherwise, else as stored in
       `dataset.x` -> logits or probabilities `[B, C]`. Default: a target is trained.
+    references: how the models it is compared with are fitted, where they are of another
+      kind than the networks trained here: `(x [K, ...], y [K], seed) -> predict`, with
+      `x` and `predict` as above, called in processes of their own (`fitted.logits`).
+      Without `predict` the target is fitted so too. Models fitted so are not saved in
+      `checkpoint_dir`.
     split: the rows the target was trained on, others to evaluate it on, and others
       again to calibrate on. Required with `predict`. Default: drawn from the seed.
     checkpoint_dir: where training is saved and resumed.
@@ -79,10 +86,16 @@ def run(
     raise ValueError("predict needs split: which rows was the model trained on?")
   if predict is not None and config.num_targets > 1:
     raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
+  if references is not None and config.defenses:
+    raise ValueError("defenses change the training here; with references, fit does it")
   split = config_lib.split_of(dataset, config, split)
   trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
   panel = panel_lib.train(
-    config_lib.design_of(split, config), trainer, config.needs(), predict=predict
+    config_lib.design_of(split, config),
+    trainer,
+    config.needs(),
+    predict=predict,
+    fit=references,
   )
   filled = dataclasses.replace(
     config,
@@ -94,7 +107,8 @@ def run(
   )
   settings = {
     "dataset": dataset.name,
-    "model": trainer.train.model if predict is None else "black box",
+    "model": _name(trainer, predict, references),
+    "reference_model": _name(trainer, None, references),
     **dataclasses.asdict(filled),
     "defenses": [str(defense) for defense in config.defenses],  # an epsilon may be inf
   }
@@ -294,6 +308,13 @@ def _samples(
     p_values={n: o.p_values for n, o in outcomes.items() if o.p_values is not None},
     q_values={n: o.q_values for n, o in outcomes.items() if o.q_values is not None},
   )
+
+
+def _name(trainer, predict, fit: fitted.Fit | None) -> str:
+  """What a model is called: how it was trained, as far as that is known."""
+  if predict is not None:
+    return "black box"
+  return trainer.train.model if fit is None else fitted.name(fit)
 
 
 def _guarantee(mechanism: dp_sgd.Mechanism | None, report: dict[str, Any]) -> list[str]:

@@ -116,7 +116,11 @@ def _read(name: str, values: np.ndarray) -> _Read:
   """What a column becomes."""
   numbers = _numbers(name, values)
   if numbers is None:
-    return _read_text(np.array(["" if _is_gap(v) else str(v) for v in values.tolist()]))
+    cells = values.tolist()
+    known = np.array(["" if _is_gap(cell) else str(cell) for cell in cells])
+    # What a model of the user's was given may have told "?" from "".
+    given = [c if isinstance(c, str) or not _is_gap(c) else "" for c in cells]
+    return _read_text(known)._replace(given=np.array(given, str))
   _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
   is_gap = np.isnan(numbers)
   known = numbers[~is_gap]
