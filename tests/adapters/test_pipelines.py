@@ -42,6 +42,45 @@ def test_texts(names):
   assert asked == [(_TEXTS.tolist(), 5)]
 
 
+def test_a_pipeline_of_transformers():
+  """A small network of random weights, of texts in a vocabulary of three words."""
+  transformers = pytest.importorskip("transformers")
+  torch = pytest.importorskip("torch")
+  tokenizers = pytest.importorskip("tokenizers")
+  words = {"[PAD]": 0, "[UNK]": 1, "one": 2, "two": 3, "three": 4}
+  splitter = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+  splitter.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=splitter, pad_token="[PAD]", unk_token="[UNK]"
+  )
+  names = ["some", "few", "many"]
+  config = transformers.BertConfig(
+    vocab_size=5,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=1,
+    intermediate_size=8,
+    id2label=dict(enumerate(names)),
+    label2id={name: i for i, name in enumerate(names)},
+  )
+  torch.manual_seed(0)
+  model = transformers.BertForSequenceClassification(config).eval()
+  model.classifier.weight.data *= 200  # so that answers differ
+  dataset = _text_dataset()
+  predict = adapters.from_pipeline(
+    transformers.pipeline("text-classification", model=model, tokenizer=tokenizer),
+    dataset,
+  )
+  batch = tokenizer(_TEXTS.tolist(), padding=True, return_tensors="pt")
+  with torch.no_grad():
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+  expected = torch.softmax(logits, 1).numpy()[
+    :, [names.index(n) for n in dataset.class_names]
+  ]
+  np.testing.assert_allclose(predict(_TEXTS), expected, atol=1e-5)
+  assert np.ptp(expected) > 0.1
+
+
 def test_images():
   images = np.random.default_rng(0).integers(256, size=(6, 5, 4, 3), dtype=np.uint8)
   dataset = datasets.from_arrays(images, [0, 1] * 3)

@@ -47,11 +47,9 @@ def _panel(config, **options):
 
 
 def test_every_model_answers_as_in_a_loop():
-  """Targets, references, models in and out; students are networks."""
+  """Targets, references, models in and out."""
   config = audit.AuditConfig(
-    attacks=("reference", "shadow", "base:online", "distillation"),
-    num_references=3,
-    num_distilled=2,
+    attacks=("reference", "shadow", "base:online"), num_references=3
   )
   design, panel = _panel(config, fit=_trees)
   evidence = view.evidence(panel, 0)
@@ -83,10 +81,26 @@ def test_every_model_answers_as_in_a_loop():
   np.testing.assert_allclose(
     in_out.signals["loss"][row], losses(m, evidence.index), rtol=1e-4, atol=1e-6
   )
-  assert {*evidence.groups} == {"reference", "in_out", "distilled"}
-  fits, students = panel.notes
-  assert fits == "the models compared with are fitted as _trees"
-  assert "distilled models are mlp_256_128, not _trees" in students
+  assert {*evidence.groups} == {"reference", "in_out"}
+  assert panel.notes == ["the models compared with are fitted as _trees"]
+
+
+def test_students_stay_networks(monkeypatch):
+  trained = []
+
+  def train(panel, trainer, needs, data, teachers, parts, what):
+    trained.append(([part.role for part in parts], what))
+    assert [*panel.blocks[0].models] == [1, 2]
+    assert teachers.shape[2] == 10
+    return panel
+
+  monkeypatch.setattr(panel_lib, "_train_others", train)
+  config = audit.AuditConfig(
+    attacks=("reference", "distillation"), num_references=2, num_distilled=2
+  )
+  _, panel = _panel(config, fit=_trees)
+  assert trained == [(["distilled"], "others")]
+  assert "distilled models are mlp_256_128, not _trees" in panel.notes[1]
 
 
 def test_a_forest_on_a_table_is_compared_with_forests():
