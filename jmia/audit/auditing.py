@@ -175,7 +175,7 @@ def trainer_of(
   """Returns how all models of an audit are trained."""
   return trainer_lib.Trainer(
     dataset=dataset,
-    train=config.train or training_config.preset(dataset.name),
+    train=config.train or training_config.preset(dataset.name, dataset.x.shape[1:]),
     num_members=len(split.members),
     defenses=config.defenses,
     seed=config.seed,
