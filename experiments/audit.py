@@ -31,12 +31,6 @@ _ESTIMATOR = flags.DEFINE_string(
   None,
   "Threshold estimator of all attacks that have one. Default: each attack's own.",
 )
-_DELTA = flags.DEFINE_float(
-  "delta",
-  0.0,
-  "At which an epsilon is shown that the attacks refute; DP-SGD's own, where the models"
-  " carry it.",
-)
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
   None,
@@ -99,7 +93,7 @@ def _audit_signals() -> audit.Result:
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
     _ESTIMATOR.value,
     {"signals": _SIGNALS.value, "seed": common.SEED.value},
-    delta=_DELTA.value,
+    delta=common.DELTA.value or 0.0,
   )
 
 
@@ -126,7 +120,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
     estimator=_ESTIMATOR.value,
-    delta=_DELTA.value,
+    delta=common.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
     defenses=defense_flags.chosen(),
     seed=common.SEED.value,

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from experiments import common
 from jmia.defenses import registry
 
 _DEFENSE = flags.DEFINE_list(
@@ -21,4 +22,6 @@ def chosen() -> tuple[registry.DefenseConfig, ...]:
   Raises:
     ValueError: if one is unknown, or its strength is missing or too many.
   """
-  return tuple(registry.parse(text) for text in _DEFENSE.value or ())
+  delta = common.DELTA.value
+  options = {} if delta is None else {"delta": delta}
+  return tuple(registry.parse(text, **options) for text in _DEFENSE.value or ())
