@@ -79,18 +79,18 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
 
 
 def _plain(name: str, array: Any) -> np.ndarray:
-  """An array; who was a member as booleans, where 0 and 1 say it; classes as numbers."""
+  """An array: membership as booleans where 0 and 1 say it, classes as integers."""
   array = np.asarray(array)
   if name.endswith("members") and array.dtype.kind in "iuf":
     if not ((array == 0) | (array == 1)).all():
       raise ValueError(
-        f"{name} holds {array.dtype} other than 0 and 1, expected bool: a mask, not rows"
+        f"{name} holds {array.dtype} other than 0 and 1, expected a mask, not rows"
       )
     return array.astype(bool)
-  if name.endswith("labels") and array.dtype.kind == "f":
-    if (array == np.rint(array)).all():
-      return array.astype(np.int64)
-  if name.endswith("labels") and array.dtype.kind in "OSU":
+  is_labels = name.endswith("labels")
+  if is_labels and array.dtype.kind == "f" and (array == np.rint(array)).all():
+    return array.astype(np.int64)
+  if is_labels and array.dtype.kind in "OSU":
     raise ValueError(
       f"{name} holds text, expected class numbers: the column of the logits that is"
       " each one's"
