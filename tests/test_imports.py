@@ -63,8 +63,9 @@ def test_the_probe_sees_what_is_loaded():
 )
 def test_the_library_loads_no_slow_package_until_it_is_used(statement):
   slow = {
-    "array_record", "jinja2", "joblib", "matplotlib", "orbax", "pandas", "torch", "scipy.special", "scipy.stats",
-    "sklearn", "tensorflow", "tensorflow_datasets",
+    "array_record", "jinja2", "joblib", "matplotlib", "orbax", "pandas",
+    "scipy.special", "scipy.stats", "sklearn", "tensorflow", "tensorflow_datasets",
+    "torch",
   }  # fmt: skip
   assert not _loaded_by(statement) & slow
 
