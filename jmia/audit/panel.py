@@ -126,18 +126,18 @@ def train(
     return _train_together(design, trainer, needs, data)
   seconds: dict[str, float] = {}
   start = time.monotonic()
-  asked = x
+  given = x
   if (predict or fit) and dataset.given is not None:
-    asked = dataset.given[design.rows]
+    given = dataset.given[design.rows]
   if predict:
     predictors = [predict]
   elif fit:
-    predictors = _fit_targets(design, trainer, fit, asked, y)
+    predictors = _fit_targets(design, trainer, fit, given, y)
   else:
     predictors = _train_targets(design, trainer, data)
   seconds["targets"] = time.monotonic() - start
   targets, teachers = _ask_targets(
-    design, dataset.num_classes, data._replace(x=asked), predictors, needs
+    design, dataset.num_classes, data._replace(x=given), predictors, needs
   )
   seconds["signals"] = time.monotonic() - start - seconds["targets"]
   panel = Panel(
@@ -152,7 +152,7 @@ def train(
   )
   trained = design
   if fit:
-    panel = _fit_others(panel, trainer, needs, fit, asked)
+    panel = _fit_others(panel, trainer, needs, fit, given)
     trained = design._replace(parts=_parts(design, *_TRAINED))
   for number, parts in enumerate(_runs(trained, trainer, needs)):
     what = f"others_{number}" if number else "others"
