@@ -99,6 +99,12 @@ def _audit_signals() -> audit.Result:
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset_name = common.DATASET.value or "digits"
+  dataset = datasets.load(
+    dataset_name,
+    data_dir=common.DATA_DIR.value,
+    num_examples=common.NUM_EXAMPLES.value,
+    seed=common.SEED.value,
+  )
   config = audit.AuditConfig(
     attacks=attack_flags.chosen(
       audit.default_attacks(_REFERENCES.value, attack_flags.NUM_TARGETS.value or 1)
@@ -115,16 +121,10 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_retrained=_NUM_RETRAINED.value,
     estimator=_ESTIMATOR.value,
     delta=common.DELTA.value or 0.0,
-    train=training_flags.override(config_lib.preset(dataset_name)),
+    train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
     defenses=defense_flags.chosen(),
     seed=common.SEED.value,
     width=common.WIDTH.value,
-  )
-  dataset = datasets.load(
-    dataset_name,
-    data_dir=common.DATA_DIR.value,
-    num_examples=common.NUM_EXAMPLES.value,
-    seed=common.SEED.value,
   )
   with common.progress_bars() as progress:
     return audit.run(dataset, config, checkpoint_dir=checkpoint_dir, progress=progress)

@@ -31,8 +31,9 @@ DATA_DIR = flags.DEFINE_string(
 DATASET = flags.DEFINE_string(
   "dataset",
   None,
-  f"{', '.join(datasets.names())}, npz:PATH with x and y, or folder:PATH of images and"
-  " a CSV. Default: the command's own.",
+  f"{', '.join(datasets.names())}, npz:PATH with x and y, folder:PATH of images and a"
+  " CSV or a folder for each class, or table:PATH?target=NAME, a CSV or Parquet file."
+  " Default: the command's own.",
 )
 NUM_EXAMPLES = flags.DEFINE_integer(
   "num_examples", None, "Rows to generate of a synthetic dataset. Default: its own."

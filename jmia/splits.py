@@ -170,16 +170,24 @@ def audit(
   return types.AuditSplit(members, nonmembers, population[:num_population])
 
 
-def check_disjoint(split: types.AuditSplit, num_examples: int) -> None:
-  """Checks a split that a caller made.
+def check_disjoint(split: types.AuditSplit, num_examples: int) -> types.AuditSplit:
+  """Returns a split that a caller made, its rows as int32, once it is checked.
+
+  Args:
+    split: rows in any form that NumPy makes an array of, or a mask `[N]` bool of them.
+    num_examples: `N`.
 
   Raises:
     ValueError: if a part is empty, holds a row twice or outside the dataset, or
       shares a row with another part.
   """
-  seen = np.zeros(num_examples, bool)
+  seen, parts = np.zeros(num_examples, bool), []
   for name, rows in zip(split._fields, split, strict=True):
+    rows = np.asarray(rows)
+    if rows.dtype == bool and rows.shape == (num_examples,):
+      rows = np.flatnonzero(rows)
     rows = _rows(name, rows)
+    parts.append(rows)
     if rows.min() < 0 or rows.max() >= num_examples:
       raise ValueError(
         f"{name} holds rows {rows.min()} to {rows.max()}, expected 0 to "
@@ -193,6 +201,7 @@ def check_disjoint(split: types.AuditSplit, num_examples: int) -> None:
         "not be evaluated"
       )
     seen[rows] = True
+  return types.AuditSplit(*parts)
 
 
 def concatenate(*parts: types.Splits) -> types.Splits:

@@ -19,6 +19,12 @@ class Dataset(NamedTuple):
     feature_scale: a model sees `x.astype(float32) * feature_scale`.
     is_synthetic: whether the rows were generated, not collected.
     description: one sentence for reports, which says plainly if it is synthetic.
+    notes: what reading changed or had to guess, a sentence each, for reports.
+    class_names: `C` texts, what each class is called where the data came from; empty
+      where classes are numbered there as here.
+    given: `[N, ...]` the rows as they came, where those of `x` are laid out or scaled
+      otherwise: what a model of the user's own knows. A structured array of the columns
+      for a table of them. None where `x` holds the same values.
   """
 
   name: str
@@ -29,6 +35,9 @@ class Dataset(NamedTuple):
   feature_scale: float
   is_synthetic: bool
   description: str
+  notes: tuple[str, ...] = ()
+  class_names: tuple[str, ...] = ()
+  given: np.ndarray | None = None
 
   @property
   def num_examples(self) -> int:

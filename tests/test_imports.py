@@ -14,16 +14,19 @@ HEAVY = (
   "flax",
   "jax",
   "jinja2",
+  "joblib",
   "matplotlib",
   "numpy",
   "optax",
   "orbax",
+  "pandas",
   "scipy",
   "scipy.special",  # 0.15 s of its own
   "scipy.stats",
   "sklearn",
   "tensorflow",
   "tensorflow_datasets",
+  "torch",
   "tqdm",
 )
 
@@ -53,15 +56,16 @@ def test_the_probe_sees_what_is_loaded():
 @pytest.mark.parametrize(
   "statement",
   [
-    "from jmia import attacks, audit, classic, datasets, enhanced, splits",
+    "from jmia import adapters, attacks, audit, classic, datasets, enhanced, splits",
     "from jmia.training import checkpoint, config, distillation, parallel",
     "from jmia import report",
   ],
 )
 def test_the_library_loads_no_slow_package_until_it_is_used(statement):
   slow = {
-    "array_record", "jinja2", "matplotlib", "orbax", "scipy.special", "scipy.stats",
-    "sklearn", "tensorflow", "tensorflow_datasets",
+    "array_record", "jinja2", "joblib", "matplotlib", "orbax", "pandas",
+    "scipy.special", "scipy.stats", "sklearn", "tensorflow", "tensorflow_datasets",
+    "torch",
   }  # fmt: skip
   assert not _loaded_by(statement) & slow
 

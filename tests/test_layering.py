@@ -21,11 +21,13 @@ ALLOWED = {
     "attacks", "audit", "defenses", "splits", "stats", "training", *BASE
   },
   "audit": {
-    "attacks", "defenses", "report", "signals", "splits", "stats", "training", *BASE
+    "adapters", "attacks", "defenses", "report", "signals", "splits", "stats",
+    "training", *BASE
   },
   # The middle floor. Recipes know models and no dataset; attacks know neither, but one
   # of them trains a network of its own on arrays.
   "datasets": BASE,
+  "adapters": BASE,  # models of other packages as functions
   "splits": BASE,
   "training": {"models", *BASE},
   "signals": {"_validate"},

@@ -109,7 +109,16 @@ def test_an_audits_parts_are_disjoint_and_drawn():
 
 def test_a_sound_split_passes():
   split = splits.audit(50, num_members=10, num_nonmembers=15, seed=2)
-  splits.check_disjoint(split, 50)
+  found = splits.check_disjoint(split, 50)
+  for part, expected in zip(found, split, strict=True):
+    np.testing.assert_array_equal(part, expected)
+
+
+def test_a_split_of_lists_and_masks():
+  mask = np.array([False, True, False, True])
+  found = splits.check_disjoint(types.AuditSplit([2], mask, np.array([0])), 4)
+  assert [part.tolist() for part in found] == [[2], [1, 3], [0]]
+  assert all(part.dtype == np.int32 for part in found)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +132,8 @@ def test_a_sound_split_passes():
     (([0], [], [2]), r"nonmembers has shape \(0,\)"),
     (([0], [1.0], [2]), "nonmembers has shape .* dtype float64"),
     (([0], [[1]], [2]), r"nonmembers has shape \(1, 1\)"),
+    (([0], [True, False], [2]), "nonmembers has shape .* dtype bool"),
+    (([0], ["1"], [2]), "nonmembers has shape .* dtype <U1"),
   ],
 )
 def test_an_unsound_split_is_refused(parts, message):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jmia import types
+from jmia.adapters import fitted
 from jmia.attacks import registry as attacks_lib
 from jmia.attacks.evidence import Evidence
 from jmia.audit import config as config_lib
@@ -49,6 +50,7 @@ def run(
   config: AuditConfig | None = None,
   *,
   predict: panel_lib.Predict | None = None,
+  references: fitted.Fit | None = None,
   split: types.AuditSplit | None = None,
   checkpoint_dir: str | os.PathLike[str] | None = None,
   progress: trainer_lib.Progress = trainer_lib.silent,
@@ -58,8 +60,14 @@ def run(
   Args:
     dataset: the data.
     config: settings; their sizes give way to those of `split`.
-    predict: the model under audit as a black box: features `[B, ...]` as stored in
+    predict: the model under audit as a black box: features `[B, ...]`, of
+      `dataset.given` where rows were laid out or scaled otherwise, else as stored in
       `dataset.x` -> logits or probabilities `[B, C]`. Default: a target is trained.
+    references: how the models it is compared with are fitted, where they are of another
+      kind than the networks trained here: `(x [K, ...], y [K], seed) -> predict`, with
+      `x` and `predict` as above, called in processes of their own (`fitted.logits`).
+      Without `predict` the target is fitted so too. Models fitted so are not saved in
+      `checkpoint_dir`.
     split: the rows the target was trained on, others to evaluate it on, and others
       again to calibrate on. Required with `predict`. Default: drawn from the seed.
     checkpoint_dir: where training is saved and resumed.
@@ -78,10 +86,16 @@ def run(
     raise ValueError("predict needs split: which rows was the model trained on?")
   if predict is not None and config.num_targets > 1:
     raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
+  if references is not None and config.defenses:
+    raise ValueError("defenses change the training here; with references, fit does it")
   split = config_lib.split_of(dataset, config, split)
   trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
   panel = panel_lib.train(
-    config_lib.design_of(split, config), trainer, config.needs(), predict=predict
+    config_lib.design_of(split, config),
+    trainer,
+    config.needs(),
+    predict=predict,
+    fit=references,
   )
   filled = dataclasses.replace(
     config,
@@ -93,7 +107,8 @@ def run(
   )
   settings = {
     "dataset": dataset.name,
-    "model": trainer.train.model if predict is None else "black box",
+    "model": _name(trainer, predict, references),
+    "reference_model": _name(trainer, None, references),
     **dataclasses.asdict(filled),
     "defenses": [str(defense) for defense in config.defenses],  # an epsilon may be inf
   }
@@ -108,6 +123,7 @@ def run(
   )
   notes = [
     *_guarantee(mechanism, result.report),
+    *dataset.notes,
     *config_lib.notes_of(split, config),
     *panel.notes,
   ]
@@ -159,7 +175,7 @@ def trainer_of(
   """Returns how all models of an audit are trained."""
   return trainer_lib.Trainer(
     dataset=dataset,
-    train=config.train or training_config.preset(dataset.name),
+    train=config.train or training_config.preset(dataset.name, dataset.x.shape[1:]),
     num_members=len(split.members),
     defenses=config.defenses,
     seed=config.seed,
@@ -294,6 +310,13 @@ def _samples(
   )
 
 
+def _name(trainer, predict, fit: fitted.Fit | None) -> str:
+  """What a model is called: how it was trained, as far as that is known."""
+  if predict is not None:
+    return "black box"
+  return trainer.train.model if fit is None else fitted.name(fit)
+
+
 def _guarantee(mechanism: dp_sgd.Mechanism | None, report: dict[str, Any]) -> list[str]:
   """Says what DP-SGD guarantees, if it was used, and whether the attacks agree."""
   if mechanism is None:
@@ -315,4 +338,5 @@ def _describe(dataset: types.Dataset) -> dict[str, Any]:
     "is_synthetic": dataset.is_synthetic,
     "num_examples": dataset.num_examples,
     "num_classes": dataset.num_classes,
+    "class_names": list(dataset.class_names),
   }

@@ -114,8 +114,7 @@ def split_of(
     ValueError: if sizes do not fit the dataset, or parts of a split overlap.
   """
   if split is not None:
-    splits.check_disjoint(split, dataset.num_examples)
-    return split
+    return splits.check_disjoint(split, dataset.num_examples)
   num_members = config.num_members or min(dataset.num_examples // 4, 2500)
   num_nonmembers = config.num_nonmembers or num_members
   rest = dataset.num_examples - num_members - num_nonmembers

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmia import _validate, splits
+from jmia import _validate, splits, types
+from jmia.adapters import fitted
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import DIVERGENCE, LOGITS
@@ -33,6 +34,8 @@ _BATCH = 256  # rows that each of many models predicts at once
 _TARGETS, _OTHERS = 4, 5  # streams of the seed
 # What every target's results say, whatever the attacks take.
 _ALWAYS = ("loss", "correctness")
+# What the engine trains, though the caller fits all others.
+_TRAINED = ("target", "distilled")
 # Models of several kinds are trained in one program, though it asks each of them what
 # any is asked, unless that costs more than this share of their training.
 _MOST_IN_VAIN = 0.05
@@ -95,6 +98,7 @@ def train(
   needs: registry.Needs,
   *,
   predict: Predict | None = None,
+  fit: fitted.Fit | None = None,
 ) -> Panel:
   """Trains a design's models.
 
@@ -103,6 +107,7 @@ def train(
     trainer: how.
     needs: what is kept of their answers.
     predict: the one target, as a black box that is not trained here.
+    fit: fits every model but those that learn from a target's answers.
 
   Raises:
     ValueError: if features are not finite or labels out of range, a target diverges, or
@@ -121,9 +126,19 @@ def train(
     return _train_together(design, trainer, needs, data)
   seconds: dict[str, float] = {}
   start = time.monotonic()
-  predictors = [predict] if predict else _train_targets(design, trainer, data)
+  given = x
+  if (predict or fit) and dataset.given is not None:
+    given = dataset.given[design.rows]
+  if predict:
+    predictors = [predict]
+  elif fit:
+    predictors = _fit_targets(design, trainer, fit, given, y)
+  else:
+    predictors = _train_targets(design, trainer, data)
   seconds["targets"] = time.monotonic() - start
-  targets, teachers = _ask_targets(design, dataset.num_classes, data, predictors, needs)
+  targets, teachers = _ask_targets(
+    design, dataset.num_classes, data._replace(x=given), predictors, needs
+  )
   seconds["signals"] = time.monotonic() - start - seconds["targets"]
   panel = Panel(
     design=design,
@@ -135,7 +150,11 @@ def train(
     notes=[],
     seconds=seconds,
   )
-  for number, parts in enumerate(_runs(design, trainer, needs)):
+  trained = design
+  if fit:
+    panel = _fit_others(panel, trainer, needs, fit, given)
+    trained = design._replace(parts=_parts(design, *_TRAINED))
+  for number, parts in enumerate(_runs(trained, trainer, needs)):
     what = f"others_{number}" if number else "others"
     panel = _train_others(panel, trainer, needs, data, teachers, parts, what)
   return panel
@@ -216,6 +235,71 @@ def _train_targets(
     own = jax.tree.map(lambda a, at=number: a[at], result.collected)
     found.append(predictor(name, own))
   return found
+
+
+def _parts(design: Design, *roles: str) -> tuple[Part, ...]:
+  return tuple(part for part in design.parts if part.role in roles)
+
+
+def _fit_targets(
+  design: Design, trainer: Trainer, fit: fitted.Fit, x: np.ndarray, y: np.ndarray
+) -> list[Predict]:
+  """The models under audit, fitted by the caller's function."""
+  models = design.models("target")
+  idx, sizes = design.members
+  return [
+    fit(x[idx[m, : sizes[m]]], y[idx[m, : sizes[m]]], seed)
+    for m, seed in zip(models, fitted.seeds(trainer.seed, models), strict=True)
+  ]
+
+
+def _fit_others(
+  panel: Panel, trainer: Trainer, needs: registry.Needs, fit: fitted.Fit, x: np.ndarray
+) -> Panel:
+  """The other models that the caller's function fits; their logits are kept."""
+  start = time.monotonic()
+  design, name = panel.design, fitted.name(fit)
+  parts = tuple(p for p in design.parts if p.role not in _TRAINED)
+  notes = [f"the models compared with are fitted as {name}"] if parts else []
+  if _parts(design, "distilled"):
+    notes.append(
+      f"distilled models are {trainer.train.model}, not {name}: they learn from the"
+      " target's answers, not from classes"
+    )
+  panel = panel._replace(notes=[*panel.notes, *notes])
+  if not parts:
+    return panel
+  models = design.models(*{part.role for part in parts})
+  on_population = bool(_kept(design, needs, *parts)[1])
+  asked = np.arange(len(design.rows))
+  asked = np.append(
+    asked[: design.num_evaluated], asked[design.population] if on_population else []
+  ).astype(int)
+  found = np.empty((len(models), len(asked), panel.num_classes), np.float32)
+  fits = fitted.answers(
+    fit,
+    types.Splits(*(array[models] for array in design.members)),
+    x,
+    panel.y,
+    asked,
+    seeds=fitted.seeds(trainer.seed, models),
+    num_jobs=trainer.width,
+  )
+  for done, answer in enumerate(fits):
+    found[done] = answers_lib.ask(
+      answer.__getitem__, np.arange(len(asked)), panel.num_classes
+    )
+    trainer.progress("fitted", done + 1, len(models))
+  block = Block(
+    models=models,
+    signals={LOGITS: found[:, : design.num_evaluated]},
+    population={LOGITS: found[:, design.num_evaluated :]} if on_population else {},
+    converged=np.ones(len(models), bool),
+  )
+  return panel._replace(
+    blocks=(*panel.blocks, block),
+    seconds={**panel.seconds, "fitted": time.monotonic() - start},
+  )
 
 
 def _target(

@@ -56,7 +56,8 @@ def load(path: str | os.PathLike[str]) -> Evidence:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
-  """As `load`, from a mapping of arrays."""
+  """As `load`, from a mapping of arrays, lists, frames or tensors in host memory."""
+  arrays = {name: _plain(name, array) for name, array in arrays.items()}
   _check(arrays)
   labels = arrays["labels"].astype(np.int32)
   target = as_logits(arrays["target_logits"])
@@ -75,6 +76,26 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
     population=population,
     groups=_groups(arrays, target, labels, population_labels),
   )
+
+
+def _plain(name: str, array: Any) -> np.ndarray:
+  """An array: membership as booleans where 0 and 1 say it, classes as integers."""
+  array = np.asarray(array)
+  if name.endswith("members") and array.dtype.kind in "iuf":
+    if not ((array == 0) | (array == 1)).all():
+      raise ValueError(
+        f"{name} holds {array.dtype} other than 0 and 1, expected a mask, not rows"
+      )
+    return array.astype(bool)
+  is_labels = name.endswith("labels")
+  if is_labels and array.dtype.kind == "f" and (array == np.rint(array)).all():
+    return array.astype(np.int64)
+  if is_labels and array.dtype.kind in "OSU":
+    raise ValueError(
+      f"{name} holds text, expected class numbers: the column of the logits that is"
+      " each one's"
+    )
+  return array
 
 
 def _groups(

@@ -1,12 +1,16 @@
-"""Datasets that are arrays already: scikit-learn's digits and a user's own `.npz`."""
+"""Datasets that are arrays already: digits, a user's own, and those of an `.npz`."""
 
+from collections.abc import Sequence
 import pathlib
-import zipfile
-import zlib
+from typing import Any
 
 import numpy as np
 
-from jmia import _validate, types
+from jmia import types
+from jmia.datasets import columns, features, labels
+from jmia.datasets import npz as npz_lib
+
+_NAMES = ("x", "y", "x_test", "y_test", "classes")
 
 
 def digits() -> types.Dataset:
@@ -31,103 +35,138 @@ def npz(name: str, path: str) -> types.Dataset:
 
   Args:
     name: the name to give the dataset.
-    path: a `.npz` file with `x` `[N, ...]` and `y` `[N]`, and, where there is a test
-      split, `x_test` and `y_test`. Features that are uint8 stay so, booleans become
-      uint8, everything else float32. Images are NHWC. The number of classes is the
-      largest label plus one.
-
-  Returns:
-    The dataset; `feature_scale` is 1/255 for uint8 that exceeds 1, else 1.
+    path: a `.npz` file with `x` and `y` and, where there is a test split, `x_test` and
+      `y_test`; and, where they are known, `classes`, the names of all classes. Arrays
+      are as `from_arrays` takes them.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if the file is no whole `.npz`, or an array is missing, of a wrong
-      shape or dtype, not finite, or holds labels that cannot be class numbers.
+    ValueError: if the file is no whole `.npz`, or its arrays are not as said.
   """
-  held = _read(pathlib.Path(path).expanduser())
-  splits = ("", "_test") if {"x_test", "y_test"} & held.keys() else ("",)
-  parts = [_part(path, held, suffix) for suffix in splits]
-  if len(parts) == 2 and parts[0][0].shape[1:] != parts[1][0].shape[1:]:
-    raise ValueError(
-      f"{path}: x_test has rows of shape {parts[1][0].shape[1:]}, "
-      f"expected {parts[0][0].shape[1:]} as in x"
-    )
-  if len({x.dtype for x, _ in parts}) > 1:
-    raise ValueError(
-      f"{path}: x_test has dtype {parts[1][0].dtype}, "
-      f"expected {parts[0][0].dtype} as x has"
-    )
-  x = np.concatenate([x for x, _ in parts])
-  y = np.concatenate([y for _, y in parts])
-  num_classes = _num_classes(path, y)
-  is_pixels = x.dtype == np.uint8 and x.max() > 1
-  return types.Dataset(
-    name=name,
-    x=x,
-    y=y.astype(np.int32),
-    num_classes=num_classes,
-    num_train=len(parts[0][1]),
-    feature_scale=1 / 255 if is_pixels else 1.0,
-    is_synthetic=False,
-    description=f"{len(y):,} examples of {num_classes} classes from {path}.",
+  held = npz_lib.read(pathlib.Path(path).expanduser(), _NAMES)
+  for key in ("x", "y"):
+    if key not in held:
+      found = ", ".join(npz_lib.read(path)) or "-"
+      raise ValueError(f"{path}: {key} is missing (found: {found})")
+  try:
+    dataset = from_arrays(**held, name=name)  # type: ignore[arg-type]
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  return dataset._replace(
+    description=f"{dataset.num_examples:,} examples of {dataset.num_classes} classes "
+    f"from {path}."
   )
 
 
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """All arrays of the file, by name."""
-  if not path.is_file():
-    raise FileNotFoundError(f"{path}: no such file, expected an .npz with x and y")
-  try:
-    held = np.load(path, allow_pickle=False)
-    if isinstance(held, np.ndarray):
-      raise ValueError("it holds one bare array")
-    with held:
-      return dict(held)
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+def from_arrays(
+  x: Any,
+  y: Any,
+  *,
+  x_test: Any = None,
+  y_test: Any = None,
+  classes: Sequence[Any] | None = None,
+  name: str = "arrays",
+) -> types.Dataset:
+  """Returns a dataset of arrays, whatever package they come from.
+
+  Args:
+    x: `[N, ...]` features: an array, a list, a tensor in host memory or on a device; or
+      a table of named columns, of numbers or text, such as a pandas frame. Scaled as
+      `features` says, or `columns`.
+    y: `[N]` labels, in any form that `labels` says.
+    x_test: features of a test split, alike.
+    y_test: its labels.
+    classes: the names of all classes in their order, where some may have no row.
+    name: of the dataset.
+
+  Returns:
+    The dataset; `notes` say what was changed, `class_names` what classes were called.
+
+  Raises:
+    ValueError: if an array is missing, of a wrong shape or dtype, not finite, or holds
+      labels that cannot be classes.
+  """
+  if (x_test is None) != (y_test is None):
+    raise ValueError(f"{'x' if x_test is None else 'y'}_test is missing")
+  rows = {"x": x} if x_test is None else {"x": x, "x_test": x_test}
+  given: np.ndarray | None
+  if columns.is_table(x):
+    read, given = columns.read([columns.of_frame(part) for part in rows.values()])
+  else:
+    stored = _joined("x", *(_array(key, part) for key, part in rows.items()))
+    read = features.read("x", stored)
+    given = stored if read.is_changed else None
+  of_rows = {"y": y} if y_test is None else {"y": y, "y_test": y_test}
+  targets = [_array(key, part) for key, part in of_rows.items()]
+  read_labels = labels.read(
+    "y", _joined("y", *targets), None if classes is None else list(classes)
+  )
+  num_train, num_classes = len(targets[0]), read_labels.num_classes
+  if len(read.x) != len(read_labels.y):
     raise ValueError(
-      f"{path}: not a whole .npz file of plain arrays ({error})"
-    ) from error
-
-
-def _part(
-  path: str, held: dict[str, np.ndarray], suffix: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """One split's checked features, cast, and labels, as they are."""
-  x_name, y_name = f"x{suffix}", f"y{suffix}"
-  for key in (x_name, y_name):
-    if key not in held:
-      raise ValueError(f"{path}: {key} is missing (found: {', '.join(held) or '-'})")
-  x, y = held[x_name], held[y_name]
-  if x.ndim < 2 or not x.size:
-    raise ValueError(f"{path}: {x_name} has shape {x.shape}, expected [N, ...], N > 0")
-  _validate.shape(f"{path}: {y_name}", y, (len(x),))
-  if not np.issubdtype(y.dtype, np.integer):
-    raise ValueError(f"{path}: {y_name} has dtype {y.dtype}, expected integer labels")
-  return _cast(f"{path}: {x_name}", x), y
-
-
-def _cast(name: str, x: np.ndarray) -> np.ndarray:
-  """Features as uint8 or float32."""
-  if x.dtype == np.uint8:
-    return x
-  if x.dtype == np.bool_:
-    return x.astype(np.uint8)
-  if not (np.issubdtype(x.dtype, np.integer) or np.issubdtype(x.dtype, np.floating)):
-    raise ValueError(f"{name} has dtype {x.dtype}, expected booleans or real numbers")
-  with np.errstate(over="ignore"):
-    cast = x.astype(np.float32)
-  # After the cast: what float64 holds may overflow float32.
-  _validate.finite(name, cast)
-  return cast
-
-
-def _num_classes(path: str, y: np.ndarray) -> int:
-  """The number of classes, if the labels can be class numbers."""
-  low, high = int(y.min()), int(y.max())
-  # More classes than rows means that ids or values were taken for labels.
-  if low < 0 or high == 0 or high >= len(y):
-    raise ValueError(
-      f"{path}: y holds labels from {low} to {high} over {len(y)} rows, "
-      "expected class numbers from 0 to C - 1 with 2 <= C <= N"
+      f"x has {len(read.x)} rows and y has {len(read_labels.y)}, expected as many"
     )
-  return high + 1
+  if x_test is not None and num_train != len(_first_column(x)):
+    raise ValueError(
+      f"y has {num_train} rows, expected {len(_first_column(x))} as x has"
+    )
+  return types.Dataset(
+    name=name,
+    x=read.x,
+    y=read_labels.y,
+    num_classes=num_classes,
+    num_train=num_train,
+    feature_scale=read.scale,
+    is_synthetic=False,
+    description=f"{len(read_labels.y):,} examples of {num_classes} classes.",
+    notes=(*read_labels.notes, *read.notes),
+    class_names=read_labels.names,
+    given=given,
+  )
+
+
+def _first_column(x: Any) -> Any:
+  """What has as many entries as `x` has rows."""
+  return next(iter(columns.of_frame(x).values())) if columns.is_table(x) else x
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+  """A NumPy array of an array, a list, or a tensor of another package."""
+  if hasattr(value, "detach"):  # PyTorch: off its device and its graph
+    value = value.detach().cpu()
+    if str(value.dtype) == "torch.bfloat16":
+      value = value.float()
+  if hasattr(value, "toarray"):  # SciPy's sparse matrices
+    value = value.toarray()
+  if np.ma.is_masked(value):
+    raise ValueError(f"{name} has masked values, expected a value at each place")
+  try:
+    array = np.asarray(value)
+  except (TypeError, ValueError) as error:
+    cause = str(error).splitlines()[0]
+    raise ValueError(f"{name} is no array, but {type(value)}: {cause}") from error
+  if not array.ndim:
+    raise ValueError(f"{name} is one {type(value).__name__}, expected an array of rows")
+  return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _joined(name: str, *parts: np.ndarray) -> np.ndarray:
+  """The train and the test rows as one array, if they are of one kind."""
+  if len(parts) == 1:
+    return parts[0]
+  train, test = parts
+  if train.ndim != test.ndim or train.shape[1:] != test.shape[1:]:
+    raise ValueError(
+      f"{name}_test has rows of shape {test.shape[1:]}, expected {train.shape[1:]} as "
+      f"in {name}"
+    )
+  # Bytes beside floats are rarely in one unit.
+  if _kind(train) != _kind(test):
+    raise ValueError(
+      f"{name}_test has dtype {test.dtype}, expected {train.dtype} as {name} has"
+    )
+  return np.concatenate(parts)
+
+
+def _kind(array: np.ndarray) -> str:
+  return {"u": "i", "S": "U"}.get(array.dtype.kind, array.dtype.kind)

@@ -1,7 +1,8 @@
 """Arrays kept on disk as `.npy`, checked by checksum and read by memory map.
 
-A folder of the cache holds `x.npy`, `y.npy`, `num_train.npy` and `checksums.json`. It
-appears whole or not at all: it is written beside its place and renamed into it.
+A folder of the cache holds `x.npy`, `y.npy`, `num_train.npy`, `origin.npy` and
+`checksums.json`. It appears whole or not at all: it is written beside its place and
+renamed into it.
 """
 
 from collections.abc import Callable
@@ -28,11 +29,14 @@ class Arrays(NamedTuple):
     x: `[N, ...]` features.
     y: `[N]` int32 labels.
     num_train: int64 scalar array, number of rows of the train split.
+    origin: `[N]` int64, each row's place in its split as it was published; -1 where
+      that is not known.
   """
 
   x: np.ndarray
   y: np.ndarray
   num_train: np.ndarray
+  origin: np.ndarray
 
 
 class _DamagedError(Exception):
@@ -72,6 +76,9 @@ def _try_read(folder: pathlib.Path) -> Arrays | None:
   if not folder.exists():
     return None
   try:
+    if not _file(folder, "origin").exists():
+      _log.info("cache %s is of an earlier version and will be rebuilt", folder)
+      return None
     return _read(folder)
   except (_DamagedError, OSError, ValueError) as error:
     _log.warning("cache %s is damaged and will be rebuilt: %s", folder, error)
@@ -88,6 +95,7 @@ def _read(folder: pathlib.Path) -> Arrays:
     x=np.load(_file(folder, "x"), mmap_mode="r"),
     y=np.load(_file(folder, "y")),
     num_train=np.load(_file(folder, "num_train")),
+    origin=np.load(_file(folder, "origin")),
   )
 
 

@@ -48,5 +48,6 @@ def relabel(dataset: types.Dataset, num_classes: int, *, seed: int = 0):
     name=f"{dataset.name}, {num_classes} clusters",
     y=np.argsort(by_size)[found].astype(np.int32),
     num_classes=num_classes,
+    class_names=(),
     description=f"{dataset.description} Relabelled: {num_classes} classes by k-means.",
   )

@@ -18,22 +18,30 @@ from jmia import types
 from jmia.datasets import archives, cache, sources
 
 _BATCH = 1000
+_SHUFFLED = (
+  "Rows are in TFDS's order, not in that of the publisher's files, torchvision or"
+  " Keras: their indices name other images (see datasets.load(..., order='publisher')"
+  " and datasets.rows_of)."
+)
 
 _log = logging.getLogger(__name__)
 
 
-def load(name: str, data_dir: pathlib.Path) -> types.Dataset:
+def load(name: str, data_dir: pathlib.Path, order: str = "prepared") -> types.Dataset:
   """Loads one of `sources.SOURCES`, from the cache where it can.
 
   Args:
     name: a key of `sources.SOURCES`.
     data_dir: TFDS's folder.
+    order: "prepared" or "publisher".
 
   Returns:
     The dataset. Rows keep the order of the prepared files: that of the archive for
-    ours, TFDS's own shuffle, the same on every machine, for the stock ones.
+    ours, TFDS's own shuffle, the same on every machine, for the stock ones; or they are
+    put into that of the publisher's files.
 
   Raises:
+    ValueError: if the prepared files do not say what the publisher's order was.
     archives.ArchiveError: if the local archive is truncated or altered.
     OSError: if the dataset is neither there nor to be had, or is damaged.
     ImportError: if TFDS is needed and not installed.
@@ -48,15 +56,21 @@ def load(name: str, data_dir: pathlib.Path) -> types.Dataset:
   arrays = cache.load_or_build(
     data_dir / "jmia_cache" / folder, lambda: _read(name, prepared)
   )
+  rows = _order(name, arrays, order)
+  x, y = arrays.x, arrays.y
+  if rows is not None:
+    x, y = x[rows], y[rows]
+  is_shuffled = order == "prepared" and source.feature == "image"
   return types.Dataset(
     name=name,
-    x=arrays.x,
-    y=arrays.y,
+    x=x,
+    y=y,
     num_classes=source.num_classes,
     num_train=int(arrays.num_train),
     feature_scale=source.feature_scale,
     is_synthetic=False,
     description=source.description,
+    notes=(_SHUFFLED,) if is_shuffled else (),
   )
 
 
@@ -97,7 +111,7 @@ def _read(name: str, prepared: pathlib.Path) -> cache.Arrays:
   try:
     builder = tfds.builder_from_directory(prepared)
     parts = [builder.as_data_source(split) for split in source.splits]
-    x, y = _rows(parts, source.feature)
+    x, y, origin = _rows(parts, source.feature)
   except NotImplementedError as error:
     raise OSError(
       f"{name}: {prepared} is in a format that only TensorFlow reads; delete it or "
@@ -109,23 +123,53 @@ def _read(name: str, prepared: pathlib.Path) -> cache.Arrays:
       f"{name}: {prepared} is damaged ({sources.first_line(error)}); delete it to have "
       "it prepared anew"
     ) from error
-  return cache.Arrays(x=x, y=y, num_train=np.array(len(parts[0])))
+  return cache.Arrays(x=x, y=y, num_train=np.array(len(parts[0])), origin=origin)
 
 
-def _rows(parts, feature: str) -> tuple[np.ndarray, np.ndarray]:
-  """Features and labels of data sources, joined."""
+def _rows(parts, feature: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Features, labels and origins of data sources, joined."""
   num_rows = sum(len(part) for part in parts)
   row = parts[0][0][feature]
   x = np.empty((num_rows, *row.shape), row.dtype)
   y = np.empty(num_rows, np.int32)
+  # Rows of bits are prepared in the archive's order. CIFAR's images say where they
+  # were: "train_16399". MNIST's and STL-10's do not.
+  keeps_order = feature == "features"
+  origin = np.arange(num_rows) if keeps_order else np.full(num_rows, -1)
   i = 0
   for part in parts:
     for start in range(0, len(part), _BATCH):
       stop = min(start + _BATCH, len(part))
       for example in part.__getitems__(list(range(start, stop))):
         x[i], y[i] = example[feature], example["label"]
+        if "id" in example:
+          origin[i] = _number(example["id"])
         i += 1
-  return x, y
+  return x, y, origin
+
+
+def _number(identity: bytes | str) -> int:
+  """The number at the end of a record's id; -1 if there is none."""
+  text = identity.decode() if isinstance(identity, bytes) else str(identity)
+  found = re.search(r"\d+$", text)
+  return int(found.group()) if found else -1
+
+
+def _order(name: str, arrays: cache.Arrays, order: str) -> np.ndarray | None:
+  """The cached row at each place of the order asked for; None if it is theirs."""
+  splits = np.split(arrays.origin, [int(arrays.num_train)])
+  # Every place is taken once: else the records' ids are not what they were taken for.
+  if any(not np.array_equal(np.sort(s), np.arange(len(s))) for s in splits):
+    if order == "prepared":
+      return None
+    raise ValueError(
+      f"order={order!r}: {name} as TFDS prepares it does not say where a row was; map "
+      "rows of your own copy with datasets.rows_of"
+    )
+  if order == "prepared" or all((np.diff(s) > 0).all() for s in splits):
+    return None
+  train, test = map(np.argsort, splits)
+  return np.concatenate([train, int(arrays.num_train) + test])
 
 
 def _import_builders(name: str):

@@ -115,6 +115,7 @@ def build(
   return Trainable(recipe, recipe_lib.predictor(model, dataset.feature_scale))
 
 
+_SMALLEST_IMAGE = 16  # an MLP is as good below, as on digits of 8 x 8
 _SGD = optimizers.OptimizerConfig
 _CNN = TrainConfig(
   model="cnn_32_64",
@@ -149,6 +150,13 @@ _PRESETS: Mapping[str, TrainConfig] = {
 }
 
 
-def preset(dataset_name: str) -> TrainConfig:
-  """Returns the settings chosen for a dataset, or a small MLP's if none were."""
-  return _PRESETS.get(dataset_name, _DEFAULT)
+def preset(dataset_name: str, shape: tuple[int, ...] = ()) -> TrainConfig:
+  """Returns the settings chosen for a dataset, or those for data of its kind.
+
+  Args:
+    dataset_name: as `types.Dataset.name`.
+    shape: of an example. Where no settings were chosen, images `[H, W, channels]` of at
+      least 16 x 16 get a convolutional network, and all else a small MLP.
+  """
+  is_image = len(shape) == 3 and min(shape[:2]) >= _SMALLEST_IMAGE
+  return _PRESETS.get(dataset_name, _CNN if is_image else _DEFAULT)

@@ -37,6 +37,26 @@ def test_arrays_names_them_all():
   assert set(signals_file.ARRAYS) == set(_arrays())
 
 
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda name, a: a.astype(int) if name.endswith("members") else a,
+    lambda name, a: a.astype(float) if name.endswith(("members", "labels")) else a,
+    lambda name, a: a.tolist(),
+  ],
+)
+def test_masks_of_0_and_1_labels_as_floats_and_lists(change):
+  arrays = _arrays()
+  plain = signals_file.from_arrays(arrays)
+  found = signals_file.from_arrays({n: change(n, a) for n, a in arrays.items()})
+  np.testing.assert_array_equal(found.members, plain.members)
+  np.testing.assert_array_equal(found.labels, plain.labels)
+  np.testing.assert_array_equal(
+    found.groups["reference"].held, plain.groups["reference"].held
+  )
+  np.testing.assert_allclose(found.signals["loss"], plain.signals["loss"], rtol=1e-6)
+
+
 def test_losses_are_the_cross_entropies_of_the_file(tmp_path):
   arrays = _arrays()
   np.savez(tmp_path / "signals.npz", **arrays)
@@ -166,9 +186,14 @@ def _with(name, index, value, dtype=None):
     ({"target_logits": np.full((N, C), "a")}, "target_logits has dtype <U1, expected"),
     (_with("labels", 2, C), "labels holds labels from 0 to 4, expected 0 to 3"),
     (_with("population_labels", 2, -1), "population_labels holds labels from -1"),
-    ({"labels": np.zeros(N)}, "labels has dtype float64, expected integer"),
-    ({"members": np.ones(N, int)}, "members has dtype int64, expected bool"),
-    ({"reference_members": np.ones((R, N))}, "reference_members has dtype float64"),
+    (
+      {"members": np.arange(N)},
+      "members holds int64 other than 0 and 1, expected a mask",
+    ),
+    ({"members": np.full(N, "yes")}, "members has dtype <U3, expected bool"),
+    ({"labels": np.full(N, "cat")}, "labels holds text, expected class numbers"),
+    ({"labels": np.full(N, 0.5)}, "labels has dtype float64, expected integer"),
+    ({"reference_members": np.full((R, N), 0.5)}, "reference_members holds float64"),
     ({"members": np.ones(N, bool)}, "members marks 12 of 12 rows: no non-members"),
     ({"members": np.zeros(N, bool)}, "members marks 0 of 12 rows: no members"),
   ],

@@ -10,7 +10,12 @@ from jmia.datasets import cache
 
 def _arrays(value=7):
   x = np.full((100, 4), value, np.uint8)
-  return cache.Arrays(x=x, y=np.arange(100, dtype=np.int32), num_train=np.array(80))
+  return cache.Arrays(
+    x=x,
+    y=np.arange(100, dtype=np.int32),
+    num_train=np.array(80),
+    origin=np.arange(100),
+  )
 
 
 def _never():
@@ -31,6 +36,14 @@ def test_second_load_is_a_read_only_map_and_builds_nothing(tmp_path):
   assert isinstance(arrays.x, np.memmap)
   assert not arrays.x.flags.writeable
   assert os.listdir(folder.parent) == ["name"]
+
+
+def test_a_cache_of_an_earlier_version_is_built_anew(tmp_path, caplog):
+  folder = tmp_path / "name"
+  cache.load_or_build(folder, _arrays)
+  (folder / "origin.npy").unlink()
+  _check(cache.load_or_build(folder, lambda: _arrays(8)), 8)
+  assert "damaged" not in caplog.text
 
 
 def _flip(path):

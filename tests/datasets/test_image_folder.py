@@ -48,14 +48,104 @@ def test_a_grey_image_among_coloured_ones_becomes_one(tmp_path):
   )
 
 
+_IMAGES = {f"{i}.png": _image(i, 3, 3) for i in range(4)}
+
+
+@pytest.mark.parametrize(
+  ("text", "labels"),
+  [
+    ("{0},a\n{1},b\n", [0, 1]),  # no titles
+    ("filename,label\r\n{0},a\r\n{1},b\r\n", [0, 1]),
+    ("filename;label\n{0};a\n{1};b\n", [0, 1]),
+    ("filename\tlabel\n{0}\ta\n{1}\tb\n", [0, 1]),
+    ("\ufefffilename,label\n{0},a\n{1},b\n", [0, 1]),
+    ("\ufeff{0},a\n{1},b\n", [0, 1]),
+    ('filename,label\n"{0}","a, b"\n"{1}","c ""d"""\n', [0, 1]),
+    ("label,filename\nb,{0}\na,{1}\n", [1, 0]),
+    ("id,label,split,filename\n1,b,x,{0}\n2,a,x,{1}\n", [1, 0]),
+    ("b,{0}\na,{1}\n", [1, 0]),
+    ("filename,label\n {0} , a \n {1} , b \n", [0, 1]),
+    ("filename,label\n./{0},a\nsub/../{1},b\n", [0, 1]),
+    ("filename,label\n.\\{0},a\n.\\{1},b\n", [0, 1]),
+    ("filename,label\n{folder}/{0},a\n{folder}/{1},b\n", [0, 1]),
+  ],
+)
+def test_csvs_as_they_come(tmp_path, text, labels):
+  _folder(tmp_path, _IMAGES, [])
+  text = text.replace("{0}", "2.png").replace("{1}", "0.png")
+  text = text.replace("{folder}", str(tmp_path))
+  (tmp_path / "train.csv").write_bytes(text.encode())
+  dataset = datasets.load(f"folder:{tmp_path}")
+  expected = np.stack([_IMAGES["2.png"], _IMAGES["0.png"]])
+  np.testing.assert_array_equal(dataset.x[..., 0], expected)
+  np.testing.assert_array_equal(dataset.y, labels)
+  assert len(dataset.class_names) == 2
+
+
+def test_a_folder_for_each_class(tmp_path):
+  names = ["dog/1.png", "cat/b/2.PNG", "cat/a.bmp"]
+  for name, image in zip(names, _IMAGES.values(), strict=False):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(tmp_path / name)
+  (tmp_path / "cat" / ".DS_Store").write_bytes(b"x")
+  (tmp_path / "__MACOSX").mkdir()
+  folder = image_folder.read(tmp_path)
+  assert folder.table.names == ("cat/a.bmp", "cat/b/2.PNG", "dog/1.png")
+  np.testing.assert_array_equal(folder.classes.y, [0, 0, 1])
+  assert folder.classes.names == ("cat", "dog")
+  expected = np.stack([_IMAGES[f"{i}.png"] for i in (2, 1, 0)])
+  np.testing.assert_array_equal(folder.x[..., 0], expected)
+
+
+def test_folders_of_a_train_and_a_test_split(tmp_path):
+  for i, name in enumerate(["test/b/0", "train/a/1", "train/b/2"]):
+    path = tmp_path / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(_IMAGES[f"{i}.png"]).save(path)
+  dataset = datasets.load(f"folder:{tmp_path}")
+  np.testing.assert_array_equal(dataset.y, [0, 1, 1])
+  assert (dataset.num_train, dataset.class_names) == (2, ("a", "b"))
+  np.testing.assert_array_equal(dataset.x[2, ..., 0], _IMAGES["0.png"])
+
+
+@pytest.mark.parametrize(
+  ("images", "divisor"),
+  [
+    ([[[0, 65_535]], [[7, 9]]], 65_535),
+    ([[[0, 4_095]], [[7, 9]]], 4_095),
+  ],
+)
+def test_images_of_16_bits_are_scaled_and_said(tmp_path, images, divisor):
+  deep = {f"{i}.png": np.array(x, np.uint16) for i, x in enumerate(images)}
+  dataset = datasets.load(_folder(tmp_path, deep, ["0.png,a", "1.png,b"]))
+  seen = dataset.x * np.float32(dataset.feature_scale)
+  np.testing.assert_allclose(seen[..., 0], np.array(images) / divisor, rtol=1e-6)
+  assert any(f"divided by {divisor}" in note for note in dataset.notes)
+
+
+def test_what_was_left_out_is_said(tmp_path):
+  name = _folder(tmp_path, _IMAGES, ["0.png,x,a,3", "1.png,y,b,4"], "file,who,label,n")
+  dataset = datasets.load(name)
+  np.testing.assert_array_equal(dataset.y, [0, 1])
+  assert "Columns of train.csv that are not used: who, n." in dataset.notes
+  assert dataset.class_names == ("a", "b")
+
+
 @pytest.mark.parametrize(
   ("rows", "message"),
   [
     ([], "expected columns of a filename"),
     (["a.png"], r"row 2 is \['a.png'\], expected a filename and a label"),
     (["../a.png,1"], "is no file inside the folder"),
+    (["in/../../a.png,1"], "is no file inside the folder"),
+    (["/etc/hostname,1"], "/etc/hostname is no file inside the folder"),
+    (["~/a.png,1"], "is no file inside the folder"),
+    (["..\\a.png,1"], "is no file inside the folder"),
+    ([",1"], r"row 2 is \['', '1'\], expected a filename and a label"),
+    (["a.png,1", "in/../a.png,2"], "lists a.png more than once"),
+    (["a.png,1", "deep.png,2"], "it is grey of 16 bits among coloured images"),
     (["a.png,1", "./a.png,2"], "lists a.png more than once"),
-    (["a.png,1"], "all images are of class '1'"),
+    (["a.png,1"], "train.csv: label holds 1 alone"),
     (["a.png,1", "big.png,2"], r"big.png: of shape \(9, 3, 3\), expected \(3, 3, 3\)"),
     (["a.png,1", "bad.png,2"], "bad.png: not a whole image"),
   ],
@@ -63,6 +153,7 @@ def test_a_grey_image_among_coloured_ones_becomes_one(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, rows, message):
   name = _folder(tmp_path, {"a.png": _image(0, 3, 3, 3)}, rows)
   Image.fromarray(_image(0, 9, 3, 3)).save(tmp_path / "big.png")
+  Image.fromarray(np.full((3, 3), 999, np.uint16)).save(tmp_path / "deep.png")
   (tmp_path / "bad.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
   with pytest.raises(ValueError, match=message):
     datasets.load(name)

@@ -51,6 +51,7 @@ def test_location30_from_its_archive(location_archive, tmp_path):
     assert isinstance(dataset.x, np.memmap)
     assert (dataset.num_classes, dataset.num_train) == (30, 5010)
     assert (dataset.feature_scale, dataset.is_synthetic) == (1.0, False)
+    assert not dataset.notes
   assert len(os.listdir(tmp_path / "jmia_cache")) == 1
   assert "tensorflow" not in sys.modules
 
@@ -64,7 +65,7 @@ def test_cached_dataset_needs_no_tfds(small_texas, tmp_path, monkeypatch):
     raise AssertionError(f"{name} needed TFDS")
 
   monkeypatch.setattr(tfds_source, "_import_builders", refuse)
-  second = datasets.load("texas100", data_dir=tmp_path)
+  second = datasets.load("texas100", data_dir=tmp_path, order="publisher")
   np.testing.assert_array_equal(second.x, _ROWS)
 
 
@@ -235,7 +236,14 @@ def test_cifar10_is_downloaded_and_prepared_without_tensorflow(
   original = cifar.Cifar10._cifar_info
   info = property(lambda self: original.fget(self)._replace(url=f"{url}/cifar.tar.gz"))
   monkeypatch.setattr(cifar.Cifar10, "_cifar_info", info)
-  _check_images(datasets.load("cifar10", data_dir=tmp_path), train, test)
+  shuffled = datasets.load("cifar10", data_dir=tmp_path)
+  _check_images(shuffled, train, test)
+  assert "not in that of the publisher's files" in shuffled.notes[0]
+  ordered = datasets.load("cifar10", data_dir=tmp_path, order="publisher")
+  np.testing.assert_array_equal(ordered.x, np.concatenate([train[0], test[0]]))
+  np.testing.assert_array_equal(ordered.y, np.concatenate([train[1], test[1]]))
+  assert not np.array_equal(ordered.x, shuffled.x)
+  assert not ordered.notes
 
 
 def test_mnist_is_downloaded_and_prepared_without_tensorflow(
@@ -255,7 +263,12 @@ def test_mnist_is_downloaded_and_prepared_without_tensorflow(
   monkeypatch.setattr(mnist.MNIST, "URL", f"{url}/")
   monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 6)
   monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 3)
-  _check_images(datasets.load("mnist", data_dir=tmp_path), train, test)
+  shuffled = datasets.load("mnist", data_dir=tmp_path)
+  _check_images(shuffled, train, test)
+  with pytest.raises(ValueError, match=r"order='publisher': mnist .*rows_of"):
+    datasets.load("mnist", data_dir=tmp_path, order="publisher")
+  rows = datasets.rows_of(shuffled, train[0][..., 0])
+  np.testing.assert_array_equal(shuffled.x[rows], train[0])
 
 
 def test_stl10_is_downloaded_and_prepared_without_tensorflow(

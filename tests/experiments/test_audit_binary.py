@@ -262,6 +262,9 @@ def _refused(run, tmp_path, *arguments):
     (["--width=0"], "width=0 must be"),
     (["digits"], "unexpected argument 'digits'"),
     (["--dataset=npz:/absent.npz"], "/absent.npz: no such file"),
+    (["--dataset=table:/absent.csv?target=y"], "/absent.csv: no such file"),
+    (["--dataset=table:/absent.csv"], "names no target, expected table:PATH?target="),
+    (["--dataset=folder:/absent"], "/absent: no such folder"),
     (["--signals=/absent.npz"], "/absent.npz: no such file"),
     (["--signals="], ": no such file"),
   ],
@@ -297,8 +300,9 @@ def test_bad_signals_are_one_line(run, tmp_path, changes, message):
   [
     (np.full((300, 4), np.nan), np.arange(300) % 3, "x holds 1200 NaN or infinite"),
     (np.full((300, 4), np.inf), np.arange(300) % 3, "x holds 1200 NaN or infinite"),
-    (np.zeros((300, 4)), np.arange(300) - 1, "y holds labels from -1 to 298"),
-    (np.zeros((300, 4)), np.arange(299) % 3, "y has shape (299,), expected (300)"),
+    (np.zeros((300, 4)), np.arange(300) - 1, "y holds 300 different labels over 300"),
+    (np.zeros((300, 4)), np.arange(299) % 3, "x has 300 rows and y has 299, expected"),
+    (np.zeros((300, 2, 9, 9)), np.arange(300) % 3, "looks like images with their"),
   ],
 )
 def test_bad_arrays_are_one_line(run, tmp_path, x, y, message):

@@ -117,6 +117,22 @@ def test_every_dataset_has_settings_that_build(name):
   assert hash(preset) == hash(config_lib.preset(name))
 
 
+@pytest.mark.parametrize(
+  ("name", "shape", "model"),
+  [
+    ("folder:mine", (32, 32, 3), "cnn_32_64"),
+    ("npz:mine.npz", (16, 20, 1), "cnn_32_64"),
+    ("stl10", (96, 96, 3), "cnn_32_64"),
+    ("digits", (8, 8, 1), "mlp_256_128"),
+    ("npz:mine.npz", (300,), "mlp_256_128"),
+    ("npz:mine.npz", (50, 40), "mlp_256_128"),
+    ("location30", (446,), "mlp_mib"),
+  ],
+)
+def test_images_of_ones_own_get_a_convolutional_network(name, shape, model):
+  assert config_lib.preset(name, shape).model == model
+
+
 def test_another_length_keeps_the_schedules_proportions():
   train = config_lib.TrainConfig(
     optimizer=optimizers.OptimizerConfig(

@@ -1,0 +1,241 @@
+"""Tables of named columns, of numbers and of text, as features.
+
+| column | becomes |
+|---|---|
+| numbers | itself, standardised: mean 0 and deviation 1 over all rows |
+| 0 and 1, true and false | itself |
+| text | a column of 0 and 1 for each of 100 categories; the rarest share one more |
+| numbers with gaps | gaps are the column's mean, and a column of 0 and 1 says where |
+| row numbers, text that differs in most rows, one value alone | left out |
+
+Numbers that stand for categories (zip codes) are numbers to this module: write them as
+text.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jmia import _validate
+from jmia.datasets import features, memory
+
+_MISSING = ("", "na", "nan", "n/a", "null", "none", "?")
+_MOST_CATEGORIES = 100
+_FEW = 10  # rows below which nothing is said to be a row number, or to differ in most
+
+Columns = Mapping[str, np.ndarray]
+
+
+class _Read(NamedTuple):
+  """What one column becomes: `[N, F]`, and why it is left out, if it is."""
+
+  values: np.ndarray
+  given: np.ndarray
+  is_standardised: bool = False
+  is_category: bool = False
+  has_gaps: bool = False
+  left_out: str = ""
+
+
+def is_table(x: Any) -> bool:
+  """Whether `x` has named columns: a mapping, or a frame of any package."""
+  return isinstance(x, Mapping) or (
+    hasattr(x, "__getitem__") and (hasattr(x, "columns") or hasattr(x, "column_names"))
+  )
+
+
+def of_frame(x: Any) -> dict[str, np.ndarray]:
+  """Returns the columns of what `is_table` names, as `[N]` arrays.
+
+  Raises:
+    ValueError: there are none, or a column is no list of values.
+  """
+  names = x.keys() if isinstance(x, Mapping) else getattr(x, "column_names", None)
+  names = list(x.columns if names is None else names)
+  found = {str(name): np.asarray(x[name]) for name in names}
+  if len(found) != len(names) or not found:
+    raise ValueError(f"x has the columns {names}, expected some, all different")
+  for name, values in found.items():
+    if values.ndim != 1:
+      raise ValueError(f"column {name} has shape {values.shape}, expected values [N]")
+  return found
+
+
+def read(parts: Sequence[Columns]) -> tuple[features.Features, np.ndarray]:
+  """Reads columns as features.
+
+  Args:
+    parts: the train rows, and maybe the test rows, of the same columns `[N]`.
+
+  Returns:
+    Features `[N, F]`, and the columns as they came: a structured array `[N]` with a
+    field for each, numbers as float64.
+
+  Raises:
+    ValueError: the parts have other columns, a column holds neither numbers nor text or
+      an infinity, or nothing is left to learn from.
+  """
+  for part in parts[1:]:
+    if list(part) != list(parts[0]):
+      raise ValueError(f"x_test has the columns {list(part)}, not {list(parts[0])}")
+  lengths = {len(values) for part in parts for values in part.values()}
+  if len(lengths) > len(parts):
+    raise ValueError(
+      f"x has columns of {sorted(lengths)} rows, expected as many in all"
+    )
+  columns = {
+    name: _read(name, np.concatenate([_comparable(part[name]) for part in parts]))
+    for name in parts[0]
+  }
+  used = {name: column for name, column in columns.items() if not column.left_out}
+  if not used:
+    raise ValueError(f"x has the columns {list(columns)}, none to learn from")
+  num_rows = len(next(iter(used.values())).values)
+  width = sum(column.values.shape[1] for column in used.values())
+  memory.check(f"{num_rows:,} rows of {width:,} columns", 4 * num_rows * width)
+  is_bits = all(column.values.dtype == np.uint8 for column in used.values())
+  x = np.empty((num_rows, width), np.uint8 if is_bits else np.float32)
+  start = 0
+  for column in used.values():
+    stop = start + column.values.shape[1]
+    x[:, start:stop] = column.values
+    start = stop
+  return features.Features(x, 1.0, _notes(columns), True), _given(columns)
+
+
+def _comparable(values: np.ndarray) -> np.ndarray:
+  """Values of one part so that another's can follow."""
+  values = np.asarray(values)
+  if values.dtype.kind == "S":
+    return np.char.decode(values, "utf-8")
+  return values
+
+
+def _read(name: str, values: np.ndarray) -> _Read:
+  """What a column becomes."""
+  numbers = _numbers(name, values)
+  if numbers is None:
+    cells = values.tolist()
+    known = np.array(["" if _is_gap(cell) else str(cell) for cell in cells])
+    # What a model of the user's was given may have told "?" from "".
+    given = [c if isinstance(c, str) or not _is_gap(c) else "" for c in cells]
+    return _read_text(known)._replace(given=np.array(given, str))
+  _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
+  is_gap = np.isnan(numbers)
+  known = numbers[~is_gap]
+  if not known.size or ((known == known[0]).all() and not is_gap.any()):
+    return _Read(numbers[:, None], numbers, left_out="one value alone")
+  if len(known) >= _FEW and not is_gap.any() and _are_row_numbers(numbers):
+    return _Read(numbers[:, None], numbers, left_out="row numbers")
+  is_bits = bool(((known == 0) | (known == 1)).all())
+  filled = np.where(is_gap, known.mean(), numbers)[:, None]
+  if is_bits and not is_gap.any():
+    return _Read(filled.astype(np.uint8), numbers)
+  if not is_bits:
+    filled = features.standardise(filled)
+  if is_gap.any():
+    filled = np.concatenate([filled, is_gap[:, None]], axis=1)
+  return _Read(
+    filled.astype(np.float32),
+    numbers,
+    is_standardised=not is_bits,
+    has_gaps=bool(is_gap.any()),
+  )
+
+
+def _read_text(values: np.ndarray) -> _Read:
+  """Categories as columns of 0 and 1."""
+  found, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+  if len(found) < 2:
+    return _Read(values[:, None], values, left_out="one value alone")
+  if len(values) >= _FEW and len(found) > len(values) / 2:
+    return _Read(values[:, None], values, left_out="text that differs in most rows")
+  width = len(found)
+  if width > _MOST_CATEGORIES:
+    common = np.sort(np.argsort(-counts, kind="stable")[:_MOST_CATEGORIES])
+    column_of = np.full(len(found), _MOST_CATEGORIES)
+    column_of[common] = np.arange(_MOST_CATEGORIES)
+    place, width = column_of[place], _MOST_CATEGORIES + 1
+  memory.check(f"a column of {width} categories", len(values) * width)
+  one_hot = np.zeros((len(values), width), np.uint8)
+  one_hot[np.arange(len(values)), place.reshape(-1)] = 1
+  return _Read(one_hot, values, is_category=True)
+
+
+def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
+  """A column as float64 with NaN for gaps; None if it holds text."""
+  if values.dtype.kind in "biuf":
+    return values.astype(np.float64)
+  if values.dtype.kind not in "OU":
+    raise ValueError(
+      f"column {name} has dtype {values.dtype}, expected numbers or text; give times "
+      "as a number of days or the like"
+    )
+  numbers = np.full(len(values), np.nan)
+  for row, value in enumerate(values.tolist()):
+    if _is_gap(value):
+      continue
+    try:
+      numbers[row] = float(value)
+    except (TypeError, ValueError):
+      if isinstance(value, str | bytes):
+        return None
+      raise ValueError(
+        f"column {name} holds {type(value).__name__} at row {row}, expected numbers or "
+        "text"
+      ) from None
+  return numbers
+
+
+def _is_gap(value: Any) -> bool:
+  """Whether a cell says that its value is not known."""
+  if value is None or (isinstance(value, float) and np.isnan(value)):
+    return True
+  if isinstance(value, str):
+    return value.strip().lower() in _MISSING
+  return type(value).__name__ in ("NAType", "NaTType")  # pandas'
+
+
+def _are_row_numbers(numbers: np.ndarray) -> bool:
+  """Whether a column counts the rows, from whichever number."""
+  return bool((np.diff(numbers) == 1).all())
+
+
+def _given(columns: Mapping[str, _Read]) -> np.ndarray:
+  """The columns as they came, as one structured array."""
+  num_rows = len(next(iter(columns.values())).given)
+  given = np.empty(num_rows, [(name, c.given.dtype) for name, c in columns.items()])
+  for name, column in columns.items():
+    given[name] = column.given
+  return given
+
+
+def _notes(columns: Mapping[str, _Read]) -> tuple[str, ...]:
+  """What was done, for people."""
+  notes = []
+  used = [column for column in columns.values() if not column.left_out]
+  numbers = sum(column.is_standardised for column in used)
+  if numbers:
+    notes.append(
+      f"{numbers} of {len(columns)} columns are numbers and standardised (mean 0, "
+      "deviation 1 over all rows)."
+    )
+  widths = [column.values.shape[1] for column in used if column.is_category]
+  if widths:
+    notes.append(
+      f"{len(widths)} of {len(columns)} columns are categories and became "
+      f"{sum(widths)} columns of 0 and 1."
+    )
+  gaps = [name for name, column in columns.items() if column.has_gaps]
+  if gaps:
+    notes.append(
+      f"Gaps in {', '.join(gaps)} are filled with the column's mean, and a column of 0 "
+      "and 1 says where."
+    )
+  notes += [
+    f"Column {name} is left out: {column.left_out}."
+    for name, column in columns.items()
+    if column.left_out
+  ]
+  return tuple(notes)

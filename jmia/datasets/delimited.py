@@ -1,0 +1,70 @@
+"""Delimited text (CSV) as it comes: from Excel, from Windows, from elsewhere."""
+
+import codecs
+import csv
+import io
+import pathlib
+
+# Before the comma, which European files have inside numbers.
+_DELIMITERS = ("\t", ";", "|", ",")
+_PROBED = 50  # lines that say which delimiter it is
+_LONGEST_CELL = 1 << 20
+
+
+def read_lines(path: pathlib.Path) -> list[list[str]]:
+  """Returns the cells of all lines of a CSV that are not empty.
+
+  UTF-8 or UTF-16, with or without a byte order mark; any line ends; cells parted by
+  commas, semicolons, tabs or bars, whichever part the lines alike; in quotes where they
+  hold one. Blanks around a cell go.
+
+  Raises:
+    ValueError: it is no CSV.
+  """
+  return read_cells(path)[0]
+
+
+def read_cells(path: pathlib.Path) -> tuple[list[list[str]], str]:
+  """As `read_lines`, with the delimiter found."""
+  try:
+    text = _decode(path.read_bytes())
+    if "\0" in text:
+      raise ValueError("it holds zero bytes")
+    csv.field_size_limit(_LONGEST_CELL)
+    delimiter = _delimiter(text)
+    return _cells(text, delimiter), delimiter
+  except (csv.Error, UnicodeDecodeError, ValueError) as error:
+    raise ValueError(f"{path}: not a CSV: {error}") from error
+
+
+def _decode(content: bytes) -> str:
+  for mark, encoding in (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+  ):
+    if content.startswith(mark):
+      return content.decode(encoding)
+  try:
+    return content.decode()
+  except UnicodeDecodeError as error:
+    raise ValueError(f"it is not UTF-8 ({error}); save it as UTF-8") from error
+
+
+def _delimiter(text: str) -> str:
+  """What parts the first lines into as many cells each, at least two."""
+  head = "".join(io.StringIO(text, newline=None).readlines()[:_PROBED])
+  for delimiter in _DELIMITERS:
+    # The last line may be cut inside quotes.
+    rows = _cells(head, delimiter)
+    if rows and len(rows[0]) > 1 and len({len(row) for row in rows}) == 1:
+      return delimiter
+  return ","
+
+
+def _cells(text: str, delimiter: str) -> list[list[str]]:
+  # newline=None: "\r" alone ends a line too.
+  lines = io.StringIO(text, newline=None)
+  reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+  rows = ([cell.strip() for cell in row] for row in reader)
+  return [row for row in rows if any(row)]

@@ -1,0 +1,179 @@
+"""`table:PATH?target=NAME`: a CSV or Parquet file with a column of classes."""
+
+from collections.abc import Mapping
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from jmia import _validate, types
+from jmia.datasets import arrays, delimited, memory
+
+_OPTIONS = ("target", "ignore")
+_PARQUET = b"PAR1"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+def load(name: str, spec: str) -> types.Dataset:
+  """Reads a table, anew each time.
+
+  Args:
+    name: the name to give the dataset.
+    spec: `PATH?target=NAME`, or `PATH?target=NAME&ignore=NAME,NAME` for columns not to
+      learn from. A CSV has a line of titles; where it has none, columns are called 0,
+      1, ..., and -1 is the last. Columns are read as `columns` says, the target as
+      `labels` does.
+
+  Returns:
+    The dataset, `x [N, F]`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: there is no target, or the table is not as said; names the file.
+    ImportError: it is Parquet and pyarrow is not installed.
+  """
+  path_text, options = _parse(spec)
+  path = pathlib.Path(path_text).expanduser()
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file, expected a CSV or Parquet table")
+  with path.open("rb") as file:
+    is_parquet = file.read(4) == _PARQUET
+  table = _read_parquet(path) if is_parquet else _read_csv(path, options["target"])
+  try:
+    target = _column(table, "target", options["target"])
+    ignored = {
+      _column(table, "ignored column", text)
+      for text in options.get("ignore", "").split(",")
+      if text
+    }
+    kept = {c: v for c, v in table.items() if c != target and c not in ignored}
+    if not kept:
+      raise ValueError(f"no column but the target {target!r} is left")
+    dataset = arrays.from_arrays(kept, _target(target, table[target]), name=name)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  return dataset._replace(
+    description=f"{dataset.num_examples:,} rows of {dataset.num_classes} classes of "
+    f"{target} from {path_text}."
+  )
+
+
+def _parse(spec: str) -> tuple[str, Mapping[str, str]]:
+  """The path and the options of `PATH?target=NAME&ignore=...`."""
+  path, mark, query = spec.rpartition("?")
+  options = dict(part.partition("=")[::2] for part in query.split("&")) if mark else {}
+  if not options.get("target"):
+    raise ValueError(
+      f"table:{spec} names no target, expected table:PATH?target=NAME, the column of "
+      "classes"
+    )
+  for option in options:
+    _validate.known("option of table:", option, _OPTIONS)
+  return path, options
+
+
+def _column(table: Mapping[str, Any], what: str, name: str) -> str:
+  """The column's name, which may be counted from the end where there are no titles."""
+  names = list(table)
+  if name not in table and names == [str(c) for c in range(len(names))]:
+    if name.startswith("-") and name[1:].isdecimal():
+      return names[max(-len(names), int(name))]
+    raise ValueError(
+      f"it has no line of titles: give the {what} as a number from 0 to "
+      f"{len(names) - 1}, or -1, not {name!r}"
+    )
+  _validate.known(what, name, names)
+  return name
+
+
+def _target(name: str, values: np.ndarray) -> np.ndarray:
+  """Classes, of which none may be missing; a CSV's numbers as such."""
+  for row, value in enumerate(values.tolist()):
+    if value is None or value == "" or value != value:
+      raise ValueError(f"target {name} has no value at row {row}, counted from 0")
+  if values.dtype.kind != "U" or not all(map(_is_number, values.tolist())):
+    return values
+  numbers = values.astype(np.float64)
+  if len(np.unique(numbers)) < len(np.unique(values)):  # "1" and "01" stay apart
+    return values
+  is_whole = (numbers == np.rint(numbers)).all() and np.abs(numbers).max() < 2**53
+  return numbers.astype(np.int64) if is_whole else numbers
+
+
+def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
+  """The columns of a CSV as text."""
+  rows, delimiter = delimited.read_cells(path)
+  if len(rows) < 2 or len(rows[0]) < 2:
+    raise ValueError(f"{path}: expected a table of at least two rows and two columns")
+  titles = [str(c) for c in range(len(rows[0]))]
+  is_text = not any(_is_number(cell.replace(",", ".", 1)) for cell in rows[0])
+  # Or numbers that count, as of a frame that nobody gave titles; or some are years.
+  names_target = target in rows[0] and not _is_number(target)
+  has_titles = is_text or names_target or rows[0] == titles
+  if has_titles:  # pandas leaves its index without one
+    titles = [title or f"column {c}" for c, title in enumerate(rows[0])]
+  if len({*titles}) != len(titles):
+    raise ValueError(f"{path}: titles are {titles}, expected all different")
+  body = rows[1:] if has_titles else rows
+  for number, row in enumerate(body, start=1 + has_titles):
+    if len(row) != len(titles):
+      raise ValueError(
+        f"{path}: row {number} has {len(row)} cells, expected the first's {len(titles)}"
+      )
+  columns = [np.array(column) for column in zip(*body, strict=True)]
+  if delimiter == ";":
+    columns = [_without_decimal_commas(column) for column in columns]
+  return dict(zip(titles, columns, strict=True))
+
+
+def _without_decimal_commas(column: np.ndarray) -> np.ndarray:
+  """Numbers such as 1,5 with a point, if the column holds such numbers alone."""
+  cells = column.tolist()
+  if any(map(_DECIMAL_COMMA.fullmatch, cells)) and all(
+    not cell or _DECIMAL_COMMA.fullmatch(cell) or _is_number(cell) for cell in cells
+  ):
+    return np.array([cell.replace(",", ".") for cell in cells])
+  return column
+
+
+def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The columns of a Parquet file, missing values as NaN or None."""
+  try:
+    import pyarrow
+    from pyarrow import parquet
+  except ImportError as error:
+    raise ImportError(f"{path} is Parquet; pip install pyarrow") from error
+  try:
+    with parquet.ParquetFile(path) as file:
+      groups = range(file.metadata.num_row_groups)
+      size = sum(file.metadata.row_group(g).total_byte_size for g in groups)
+      memory.check(f"{path}: the table", size)
+      table = file.read()
+  except (pyarrow.ArrowException, OSError) as error:
+    cause = str(error).strip().splitlines()
+    raise ValueError(f"{path}: not a whole Parquet file: {cause[0]}") from error
+  names = table.column_names
+  if len({*names}) != len(names):
+    raise ValueError(f"{path}: columns are {names}, expected all different")
+  return {name: _plain(table.column(name)) for name in names}
+
+
+def _plain(column: Any) -> np.ndarray:
+  """An Arrow column as numbers or as objects, whatever its encoding."""
+  kind = str(column.type)
+  if kind.startswith(("int", "uint", "float", "double", "halffloat")):
+    return column.to_numpy()
+  values = column.to_pylist()
+  # Filled so, since NumPy would make lists of one length a second axis.
+  plain = np.empty(len(values), object)
+  plain[:] = values
+  return plain
+
+
+def _is_number(text: str) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True

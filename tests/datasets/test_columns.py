@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from jmia import datasets
+from jmia.datasets import columns
+
+_AGES = np.array([20.0, 40.0] * 6)
+
+
+def _read(*tables):
+  return columns.read([columns.of_frame(table) for table in tables])
+
+
+@pytest.mark.parametrize(
+  ("values", "expected", "note"),
+  [
+    (_AGES, [[-1], [1]] * 6, "1 of 2 columns are numbers and standardised"),
+    (_AGES.astype(int), [[-1], [1]] * 6, "standardised"),
+    ([str(age) for age in _AGES], [[-1], [1]] * 6, "standardised"),
+    ([0, 1] * 6, [[0], [1]] * 6, None),
+    ([False, True] * 6, [[0], [1]] * 6, None),
+    (["m", "f"] * 6, [[0, 1], [1, 0]] * 6, "1 of 2 columns are categories"),
+    (np.array(["m", "f"] * 6, "S"), [[0, 1], [1, 0]] * 6, "became 2 columns"),
+    (
+      [20, None, np.nan, 40] * 3,
+      [[-(2**0.5), 0], [0, 1], [0, 1], [2**0.5, 0]] * 3,
+      "Gaps in c are filled with the column's mean",
+    ),
+    (["1", "?", "", "0"] * 3, [[1, 0], [0.5, 1], [0.5, 1], [0, 0]] * 3, "Gaps in c"),
+    (["m", "", None] * 4, [[0, 1], [1, 0], [1, 0]] * 4, "became 2 columns"),
+  ],
+)
+def test_a_column_of_each_kind(values, expected, note):
+  found, given = _read({"c": values, "bit": [0, 1] * 6})
+  np.testing.assert_allclose(found.x[:, :-1], expected, rtol=1e-6)
+  np.testing.assert_array_equal(found.x[:, -1], [0, 1] * 6)
+  assert found.scale == 1
+  assert bool(found.notes) == (note is not None)
+  assert note is None or note in " ".join(found.notes)
+  assert given.dtype.names == ("c", "bit")
+
+
+@pytest.mark.parametrize(
+  ("values", "reason"),
+  [
+    (range(100, 112), "row numbers"),
+    (["x"] * 12, "one value alone"),
+    ([3.5] * 12, "one value alone"),
+    ([f"patient {i}" for i in range(12)], "text that differs in most rows"),
+  ],
+)
+def test_what_says_nothing_of_a_class_is_left_out(values, reason):
+  found, given = _read({"c": list(values), "age": _AGES})
+  assert found.x.shape == (12, 1)
+  assert f"Column c is left out: {reason}." in found.notes
+  assert given["c"].tolist() == list(values)  # a model of the user's may know it
+
+
+def test_rare_categories_share_a_column():
+  names = [f"c{i % 150 if i < 300 else i % 100}" for i in range(1_000)]
+  found, _ = _read({"c": names, "bit": np.arange(1_000) % 2})
+  assert found.x.shape == (1_000, 102)
+  one_hot = found.x[:, :101]
+  np.testing.assert_array_equal(one_hot.sum(1), 1)
+  assert one_hot.dtype == np.uint8
+  is_rare = np.array([int(name[1:]) >= 100 for name in names])
+  np.testing.assert_array_equal(one_hot[:, 100], is_rare)
+
+
+def test_train_and_test_rows_are_read_alike():
+  found, given = _read({"c": ["a", "b"], "n": [0.0, 5.0]}, {"c": ["c"], "n": [10.0]})
+  np.testing.assert_array_equal(found.x[:, :3], np.eye(3))
+  np.testing.assert_allclose(found.x[:, 3], [-(1.5**0.5), 0, 1.5**0.5])
+  assert given["c"].tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+  ("tables", "message"),
+  [
+    (({"a": [1, 2]}, {"b": [1]}), r"x_test has the columns \['b'\], not \['a'\]"),
+    (({"a": [1.0, np.inf]},), "column a holds 1 NaN or infinite"),
+    (({"a": ["1e999", "2"]},), "column a holds 1 NaN or infinite"),
+    (({"a": [1j, 2]},), "column a has dtype complex128"),
+    (({"a": np.array(["2020-01-01"] * 2, "M8[D]")},), "give times as a number of days"),
+    (({"a": np.array([{}, 1], object)},), "column a holds dict at row 0"),
+    (({"a": [7, 7]},), r"x has the columns \['a'\], none to learn from"),
+    (({"a": [np.nan, np.nan]},), "none to learn from"),
+  ],
+)
+def test_what_is_no_feature_is_refused(tables, message):
+  with pytest.raises(ValueError, match=message):
+    _read(*tables)
+
+
+def test_a_dataset_of_columns_keeps_what_came():
+  table = {"age": _AGES, "sex": ["m", "f"] * 6}
+  dataset = datasets.from_arrays(table, [0, 1] * 6)
+  assert dataset.given["age"].tolist() == _AGES.tolist()
+  assert dataset.x.shape == (12, 3)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from jmia import datasets
+
+_RNG = np.random.default_rng(0)
+_X = _RNG.integers(256, size=(20, 6, 5, 1), dtype=np.uint8)
+_Y = np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+  "as_stored",
+  [
+    lambda x: x,
+    lambda x: x[..., 0],
+    lambda x: x.astype(np.float64),
+    lambda x: x.tolist(),
+  ],
+)
+def test_rows_of_another_copy_in_another_order(as_stored):
+  dataset = datasets.from_arrays(_X, _Y)
+  order = _RNG.permutation(20)[:12]
+  np.testing.assert_array_equal(datasets.rows_of(dataset, as_stored(_X[order])), order)
+
+
+def test_rows_that_are_not_there_and_copies():
+  x = _X.copy()
+  x[7] = x[3]
+  dataset = datasets.from_arrays(x, _Y)
+  asked = np.stack([x[3], 255 - x[0], x[3], x[3], x[1]])
+  np.testing.assert_array_equal(datasets.rows_of(dataset, asked), [3, -1, 7, -1, 1])
+
+
+def test_rows_as_they_were_given():
+  first = np.moveaxis(np.repeat(_X, 3, axis=3), 3, 1)
+  dataset = datasets.from_arrays(first, _Y)
+  np.testing.assert_array_equal(datasets.rows_of(dataset, first[[4, 2]]), [4, 2])
+  table = {"a": _RNG.random(20) * 1e3, "b": list("xy") * 10}
+  dataset = datasets.from_arrays(table, _Y)
+  np.testing.assert_array_equal(
+    datasets.rows_of(dataset, dataset.given[[4, 2]]), [4, 2]
+  )
+
+
+def test_signed_zeros_are_one():
+  x = np.array([[0.0, 1], [1, 0.5]])
+  dataset = datasets.from_arrays(x, [0, 1])
+  assert datasets.rows_of(dataset, [[-0.0, 1]]).tolist() == [0]
+
+
+def test_rows_of_another_shape_are_refused():
+  dataset = datasets.from_arrays(_X, _Y)
+  with pytest.raises(ValueError, match=r"x has rows of shape \(5, 5\), expected \(6"):
+    datasets.rows_of(dataset, _X[:, :5, :, 0])

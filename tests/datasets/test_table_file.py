@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from jmia import datasets
+
+_PLAIN = "age,sex,y\n20,m,no\n40,f,yes\n20,f,no\n40,m,yes\n"
+_X = [[-1, 0, 1], [1, 1, 0], [-1, 1, 0], [1, 0, 1]]
+_BOM = b"\xef\xbb\xbf"
+
+
+def _load(tmp_path, content, options="target=y", name="own.csv"):
+  path = tmp_path / name
+  path.write_bytes(content if isinstance(content, bytes) else content.encode())
+  return datasets.load(f"table:{path}?{options}")
+
+
+@pytest.mark.parametrize(
+  ("content", "target"),
+  [
+    (_PLAIN, "y"),
+    (_PLAIN.replace("\n", "\r\n"), "y"),
+    (_PLAIN.replace("\n", "\r"), "y"),
+    (_PLAIN.rstrip("\n"), "y"),
+    (_PLAIN.replace("\n", "\n\n"), "y"),
+    (_PLAIN.replace(",", ";"), "y"),
+    (_PLAIN.replace(",", "\t"), "y"),
+    (_PLAIN.replace(",", "|"), "y"),
+    (_PLAIN.replace(",", " , "), "y"),
+    (_PLAIN.replace("20,", '"20",').replace("yes", '"yes"'), "y"),
+    (_PLAIN.replace(",", ";").replace("0;", "0,0;"), "y"),
+    (_BOM + _PLAIN.encode(), "y"),
+    (_PLAIN.encode("utf-16"), "y"),
+    (_PLAIN.split("\n", 1)[1], "2"),
+    (_PLAIN.split("\n", 1)[1], "-1"),
+    (_PLAIN.replace("age,sex,y", "0,1,2"), "2"),
+    (_PLAIN.replace("age", "2024"), "y"),
+    (_PLAIN.replace("yes", "1").replace("no", "0"), "y"),
+  ],
+)
+def test_tables_as_they_come(tmp_path, content, target):
+  dataset = _load(tmp_path, content, f"target={target}")
+  np.testing.assert_array_equal(dataset.x, _X)
+  np.testing.assert_array_equal(dataset.y, [0, 1, 0, 1])
+  assert dataset.class_names in (("no", "yes"), ())
+  assert (dataset.num_classes, dataset.num_train) == (2, 4)
+
+
+def test_numbers_of_a_target_are_ordered_as_numbers(tmp_path):
+  rows = ["1,10.0", "2,2.0", "3,1.0", "4,10.0", "5,2.0", "6,1.0"]
+  dataset = _load(tmp_path, "\n".join(["a,y", *rows]))
+  np.testing.assert_array_equal(dataset.y, [2, 1, 0, 2, 1, 0])
+  assert dataset.class_names == ("1", "2", "10")
+
+
+def test_quoted_cells_may_hold_anything(tmp_path):
+  rows = ['"a, ""b""",1,x', '"c\nd",2,y', '"a, ""b""",3,x', '"c\nd",4,y']
+  dataset = _load(tmp_path, "\n".join(["t,n,y", *rows]))
+  assert dataset.given["t"].tolist() == ['a, "b"', "c\nd"] * 2
+
+
+def test_an_index_without_a_title_is_left_out(tmp_path):
+  rows = [f"{i},{i % 3},{i % 2}" for i in range(12)]
+  dataset = _load(tmp_path, "\n".join([",a,y", *rows]))
+  assert dataset.x.shape == (12, 1)
+  assert any("row numbers" in note for note in dataset.notes)
+
+
+def test_columns_that_are_ignored(tmp_path):
+  dataset = _load(tmp_path, _PLAIN, "target=y&ignore=sex")
+  assert dataset.given.dtype.names == ("age",)
+
+
+def test_parquet(tmp_path):
+  arrow = pytest.importorskip("pyarrow")
+  from pyarrow import parquet
+
+  table = arrow.table(
+    {
+      "age": [20, 40, 20, 40],
+      "sex": arrow.array(["m", "f", "f", "m"]).dictionary_encode(),
+      "gap": [1.5, None, 2.5, 1.5],
+      "y": [False, True, False, True],
+    }
+  )
+  parquet.write_table(table, tmp_path / "own.parquet")
+  dataset = datasets.load(f"table:{tmp_path / 'own.parquet'}?target=y")
+  np.testing.assert_array_equal(dataset.x[:, :3], _X)
+  np.testing.assert_array_equal(dataset.x[:, 4], [0, 1, 0, 0])
+  assert dataset.class_names == ("False", "True")
+  content = (tmp_path / "own.parquet").read_bytes()
+  with pytest.raises(ValueError, match="not a whole Parquet file"):
+    _load(tmp_path, content[:-20], name="cut.parquet")
+  nested = arrow.table({"a": [[1], [2]], "y": [0, 1]})
+  parquet.write_table(nested, tmp_path / "nested.parquet")
+  with pytest.raises(ValueError, match=r"nested.parquet: column a holds list at row 0"):
+    datasets.load(f"table:{tmp_path / 'nested.parquet'}?target=y")
+
+
+@pytest.mark.parametrize(
+  ("content", "options", "message"),
+  [
+    (_PLAIN, "", "names no target, expected table:PATH.target=NAME"),
+    (_PLAIN, "target=", "names no target"),
+    (_PLAIN, "target=z", "unknown target 'z'"),
+    (_PLAIN, "target=y&colour=red", "unknown option of table: 'colour'"),
+    (_PLAIN, "target=y&ignore=z", "unknown ignored column 'z'"),
+    (_PLAIN, "target=y&ignore=age,sex", "no column but the target 'y' is left"),
+    ("", "target=y", "at least two rows and two columns"),
+    ("a\n1\n", "target=a", "at least two rows and two columns"),
+    ("a,y\n", "target=y", "at least two rows"),
+    ("a,a\n1,2\n", "target=a", "titles are .* all different"),
+    ("a,y\n1,0\n2\n3,1\n", "target=y", "row 3 has 1 cells, expected the first's 2"),
+    ("a,y\n1,0\n2,0,9\n3,1\n", "target=y", "row 3 has 3 cells"),
+    ("a,y\n1,0\n2,\n3,1\n", "target=y", "target y has no value at row 1"),
+    ("a,y\n1,0.5\n2,1\n", "target=y", r"own.csv: y holds 0\.5, expected classes"),
+    ("1,0\n2,1\n", "target=y", "no line of titles: give the target as a number from 0"),
+    ("1,0\n2,1\n", "target=7", "no line of titles"),
+    (b"a,y\n\xe9,0\n1,1\n", "target=y", "not a CSV: it is not UTF-8"),
+    (b"a,y\n\0,0\n1,1\n", "target=y", "not a CSV: it holds zero bytes"),
+    (b"\xff\xfea", "target=y", "not a CSV"),
+    ("a,y\n" + "x" * (1 << 21) + ",0\n1,1\n", "target=y", "not a CSV: field larger"),
+  ],
+)
+def test_what_is_no_table_is_refused(tmp_path, content, options, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    _load(tmp_path, content, options)
+  assert "\n" not in str(caught.value)
+
+
+def test_absent_table(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
+    datasets.load(f"table:{tmp_path / 'none.csv'}?target=y")
