@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from jmia import _validate
-from jmia.attacks.evidence import SIGNALS, Evidence
+from jmia.attacks.evidence import (
+  COPIES,
+  FEATURES,
+  MOVED,
+  NOISY,
+  QUERIES,
+  SIGNALS,
+  Evidence,
+  parse,
+)
 
 GROUPS = ("reference", "in_out", "distilled", "left_out")
 
@@ -43,15 +52,21 @@ class GroupNeeds:
 class Needs:
   """What an attack takes; the members are not to be had.
 
+  A name is that of a signal, such as `loss`, or of one on altered copies of each row,
+  such as `loss@queries`: where the audit asks one query of a row, `loss` serves.
+
   Attributes:
     signals: names, of the target on the samples.
     population: names, of the target on the population.
     groups: group -> what of its models; some of `GROUPS`.
+    num_queries: altered copies of a row, itself among them, that stand for `queries`;
+      the audit's choice.
   """
 
   signals: tuple[str, ...] = ()
   population: tuple[str, ...] = ()
   groups: Mapping[str, GroupNeeds] = dataclasses.field(default_factory=dict)
+  num_queries: int = 1
 
   def __post_init__(self) -> None:
     names = [*self.signals, *self.population]
@@ -59,7 +74,10 @@ class Needs:
       _validate.known("group", group, GROUPS)
       names += [*needs.signals, *needs.population]
     for name in names:
-      _validate.known("signal", name, SIGNALS)
+      plain, copies = parse(name)
+      _validate.known("signal", plain, SIGNALS)
+      if copies is not None:
+        _validate.known("kind of copies", copies, COPIES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,15 +248,17 @@ def union(needs: Sequence[Needs]) -> Needs:
     signals=join([one.signals for one in needs]),
     population=join([one.population for one in needs]),
     groups=groups,
+    num_queries=max((one.num_queries for one in needs), default=1),
   )
 
 
 def lacking(evidence: Evidence, attack: Attack) -> str | None:
   """Returns what an attack needs that the evidence does not hold; None if nothing."""
   (needs,) = attack.all_needs()
-  if not set(needs.signals) <= set(evidence.signals):
-    return "needs target_logits"
-  if needs.population and not set(needs.population) <= set(evidence.population):
+  names = [name for name in needs.signals if not _has(evidence.signals, name)]
+  if names:
+    return f"needs {_OF_TARGET.get(_kind(names[0]), 'target_logits')}"
+  if not all(_has(evidence.population, name) for name in needs.population):
     return "needs population_logits and population_labels"
   for name, of_group in needs.groups.items():
     if not _serves(evidence.groups.get(name), of_group):
@@ -267,15 +287,33 @@ def _serves(group: Any, needs: GroupNeeds) -> bool:
   """Whether a group has the signals, and rows of both kinds where both are needed."""
   if group is None:
     return False
-  if not set(needs.signals) <= set(group.signals):
+  if not all(_has(group.signals, name) for name in needs.signals):
     return False
   if not needs.population:
     return True
-  is_asked = set(needs.population) <= set(group.population)
+  is_asked = all(_has(group.population, name) for name in needs.population)
   has_held = group.population_held.any() or not needs.population_held
   return bool(is_asked and has_held and group.population_out.any())
 
 
+def _has(of: Mapping[str, Any], name: str) -> bool:
+  """Whether there is a signal; a row's one query is the row itself."""
+  plain, copies = parse(name)
+  return name in of or (copies == QUERIES and plain in of)
+
+
+def _kind(name: str) -> str:
+  """What a signal is of that no logits of the samples would give."""
+  plain, copies = parse(name)
+  return copies or plain
+
+
+# What an attack needs that lacks a signal of such a kind.
+_OF_TARGET = {
+  FEATURES: "the rows' features, which no file of signals holds",
+  MOVED: "a model to ask, and images, or rows of bits, to alter",
+  NOISY: "a model to ask, and images, or rows of reals, to alter",
+}
 # What a file of signals would have to hold, by group: on samples, on the population.
 _ARRAYS = {
   "reference": ("reference_logits", "reference_population_logits"),

@@ -31,7 +31,7 @@ import numpy as np
 
 from jmia import _validate
 from jmia.attacks import _references, registry
-from jmia.attacks.evidence import Evidence, Group
+from jmia.attacks.evidence import QUERIES, Evidence, Group, on_copies, queried
 from jmia.stats import roc
 
 GAMMA, A = 2.0, 0.33
@@ -195,9 +195,8 @@ def _log_half_sum(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _online(evidence: Evidence, *, by_share: bool = False, gamma: float = GAMMA):
   group = evidence.groups["in_out"]
-  log_ratio = log_ratio_online(
-    evidence.signals["loss"], group.signals["loss"], group.held, group.out
-  )
+  losses, references = (queried(of.signals, "loss") for of in (evidence, group))
+  log_ratio = log_ratio_online(losses, references, group.held, group.out)
   if not by_share:
     return log_ratio
   held, out = group.population_held, group.population_out
@@ -214,9 +213,8 @@ def _offline(
   evidence: Evidence, *, a: float = A, by_share: bool = False, gamma: float = GAMMA
 ):
   group = evidence.groups["reference"]
-  log_ratio = log_ratio_offline(
-    evidence.signals["loss"], group.signals["loss"], group.out, a=a
-  )
+  losses, references = (queried(of.signals, "loss") for of in (evidence, group))
+  log_ratio = log_ratio_offline(losses, references, group.out, a=a)
   if not by_share:
     return log_ratio
   out = group.population_out
@@ -233,17 +231,20 @@ def _on_population(evidence: Evidence, group: Group, rows: np.ndarray):
     raise ValueError(
       "by_share compares rows, and the population's are each model's own"
     )
-  return evidence.population["loss"][rows], group.population["loss"][:, rows]
+  losses, references = (queried(of.population, "loss") for of in (evidence, group))
+  return losses[rows], references[:, rows]
 
 
 def _needs(group: str, by_share: bool, held: int) -> registry.Needs:
-  population = ("loss",) if by_share else ()
+  losses = (on_copies("loss", QUERIES),)
+  # A row z is asked about as a sample is.
+  population = losses if by_share else ()
   return registry.Needs(
-    signals=("loss",),
+    signals=losses,
     population=population,
     groups={
       group: registry.GroupNeeds(
-        signals=("loss",),
+        signals=losses,
         out=1,
         held=held,
         population=population,
