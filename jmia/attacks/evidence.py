@@ -238,6 +238,15 @@ def queried(of: Mapping[str, np.ndarray], name: str) -> np.ndarray:
   return of[copies if copies in of else name]
 
 
+def joined(*of: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+  """Returns the signals of all; of one name those of the first that has it."""
+
+  def compute(name: str) -> np.ndarray:
+    return next(one for one in of if name in one)[name]
+
+  return Lazy(dict.fromkeys(name for one in of for name in one), compute)
+
+
 def with_plain(of: Mapping[str, np.ndarray], num_axes: int) -> Mapping[str, np.ndarray]:
   """Returns signals with those of the samples themselves, the first of their copies.
 
