@@ -13,10 +13,10 @@ labelled rightly, nothing can be told at a low false positive rate. The threshol
 number that suits reference models' own members and other rows best.
 
 Source: Choquette-Choo, Tramer, Carlini & Papernot, "Label-Only Membership Inference
-Attacks", sections 4.2 (augmentations) and 4.3 (noise). Departures: the paper trains a
-network on which of the copies were labelled rightly, and chooses the size of a shift,
-an angle or a noise on a shadow model; here copies of several sizes are counted alike,
-so that the score itself needs no shadow model.
+Attacks": the data augmentation attack, and the one by robustness to random noise.
+Departures: the paper trains a network on which of the copies were labelled rightly, and
+chooses the size of a shift, an angle or a noise on a shadow model; here copies of
+several sizes are counted alike, so that the score itself needs no shadow model.
 """
 
 import functools
@@ -80,18 +80,18 @@ _WORDS = {
     "Label only, augmented",
     "Alters the record a little, by mirroring, shifting and turning an image or turning"
     " bits over, and counts how often the label stays right.",
-    "section 4.2",
+    "data augmentation",
   ),
   "label_only_noise": (
     NOISY,
     "Label only, noise",
     "Adds noise of several strengths to the record and counts how often the label stays"
     " right.",
-    "section 4.3",
+    "robustness to random noise",
   ),
 }
 
-for _name, (_kind, _title, _explanation, _section) in _WORDS.items():
+for _name, (_kind, _title, _explanation, _which) in _WORDS.items():
   _correct = (on_copies("correctness", _kind),)
   registry.register(
     registry.Attack(
@@ -99,7 +99,7 @@ for _name, (_kind, _title, _explanation, _section) in _WORDS.items():
       title=_title,
       attacker="who sees labels alone",
       explanation=_explanation,
-      source=f"Choquette-Choo et al., {_section}",
+      source=f"Choquette-Choo et al., {_which}",
       needs=registry.Needs(signals=_correct),
       score=functools.partial(_score, _kind),
       score_threshold=functools.partial(_threshold, _kind),

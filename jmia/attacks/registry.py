@@ -24,6 +24,7 @@ from jmia.attacks.evidence import (
   parse,
 )
 
+TUNED = "tuned"  # the value of an option that is chosen from the evidence
 GROUPS = ("reference", "in_out", "distilled", "left_out")
 
 
@@ -39,6 +40,7 @@ class GroupNeeds:
     population: names, on rows that are not evaluated.
     population_held: whether some of those rows must have been trained on. Some must
       always not have been.
+    some_held: whether some of those rows or of the samples must have been trained on.
   """
 
   signals: tuple[str, ...] = ()
@@ -46,6 +48,7 @@ class GroupNeeds:
   held: int = 0
   population: tuple[str, ...] = ()
   population_held: bool = False
+  some_held: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,8 @@ class Attack:
     score_threshold: (evidence, options) -> the score from which it says "member", for
       one that has such a rule.
     threshold_needs: what `score_threshold` takes beside `needs`; or options -> needs.
+    tune: option -> (evidence, options) -> its value, for options that may be given as
+      "tuned": chosen from the models compared with, and never from the target.
     options: name -> value; as `score` has them, unless `get` was told otherwise.
   """
 
@@ -116,6 +121,7 @@ class Attack:
   threshold_needs: Needs | Callable[..., Needs] = dataclasses.field(
     default_factory=Needs
   )
+  tune: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
@@ -127,6 +133,15 @@ class Attack:
     """What it needs with its options; with `decides`, of its score's threshold too."""
     wanted = [self.needs, self.threshold_needs] if decides else [self.needs]
     return [n if isinstance(n, Needs) else n(**self.options) for n in wanted]
+
+  def tuned(self, evidence: Evidence) -> "Attack":
+    """The attack with values of its own in place of options that are to be tuned."""
+    values = {
+      name: self.tune[name](evidence, **self.options)
+      for name, value in self.options.items()
+      if value == TUNED and name in self.tune
+    }
+    return dataclasses.replace(self, options={**self.options, **values})
 
 
 _ATTACKS: dict[str, Attack] = {}
@@ -202,13 +217,14 @@ def get(text: str, **options: Any) -> Attack:
   chosen = {k: v for k, v in options.items() if k in attack.options}
   for key, value in written:
     _validate.known(f"option of attack {name!r}", key, attack.options)
-    chosen[key] = _value(f"{name}:{key}", value, attack.options[key])
+    is_tuned = value == TUNED and key in attack.tune
+    kind = str if is_tuned else type(attack.options[key])
+    chosen[key] = _value(f"{name}:{key}", value, kind)
   return dataclasses.replace(attack, options={**attack.options, **chosen})
 
 
-def _value(what: str, text: str, default: Any) -> Any:
+def _value(what: str, text: str, kind: type) -> Any:
   """An option's value, of the type of its default."""
-  kind = type(default)
   if kind is bool:
     _validate.known(f"value of {what}", text, ("True", "False"))
     return text == "True"
@@ -243,6 +259,7 @@ def union(needs: Sequence[Needs]) -> Needs:
       held=max(one.held for one in of_group),
       population=join([one.population for one in of_group]),
       population_held=any(one.population_held for one in of_group),
+      some_held=any(one.some_held for one in of_group),
     )
   return Needs(
     signals=join([one.signals for one in needs]),
@@ -289,6 +306,8 @@ def _serves(group: Any, needs: GroupNeeds) -> bool:
     return False
   if not all(_has(group.signals, name) for name in needs.signals):
     return False
+  if needs.some_held and not (group.held.any() or group.population_held.any()):
+    return False
   if not needs.population:
     return True
   is_asked = all(_has(group.population, name) for name in needs.population)
@@ -334,6 +353,8 @@ def _in_words(group: str, needs: GroupNeeds) -> str:
     words += [on_population, "population_labels"]
   if needs.population_held:
     words.append("reference_population_members with both true and false")
+  if needs.some_held:
+    words.append("reference_members or reference_population_members with some true")
   if needs.held:
     words.append(
       f"reference_members with {needs.held} true and {needs.out} false for a sample"

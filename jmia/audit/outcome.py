@@ -80,6 +80,7 @@ def evaluate(
   if isinstance(attack, str):
     attack = registry.get(attack, **options)
   at = registry.covered(evidence, attack)
+  attack = attack.tuned(evidence)
   part = evidence if at.all() else evidence.at(at)
   scores, bounds = np.full((2, len(at)), np.nan, np.float32)
   scores[at] = attack.score(part, **attack.options)
