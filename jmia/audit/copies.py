@@ -115,6 +115,17 @@ def resolve(needs: registry.Needs, copies: Mapping[str, Copies]) -> registry.Nee
   )
 
 
+def notes_of(needs: registry.Needs, copies: Mapping[str, Copies]) -> list[str]:
+  """Says so where queries were asked for of rows that have no copies."""
+  asked = {parse(name)[1] for name in _names(needs)}
+  if needs.num_queries == 1 or QUERIES not in asked or QUERIES in copies:
+    return []
+  return [
+    f"num_queries={needs.num_queries}, but the rows are no images: they are asked about"
+    " once, as they are"
+  ]
+
+
 def of_kind(names: Any, kind: str) -> list[str]:
   """Returns the plain names of those signals that are of one kind of copies."""
   return [parse(name)[0] for name in names if name == on_copies(parse(name)[0], kind)]

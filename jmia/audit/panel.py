@@ -126,6 +126,7 @@ def train(
   data = recipe_lib.Data(x, y)
   population = design.population if design.own is None else slice(None)
   copies = copies_lib.plan(needs, x, population, seed=(trainer.seed, _COPIES))
+  notes = copies_lib.notes_of(needs, copies)
   needs = copies_lib.resolve(needs, copies)
   if design.own is not None:
     return _train_together(design, trainer, needs, data, copies)
@@ -144,7 +145,7 @@ def train(
     seed=trainer.seed,
     targets=targets,
     blocks=(),
-    notes=[],
+    notes=notes,
     seconds=seconds,
   )
   for number, parts in enumerate(_runs(design, trainer, *asked)):

@@ -130,6 +130,10 @@ def test_needs_are_cut_to_the_copies_that_there_are():
   assert cut.groups["reference"] == attacks.GroupNeeds(signals=("loss",), out=1)
   found = copies.plan(needs, IMAGES, ALL, seed=0)
   assert copies.resolve(needs, found) == needs
+  assert copies.notes_of(needs, found) == []
   # Rows that are no images, or one query, have no copies to be asked about.
   assert list(copies.plan(needs, REALS, ALL, seed=0)) == []
+  assert copies.notes_of(needs, {}) == [
+    "num_queries=4, but the rows are no images: they are asked about once, as they are"
+  ]
   assert "queries" not in copies.plan(_needs("queries"), IMAGES, ALL, seed=0)
