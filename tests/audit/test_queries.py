@@ -7,7 +7,7 @@ import pytest
 
 from jmia import audit, types
 from jmia.attacks import evidence as evidence_lib
-from jmia.attacks import registry
+from jmia.attacks import quantile_regression, registry
 from jmia.audit import answers, auditing, copies, panel, view
 from jmia.audit import config as config_lib
 from jmia.training import config, recipe
@@ -65,7 +65,10 @@ def test_many_models_and_a_black_box_are_asked_about_the_same_copies():
 
 @pytest.fixture(scope="module")
 def asked():
-  attacks = ("lira_offline", "rmia_offline", "reference", "label_only_augment")
+  attacks = (
+    "lira_offline", "rmia_offline", "reference", "label_only_augment",
+    "quantile_regression",
+  )  # fmt: skip
   return _panel(_dataset(), attacks, num_queries=4)
 
 
@@ -100,11 +103,39 @@ def test_the_report_says_of_how_many_copies(asked):
   assert "num_queries" not in entries["reference"]
 
 
-def test_where_no_copies_are_asked_for_none_are_kept():
-  found = _panel(_dataset(), ("lira_offline",))
-  (block,) = found.blocks
-  assert set(block.signals) == {"scaled_logit"}
-  assert block.signals["scaled_logit"].ndim == 2
+def test_quantile_regression_learns_from_rows_that_neither_train_nor_calibrate(
+  asked, monkeypatch
+):
+  given = view.evidence(asked, 0)
+  learnt = []
+  monkeypatch.setattr(
+    quantile_regression,
+    "score",
+    lambda samples, population, *_, **__: learnt.append((samples, population)),
+  )
+  attack = registry.get("quantile_regression:head=gaussian")
+  assert registry.lacking(given, attack) is None
+  attack.score(given, **attack.options)
+  ((samples, population),) = learnt
+  x = _dataset().x
+  np.testing.assert_array_equal(samples.x, x[given.index])
+  np.testing.assert_array_equal(
+    population.x, x[asked.design.rows[asked.design.population]]
+  )
+  np.testing.assert_array_equal(population.y, given.population_labels)
+  assert len(population.phi) == len(population.y)
+  assert not set(asked.design.rows[asked.design.population]) & set(given.index)
+  with pytest.raises(ValueError, match="unknown head 'normal'"):
+    registry.get("quantile_regression:head=normal").all_needs()
+
+
+def test_what_follows_from_other_signals_is_not_kept():
+  assert panel._least(("loss", "entropy")) == ("loss", "entropy")
+  assert panel._least(("loss", "loss@queries")) == ("loss@queries",)
+  assert panel._least(("entropy", "logits", "loss@queries")) == (
+    "logits",
+    "loss@queries",
+  )
 
 
 def test_no_queries_are_no_number_of_them():
