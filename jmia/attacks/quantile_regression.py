@@ -238,11 +238,12 @@ def _scaled(x: jax.Array, data: _Data) -> jax.Array:
 
 def _predict(network, variables, x, labels, data: _Data) -> jax.Array:
   """`[n, H]` of rows as stored, a batch at a time."""
+  rows = jnp.arange(len(labels))
 
-  def one(row):
-    return network.apply(variables, _scaled(row[0], data)[None], row[1][None])[0]
+  def of_rows(variables, at):
+    return network.apply(variables, _scaled(x[at], data), labels[at])
 
-  return jax.lax.map(one, (jnp.asarray(x), labels), batch_size=_BATCH)
+  return recipe_lib.answers(of_rows, variables, rows, rows, batch_size=_BATCH)
 
 
 def _recipe(
