@@ -75,18 +75,18 @@ class Panel(NamedTuple):
 
   Attributes:
     design: who trained on what.
-    x: `[n, ...]` features of the design's rows, as stored.
-    y: `[n]` int32 labels.
+    y: `[n]` int32 labels of the design's rows.
     num_classes: `C`.
     seed: of the run, and of the attacks' own draws.
     targets: each target's answers; None for one that diverged.
     blocks: the other models; all, where each was asked about rows of its own.
     notes: what a reader of the results must know, such as models that diverged.
     seconds: wall time of each stage.
+    x: `[n, ...]` features of the design's rows, as stored; None where they are not at
+      hand, and attacks that learn from them cannot run.
   """
 
   design: Design
-  x: np.ndarray
   y: np.ndarray
   num_classes: int
   seed: int
@@ -94,6 +94,7 @@ class Panel(NamedTuple):
   blocks: tuple[Block, ...]
   notes: list[str]
   seconds: dict[str, float]
+  x: np.ndarray | None = None
 
 
 def train(

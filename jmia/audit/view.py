@@ -57,9 +57,9 @@ def evidence(
     labels=panel.y[: design.num_evaluated],
     members=held[design.models("target")[target], : design.num_evaluated],
     num_classes=panel.num_classes,
-    signals=_with_features(found.signals, panel.x[: design.num_evaluated]),
+    signals=_with_features(found.signals, panel, slice(design.num_evaluated)),
     population_labels=panel.y[design.population],
-    population=_with_features(found.population, panel.x[design.population]),
+    population=_with_features(found.population, panel, design.population),
     groups=_groups(panel, target, held),
     seed=panel.seed,
   )
@@ -67,9 +67,11 @@ def evidence(
 
 
 def _with_features(
-  of: Mapping[str, np.ndarray], x: np.ndarray
+  of: Mapping[str, np.ndarray], panel: Panel, rows: slice
 ) -> Mapping[str, np.ndarray]:
-  return evidence_lib.joined({FEATURES: x}, of)
+  if panel.x is None:
+    return of
+  return evidence_lib.joined({FEATURES: panel.x[rows]}, of)
 
 
 def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
