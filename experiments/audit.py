@@ -70,6 +70,13 @@ _NUM_LEFT_OUT = flags.DEFINE_integer(
 _NUM_RETRAINED = flags.DEFINE_integer(
   "num_retrained", 8, "Models retrained for each sample that leave_one_out attacks."
 )
+_NUM_QUERIES = flags.DEFINE_integer(
+  "num_queries",
+  1,
+  "Copies of each image that LiRA and RMIA ask about: the image, its mirror image, and"
+  " shifted ones. Rows that are no images are asked about once.",
+  lower_bound=1,
+)
 
 
 def main() -> None:
@@ -119,6 +126,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     num_distilled=_NUM_DISTILLED.value,
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
+    num_queries=_NUM_QUERIES.value,
     estimator=_ESTIMATOR.value,
     delta=common.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),

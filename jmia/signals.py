@@ -216,6 +216,7 @@ def stream(
   names: Sequence[str],
   batch_size: int,
   rows: jax.typing.ArrayLike | None = None,
+  alter: Callable[[jax.Array, jax.Array], jax.Array] = lambda x, rows: x,
 ) -> dict[str, jax.Array]:
   """Returns the named signals of all examples, never holding all logits at once.
 
@@ -230,6 +231,7 @@ def stream(
     names: which of `SIGNALS`.
     batch_size: examples per call of `logits_fn`.
     rows: `[n]` int, which of the examples. Default: all.
+    alter: (features `[B, ...]`, their rows `[B]`) -> features asked about instead.
 
   Returns:
     name -> `[N]` float32, or `[n]`.
@@ -252,7 +254,7 @@ def stream(
   rows = rows[jnp.minimum(jnp.arange(num_batches * batch_size), num_rows - 1)]
 
   def one_batch(idx: jax.Array) -> dict[str, jax.Array]:
-    return compute(logits_fn(x[idx]), y[idx], names)
+    return compute(logits_fn(alter(x[idx], idx)), y[idx], names)
 
   batches = jax.lax.map(one_batch, rows.reshape(num_batches, batch_size))
   return {name: value.reshape(-1)[:num_rows] for name, value in batches.items()}

@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia.attacks import _references, registry
-from jmia.attacks.evidence import Evidence
+from jmia.attacks.evidence import QUERIES, Evidence, on_copies, queried
 
 # Bounds of the prior's degrees of freedom `2 alpha`: fewer have no variance to speak
 # of, and more are as good as a known one.
@@ -240,18 +240,18 @@ def _inverse_trigamma(value: float, low: float, high: float) -> float:
 
 def _online(evidence: Evidence) -> np.ndarray:
   group = evidence.groups["in_out"]
-  phi, references = evidence.signals["scaled_logit"], group.signals["scaled_logit"]
+  phi, references = (queried(of.signals, "scaled_logit") for of in (evidence, group))
   return score_online(phi, references, group.held, group.out)
 
 
 def _offline(evidence: Evidence) -> np.ndarray:
   group = evidence.groups["reference"]
-  phi, references = evidence.signals["scaled_logit"], group.signals["scaled_logit"]
+  phi, references = (queried(of.signals, "scaled_logit") for of in (evidence, group))
   return score_offline(phi, references, group.out)
 
 
 def _needs(group: str, **counts: Any) -> registry.Needs:
-  phi = ("scaled_logit",)
+  phi = (on_copies("scaled_logit", QUERIES),)
   of_group = registry.GroupNeeds(signals=phi, **counts)
   return registry.Needs(signals=phi, groups={group: of_group})
 

@@ -2,7 +2,14 @@
 
 Everything is a host array. Answers are *signals* by name: those of `signals.SIGNALS`
 (`loss`, `confidence`, ...), `logits`, and `divergence`, which compares a model with the
-target (`similarity.divergence`).
+target (`similarity.divergence`). `features`, the rows themselves, are the target's too.
+
+A signal may be of altered copies of each sample: `loss@queries` is `[N, Q]` where
+`loss` is `[N]`, and its first copy is the sample itself.
+
+  queries  as many as the audit asks for, mirrored and shifted, of all models alike
+  moved    mirrored, shifted and turned; of rows of bits, with some turned over
+  noisy    with Gaussian noise
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,8 +21,11 @@ import numpy as np
 
 from jmia import signals
 
-LOGITS, DIVERGENCE = "logits", "divergence"
-SIGNALS = (*signals.SIGNALS, LOGITS, DIVERGENCE)  # every name
+LOGITS, DIVERGENCE, FEATURES = "logits", "divergence", "features"
+_ANSWERS = (*signals.SIGNALS, LOGITS, DIVERGENCE)
+SIGNALS = (*_ANSWERS, FEATURES)  # every name
+QUERIES, MOVED, NOISY = "queries", "moved", "noisy"
+COPIES = (QUERIES, MOVED, NOISY)  # every kind of them
 
 
 class Lazy(Mapping[str, np.ndarray]):
@@ -35,6 +45,9 @@ class Lazy(Mapping[str, np.ndarray]):
       raise KeyError(name)
     return self._compute(name)
 
+  def __contains__(self, name: object) -> bool:  # without computing it
+    return name in self._names
+
   def __iter__(self) -> Iterator[str]:
     return iter(self._names)
 
@@ -51,7 +64,8 @@ class Group(NamedTuple):
   Attributes:
     held: `[R, N]` bool, whether model r was trained on sample n.
     out: `[R, N]` bool, whether model r was not, and its answer counts.
-    signals: name -> `[R, N, ...]` float32; of no meaning where neither mask is true.
+    signals: name -> `[R, N, ...]` float32, `[R, N, Q, ...]` of copies; of no meaning
+      where neither mask is true.
     population_held: `[R, P]` bool, as `held`, of rows that are not evaluated.
     population_out: `[R, P]` bool.
     population: name -> `[R, P, ...]` float32.
@@ -100,7 +114,7 @@ class Evidence(NamedTuple):
     members: `[N]` bool, whether the target was trained on the sample. No attack may
       look: it is what they are to find.
     num_classes: `C`.
-    signals: name -> `[N, ...]` float32, the target's.
+    signals: name -> `[N, ...]` float32, `[N, Q, ...]` of copies, the target's.
     population_labels: `[P]` int32 of rows that the target was not trained on and that
       are not evaluated; `P` may be 0.
     population: name -> `[P, ...]` float32, the target's.
@@ -185,7 +199,7 @@ def of_logits(
   Returns:
     name -> `[N, ...]` or `[R, N, ...]` float32.
   """
-  names = SIGNALS if target_logits is not None else SIGNALS[:-1]
+  names = _ANSWERS if target_logits is not None else _ANSWERS[:-1]
   target = target_logits
 
   def of_one(of_model: np.ndarray, of_labels: np.ndarray, name: str) -> np.ndarray:
@@ -204,6 +218,79 @@ def of_logits(
     return np.stack([of_one(*pair, name) for pair in zip(logits, each, strict=True)])
 
   return Lazy(names, compute)
+
+
+def on_copies(name: str, copies: str) -> str:
+  """Returns the name of a signal of altered copies, such as `loss@queries`."""
+  return f"{name}@{copies}"
+
+
+def parse(name: str) -> tuple[str, str | None]:
+  """Returns a signal's plain name, and of which copies it is, if it is of any."""
+  plain, _, copies = name.partition("@")
+  return plain, copies or None
+
+
+def queried(of: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+  """Returns a signal of all queries, `[..., N, Q]`, or `[..., N]` of the one there is.
+
+  Args:
+    of: an evidence's or a group's signals.
+    name: the plain name.
+  """
+  copies = on_copies(name, QUERIES)
+  return of[copies if copies in of else name]
+
+
+def joined(*of: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+  """Returns the signals of all; of one name those of the first that has it."""
+
+  def compute(name: str) -> np.ndarray:
+    return next(one for one in of if name in one)[name]
+
+  return Lazy(dict.fromkeys(name for one in of for name in one), compute)
+
+
+def with_plain(of: Mapping[str, np.ndarray], num_axes: int) -> Mapping[str, np.ndarray]:
+  """Returns signals with those of the samples themselves, the first of their copies.
+
+  Args:
+    of: name -> array.
+    num_axes: before the copies' axis: 1 of one model, 2 of several.
+  """
+  found = {parse(name)[0]: name for name in of if parse(name)[1] is not None}
+
+  def compute(name: str) -> np.ndarray:
+    return of[name] if name in of else of[found[name]].take(0, axis=num_axes)
+
+  return Lazy(dict.fromkeys([*of, *found]), compute)
+
+
+def of_queries(
+  logits: np.ndarray, labels: np.ndarray, target_logits: np.ndarray | None = None
+) -> Mapping[str, np.ndarray]:
+  """Returns every signal of answers on copies, and of the first ones by plain names.
+
+  Args:
+    logits: `[N, Q, C]` finite logits, or `[R, N, Q, C]` of several models.
+    labels: as in `of_logits`.
+    target_logits: `[N, C]`, likewise; of the first copies.
+
+  Returns:
+    As `of_logits`, and `NAME@queries` -> `[N, Q, ...]` or `[R, N, Q, ...]`.
+  """
+  each = [of_logits(logits[..., q, :], labels) for q in range(logits.shape[-2])]
+  first = of_logits(logits[..., 0, :], labels, target_logits)
+  names = [on_copies(name, QUERIES) for name in each[0]]
+  axis = logits.ndim - 2
+
+  def compute(name: str) -> np.ndarray:
+    plain, copies = parse(name)
+    if copies is None:
+      return first[plain]
+    return np.stack([of_copy[plain] for of_copy in each], axis=axis)
+
+  return Lazy([*first, *names], compute)
 
 
 def no_population(num_models: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ import numpy as np
 
 from jmia import _validate
 from jmia.attacks import _references, registry
-from jmia.attacks.evidence import Evidence
+from jmia.attacks.evidence import QUERIES, Evidence, on_copies, queried
 
 MIN_OWN = 30
 VARIANCES = ("auto", "own", "pooled")
@@ -155,18 +155,18 @@ def _fit(references, mask, own, name) -> tuple[np.ndarray, np.ndarray]:
 
 def _online(evidence: Evidence, *, variance: str = "auto") -> np.ndarray:
   group = evidence.groups["in_out"]
-  phi, references = evidence.signals["scaled_logit"], group.signals["scaled_logit"]
+  phi, references = (queried(of.signals, "scaled_logit") for of in (evidence, group))
   return score_online(phi, references, group.held, group.out, variance=variance)
 
 
 def _offline(evidence: Evidence, *, variance: str = "auto") -> np.ndarray:
   group = evidence.groups["reference"]
-  phi, references = evidence.signals["scaled_logit"], group.signals["scaled_logit"]
+  phi, references = (queried(of.signals, "scaled_logit") for of in (evidence, group))
   return score_offline(phi, references, group.out, variance=variance)
 
 
 def _needs(group: str, **counts: Any) -> registry.Needs:
-  phi = ("scaled_logit",)
+  phi = (on_copies("scaled_logit", QUERIES),)
   of_group = registry.GroupNeeds(signals=phi, **counts)
   return registry.Needs(signals=phi, groups={group: of_group})
 

@@ -13,8 +13,18 @@ from typing import Any
 import numpy as np
 
 from jmia import _validate
-from jmia.attacks.evidence import SIGNALS, Evidence
+from jmia.attacks.evidence import (
+  COPIES,
+  FEATURES,
+  MOVED,
+  NOISY,
+  QUERIES,
+  SIGNALS,
+  Evidence,
+  parse,
+)
 
+TUNED = "tuned"  # the value of an option that is chosen from the evidence
 GROUPS = ("reference", "in_out", "distilled", "left_out")
 
 
@@ -30,6 +40,7 @@ class GroupNeeds:
     population: names, on rows that are not evaluated.
     population_held: whether some of those rows must have been trained on. Some must
       always not have been.
+    some_held: whether some of those rows or of the samples must have been trained on.
   """
 
   signals: tuple[str, ...] = ()
@@ -37,21 +48,28 @@ class GroupNeeds:
   held: int = 0
   population: tuple[str, ...] = ()
   population_held: bool = False
+  some_held: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needs:
   """What an attack takes; the members are not to be had.
 
+  A name is that of a signal, such as `loss`, or of one on altered copies of each row,
+  such as `loss@queries`: where the audit asks one query of a row, `loss` serves.
+
   Attributes:
     signals: names, of the target on the samples.
     population: names, of the target on the population.
     groups: group -> what of its models; some of `GROUPS`.
+    num_queries: altered copies of a row, itself among them, that stand for `queries`;
+      the audit's choice.
   """
 
   signals: tuple[str, ...] = ()
   population: tuple[str, ...] = ()
   groups: Mapping[str, GroupNeeds] = dataclasses.field(default_factory=dict)
+  num_queries: int = 1
 
   def __post_init__(self) -> None:
     names = [*self.signals, *self.population]
@@ -59,7 +77,10 @@ class Needs:
       _validate.known("group", group, GROUPS)
       names += [*needs.signals, *needs.population]
     for name in names:
-      _validate.known("signal", name, SIGNALS)
+      plain, copies = parse(name)
+      _validate.known("signal", plain, SIGNALS)
+      if copies is not None:
+        _validate.known("kind of copies", copies, COPIES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +104,8 @@ class Attack:
     score_threshold: (evidence, options) -> the score from which it says "member", for
       one that has such a rule.
     threshold_needs: what `score_threshold` takes beside `needs`; or options -> needs.
+    tune: option -> (evidence, options) -> its value, for options that may be given as
+      "tuned": chosen from the models compared with, and never from the target.
     options: name -> value; as `score` has them, unless `get` was told otherwise.
   """
 
@@ -98,6 +121,7 @@ class Attack:
   threshold_needs: Needs | Callable[..., Needs] = dataclasses.field(
     default_factory=Needs
   )
+  tune: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
@@ -109,6 +133,15 @@ class Attack:
     """What it needs with its options; with `decides`, of its score's threshold too."""
     wanted = [self.needs, self.threshold_needs] if decides else [self.needs]
     return [n if isinstance(n, Needs) else n(**self.options) for n in wanted]
+
+  def tuned(self, evidence: Evidence) -> "Attack":
+    """The attack with values of its own in place of options that are to be tuned."""
+    values = {
+      name: self.tune[name](evidence, **self.options)
+      for name, value in self.options.items()
+      if value == TUNED and name in self.tune
+    }
+    return dataclasses.replace(self, options={**self.options, **values})
 
 
 _ATTACKS: dict[str, Attack] = {}
@@ -184,13 +217,14 @@ def get(text: str, **options: Any) -> Attack:
   chosen = {k: v for k, v in options.items() if k in attack.options}
   for key, value in written:
     _validate.known(f"option of attack {name!r}", key, attack.options)
-    chosen[key] = _value(f"{name}:{key}", value, attack.options[key])
+    is_tuned = value == TUNED and key in attack.tune
+    kind = str if is_tuned else type(attack.options[key])
+    chosen[key] = _value(f"{name}:{key}", value, kind)
   return dataclasses.replace(attack, options={**attack.options, **chosen})
 
 
-def _value(what: str, text: str, default: Any) -> Any:
+def _value(what: str, text: str, kind: type) -> Any:
   """An option's value, of the type of its default."""
-  kind = type(default)
   if kind is bool:
     _validate.known(f"value of {what}", text, ("True", "False"))
     return text == "True"
@@ -225,20 +259,23 @@ def union(needs: Sequence[Needs]) -> Needs:
       held=max(one.held for one in of_group),
       population=join([one.population for one in of_group]),
       population_held=any(one.population_held for one in of_group),
+      some_held=any(one.some_held for one in of_group),
     )
   return Needs(
     signals=join([one.signals for one in needs]),
     population=join([one.population for one in needs]),
     groups=groups,
+    num_queries=max((one.num_queries for one in needs), default=1),
   )
 
 
 def lacking(evidence: Evidence, attack: Attack) -> str | None:
   """Returns what an attack needs that the evidence does not hold; None if nothing."""
   (needs,) = attack.all_needs()
-  if not set(needs.signals) <= set(evidence.signals):
-    return "needs target_logits"
-  if needs.population and not set(needs.population) <= set(evidence.population):
+  names = [name for name in needs.signals if not _has(evidence.signals, name)]
+  if names:
+    return f"needs {_OF_TARGET.get(_kind(names[0]), 'target_logits')}"
+  if not all(_has(evidence.population, name) for name in needs.population):
     return "needs population_logits and population_labels"
   for name, of_group in needs.groups.items():
     if not _serves(evidence.groups.get(name), of_group):
@@ -267,15 +304,35 @@ def _serves(group: Any, needs: GroupNeeds) -> bool:
   """Whether a group has the signals, and rows of both kinds where both are needed."""
   if group is None:
     return False
-  if not set(needs.signals) <= set(group.signals):
+  if not all(_has(group.signals, name) for name in needs.signals):
+    return False
+  if needs.some_held and not (group.held.any() or group.population_held.any()):
     return False
   if not needs.population:
     return True
-  is_asked = set(needs.population) <= set(group.population)
+  is_asked = all(_has(group.population, name) for name in needs.population)
   has_held = group.population_held.any() or not needs.population_held
   return bool(is_asked and has_held and group.population_out.any())
 
 
+def _has(of: Mapping[str, Any], name: str) -> bool:
+  """Whether there is a signal; a row's one query is the row itself."""
+  plain, copies = parse(name)
+  return name in of or (copies == QUERIES and plain in of)
+
+
+def _kind(name: str) -> str:
+  """What a signal is of that no logits of the samples would give."""
+  plain, copies = parse(name)
+  return copies or plain
+
+
+# What an attack needs that lacks a signal of such a kind.
+_OF_TARGET = {
+  FEATURES: "the rows' features, which no file of signals holds",
+  MOVED: "a model to ask, and images, or rows of bits, to alter",
+  NOISY: "a model to ask, and images, or rows of reals, to alter",
+}
 # What a file of signals would have to hold, by group: on samples, on the population.
 _ARRAYS = {
   "reference": ("reference_logits", "reference_population_logits"),
@@ -296,6 +353,8 @@ def _in_words(group: str, needs: GroupNeeds) -> str:
     words += [on_population, "population_labels"]
   if needs.population_held:
     words.append("reference_population_members with both true and false")
+  if needs.some_held:
+    words.append("reference_members or reference_population_members with some true")
   if needs.held:
     words.append(
       f"reference_members with {needs.held} true and {needs.out} false for a sample"

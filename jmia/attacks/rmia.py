@@ -22,16 +22,19 @@ Algorithm 1; gamma and a as in LeakPro. Departures: temperature is 1, and online
 kinds of models weigh alike even where one is in the majority, since how many held a
 sample must not count. Of Privacy Meter's code we do not copy that it averages the
 larger half of a row's signals into p(z), nor that it tunes `a` on a model whose members
-are the target's others (`best_a` tunes it on references).
+are the target's others: with `a=tuned` each reference is attacked by the others, as if
+it were a target, on rows that some of them held, and the `a` with the best mean AUC is
+taken (`best_a`).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from jmia import _validate
 from jmia.attacks import _references, registry
-from jmia.attacks.evidence import Evidence, Group
+from jmia.attacks.evidence import QUERIES, Evidence, Group, on_copies, queried
 from jmia.stats import roc
 
 GAMMA, A = 2.0, 0.33
@@ -91,10 +94,7 @@ def log_ratio_offline(
   _validate.probability("a", a)
   _references.check("losses", losses, reference_losses, out=out)
   log_out = _references.log_mean_probability(reference_losses, out)
-  if a == 1:
-    return _log_ratio(losses, log_out)
-  # 1 - (1 + a) / 2 (1 - mean_out p), which loses nothing where p is nearly 1.
-  return _log_ratio(losses, np.log1p((1 + a) / 2 * np.expm1(log_out)))
+  return _log_ratio(losses, _raised(log_out, a))
 
 
 def share(
@@ -166,15 +166,11 @@ def best_a(
     members = held[r, known]
     if members.all() or not members.any():
       continue
-    references = reference_losses[others][:, known], out[others][:, known]
-    areas.append(
-      [
-        roc.auc(
-          log_ratio_offline(reference_losses[r, known], *references, a=a), members
-        )
-        for a in candidates
-      ]
-    )
+    losses, references = reference_losses[r, known], reference_losses[others][:, known]
+    _references.check("losses", losses, references, out=out[others][:, known])
+    log_out = _references.log_mean_probability(references, out[others][:, known])
+    scores = (_log_ratio(losses, _raised(log_out, a)) for a in candidates)
+    areas.append([roc.auc(of_a, members) for of_a in scores])
   if not areas:
     raise ValueError(
       "held and out leave no model with both a member and another row to try a on"
@@ -183,8 +179,30 @@ def best_a(
   return float(candidates[int(of_each.argmax())]), of_each
 
 
+def _tuned_a(evidence: Evidence, **options: Any) -> float:
+  """The `a` that suits the reference models best, on rows that some of them held."""
+  del options
+  group = evidence.groups["reference"]
+  _check_common(group)
+  parts = [
+    (group.signals["loss"], group.held, group.out),
+    (group.population["loss"], group.population_held, group.population_out),
+  ]
+  # Rows that nobody held are compared with more models than those that some did.
+  some = [[a[:, part[1].any(axis=0)] for a in part] for part in parts]
+  return best_a(*(np.concatenate(each, axis=1) for each in zip(*some, strict=True)))[0]
+
+
 def _log_ratio(losses: np.ndarray, log_p: np.ndarray) -> np.ndarray:
   return _references.mean_queries(-np.asarray(losses, np.float64) - log_p)
+
+
+def _raised(log_out: np.ndarray, a: float) -> np.ndarray:
+  """`log(((1 + a) mean_out p + 1 - a) / 2)`."""
+  if a == 1:
+    return log_out
+  # 1 - (1 + a) / 2 (1 - mean_out p), which loses nothing where p is nearly 1.
+  return np.log1p((1 + a) / 2 * np.expm1(log_out))
 
 
 def _log_half_sum(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -195,9 +213,8 @@ def _log_half_sum(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _online(evidence: Evidence, *, by_share: bool = False, gamma: float = GAMMA):
   group = evidence.groups["in_out"]
-  log_ratio = log_ratio_online(
-    evidence.signals["loss"], group.signals["loss"], group.held, group.out
-  )
+  losses, references = (queried(of.signals, "loss") for of in (evidence, group))
+  log_ratio = log_ratio_online(losses, references, group.held, group.out)
   if not by_share:
     return log_ratio
   held, out = group.population_held, group.population_out
@@ -214,9 +231,8 @@ def _offline(
   evidence: Evidence, *, a: float = A, by_share: bool = False, gamma: float = GAMMA
 ):
   group = evidence.groups["reference"]
-  log_ratio = log_ratio_offline(
-    evidence.signals["loss"], group.signals["loss"], group.out, a=a
-  )
+  losses, references = (queried(of.signals, "loss") for of in (evidence, group))
+  log_ratio = log_ratio_offline(losses, references, group.out, a=a)
   if not by_share:
     return log_ratio
   out = group.population_out
@@ -229,21 +245,29 @@ def _offline(
 
 def _on_population(evidence: Evidence, group: Group, rows: np.ndarray):
   """The target's and the references' losses on some rows of the population."""
+  _check_common(group)
+  losses, references = (queried(of.population, "loss") for of in (evidence, group))
+  return losses[rows], references[:, rows]
+
+
+def _check_common(group: Group) -> None:
+  """Raises ValueError unless all models were asked about the same population."""
   if group.population_labels.ndim == 2:
     raise ValueError(
-      "by_share compares rows, and the population's are each model's own"
+      "by_share and a=tuned compare rows, and the population's are each model's own"
     )
-  return evidence.population["loss"][rows], group.population["loss"][:, rows]
 
 
 def _needs(group: str, by_share: bool, held: int) -> registry.Needs:
-  population = ("loss",) if by_share else ()
+  losses = (on_copies("loss", QUERIES),)
+  # A row z is asked about as a sample is.
+  population = losses if by_share else ()
   return registry.Needs(
-    signals=("loss",),
+    signals=losses,
     population=population,
     groups={
       group: registry.GroupNeeds(
-        signals=("loss",),
+        signals=losses,
         out=1,
         held=held,
         population=population,
@@ -251,6 +275,16 @@ def _needs(group: str, by_share: bool, held: int) -> registry.Needs:
       )
     },
   )
+
+
+def _offline_needs(*, a: float | str, by_share: bool, gamma: float) -> registry.Needs:
+  del gamma
+  needs = _needs("reference", by_share, held=0)
+  if a != registry.TUNED:
+    return needs
+  # What references were trained on, of the samples or the population, they attack.
+  losses = registry.GroupNeeds(signals=("loss",), population=("loss",), some_held=True)
+  return registry.union([needs, registry.Needs(groups={"reference": losses})])
 
 
 registry.register(
@@ -279,7 +313,8 @@ registry.register(
       "reference model is enough."
     ),
     source="Zarifzadeh et al., Algorithm 1",
-    needs=lambda *, a, by_share, gamma: _needs("reference", by_share, held=0),
+    needs=_offline_needs,
     score=_offline,
+    tune={"a": _tuned_a},
   )
 )

@@ -1,6 +1,6 @@
 """Asking models: a black box on the host, many models at once on a device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,21 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate, signals
+from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import DIVERGENCE, LOGITS
+from jmia.audit import copies as copies_lib
 from jmia.training import recipe as recipe_lib
 
 _TARGET_BATCH = 1024  # rows that a target is asked about at once
 
 
 def ask(
-  predict: Callable[[np.ndarray], Any], x: np.ndarray, num_classes: int
+  predict: Callable[[np.ndarray], Any],
+  x: np.ndarray,
+  num_classes: int,
+  rows: slice = slice(None),
+  alter: Callable[[Any, Any], Any] | None = None,
 ) -> np.ndarray:
-  """Returns a target's logits on all rows.
+  """Returns a target's logits on all rows, or some.
 
   Args:
     predict: features `[B, ...]` -> logits or probabilities `[B, C]`.
     x: `[n, ...]` features.
     num_classes: `C`.
+    rows: which of them, one after another.
+    alter: (features `[B, ...]`, their rows `[B]`) -> features asked about instead.
 
   Returns:
     `[n, C]` float32.
@@ -31,14 +39,54 @@ def ask(
     ValueError: if an answer is of another shape or not finite.
   """
   answers = []
-  for start in range(0, len(x), _TARGET_BATCH):
-    batch = x[start : start + _TARGET_BATCH]
+  first, last, _ = rows.indices(len(x))
+  for start in range(first, last, _TARGET_BATCH):
+    stop = min(start + _TARGET_BATCH, last)
+    batch = x[start:stop]
+    if alter is not None:
+      batch = np.asarray(alter(batch, np.arange(start, stop)))
     answers.append(np.asarray(predict(batch)))
     _validate.shape("predict(x)", answers[-1], (len(batch), num_classes))
   with np.errstate(over="ignore"):  # what float64 holds may overflow float32
     answer = np.concatenate(answers).astype(np.float32)
   _validate.finite("predict(x)", answer)
   return as_logits(answer)
+
+
+def on_copies(
+  predict: Callable[[np.ndarray], Any],
+  x: np.ndarray,
+  labels: np.ndarray,
+  num_classes: int,
+  rows: slice,
+  names: Sequence[str],
+  copies: Mapping[str, copies_lib.Copies],
+) -> dict[str, np.ndarray]:
+  """Returns a target's signals on altered copies of rows, one copy at a time.
+
+  Args:
+    predict: as in `ask`, like what follows.
+    x: `[n, ...]`.
+    labels: `[n]`.
+    num_classes: `C`.
+    rows: `[n']` of them.
+    names: of signals; those that are of no copies are left out.
+    copies: kind -> copies.
+
+  Returns:
+    name -> `[n', Q]` float32.
+  """
+  found = {}
+  for kind, of in copies.items():
+    wanted = copies_lib.of_kind(names, kind)
+    each = []
+    for number in range(of.number if wanted else 0):
+      logits = ask(predict, x, num_classes, rows, of.of(number))
+      one = evidence_lib.of_logits(logits, labels[rows])
+      each.append([one[name] for name in wanted])
+    for name, arrays in zip(wanted, zip(*each, strict=True), strict=True):
+      found[evidence_lib.on_copies(name, kind)] = np.stack(arrays, axis=1)
+  return found
 
 
 def as_logits(predictions: np.ndarray) -> np.ndarray:
@@ -63,6 +111,7 @@ def signals_of(
   rows: Any,
   names: Sequence[str],
   batch_size: int,
+  copies: Mapping[str, copies_lib.Copies],
 ) -> dict[str, jax.Array]:
   """Returns a model's named signals on rows of the data; traceable.
 
@@ -72,14 +121,21 @@ def signals_of(
     rows: `[n]` int.
     names: of signals, `logits` and `divergence` among them.
     batch_size: rows predicted at once.
+    copies: kind -> altered copies, one of which is asked about at a time.
 
   Returns:
-    name -> `[n, ...]` float32; of the divergence `[T, n]`, from each target.
+    name -> `[n, ...]` float32; of copies `[n, Q]`, of the divergence `[T, n]`, from
+    each target.
   """
+  found: dict[str, jax.Array] = {}
+  for kind, of in copies.items():
+    wanted = copies_lib.of_kind(names, kind)
+    if wanted and len(rows):
+      found |= _on_copies(answer, data, rows, wanted, batch_size, kind, of)
+  names = [name for name in names if evidence_lib.parse(name)[1] is None]
   plain = [name for name in names if name not in (LOGITS, DIVERGENCE)]
-  found = {}
   if plain and len(rows):
-    found = signals.stream(
+    found |= signals.stream(
       answer, data.x, data.y, names=plain, batch_size=batch_size, rows=rows
     )
   if len(plain) < len(names) and len(rows):
@@ -92,3 +148,21 @@ def signals_of(
       targets = jnp.asarray(data.teacher_logits)[:, rows]
       found[DIVERGENCE] = jax.vmap(signals.divergence, (0, None))(targets, logits)
   return found
+
+
+def _on_copies(answer, data, rows, names, batch_size, kind, of) -> dict[str, jax.Array]:
+  """A model's signals on copies, `[n, Q]`."""
+
+  def one(parameters: Any) -> dict[str, jax.Array]:
+    return signals.stream(
+      answer,
+      data.x,
+      data.y,
+      names=names,
+      batch_size=batch_size,
+      rows=rows,
+      alter=lambda x, at: of.alter(x, at, parameters),
+    )
+
+  found = jax.lax.map(one, of.parameters)
+  return {evidence_lib.on_copies(name, kind): v.T for name, v in found.items()}

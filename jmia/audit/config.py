@@ -50,6 +50,9 @@ class AuditConfig:
     num_distilled: models distilled from each target.
     num_left_out: samples attacked by leave-one-out, half of them members.
     num_retrained: models retrained for each of them.
+    num_queries: copies of each image that models are asked about, the image itself, its
+      mirror image and shifted ones, by the attacks that take them: LiRA sums over them,
+      RMIA averages. Rows that are no images are asked about once.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     delta: at which the epsilon is shown that the attacks refute; DP-SGD's own, where
       the models carry it.
@@ -71,6 +74,7 @@ class AuditConfig:
   num_distilled: int = 16
   num_left_out: int = 20
   num_retrained: int = 8
+  num_queries: int = 1
   estimator: str | None = None
   delta: float = 0.0
   train: config_lib.TrainConfig | None = None
@@ -83,6 +87,7 @@ class AuditConfig:
     if self.estimator is not None:
       _validate.known("estimator", self.estimator, nulls.METHODS)
     _validate.positive("num_targets", self.num_targets)
+    _validate.positive("num_queries", self.num_queries)
     _validate.known("references", self.references, REFERENCES)
     epsilon.check_delta(self.delta)
     for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
@@ -102,7 +107,8 @@ class AuditConfig:
   def needs(self) -> attacks_lib.Needs:
     """What the attacks take, together."""
     chosen = [attacks_lib.get(name, **self.options()) for name in self.attacks]
-    return attacks_lib.union([need for one in chosen for need in one.all_needs()])
+    needs = attacks_lib.union([need for one in chosen for need in one.all_needs()])
+    return dataclasses.replace(needs, num_queries=self.num_queries)
 
 
 def split_of(

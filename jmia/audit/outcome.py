@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
 from jmia.stats import conformal, intervals, roc
@@ -80,6 +81,7 @@ def evaluate(
   if isinstance(attack, str):
     attack = registry.get(attack, **options)
   at = registry.covered(evidence, attack)
+  attack = attack.tuned(evidence)
   part = evidence if at.all() else evidence.at(at)
   scores, bounds = np.full((2, len(at)), np.nan, np.float32)
   scores[at] = attack.score(part, **attack.options)
@@ -102,6 +104,7 @@ def evaluate(
       f" {attacked.sum()} of {len(attacked)} samples, and no {kind} among them"
     )
   about = {**attack.options, "num_models": num_models(evidence, attack)}
+  about |= _queries(evidence, attack)
   p = q = None
   if of_calibration is not None and not np.isnan(of_calibration).all():
     p = conformal.p_values(scores, of_calibration)
@@ -155,6 +158,17 @@ def num_models(evidence: Evidence, attack: registry.Attack) -> int:
   (needs,) = attack.all_needs()
   sizes = [evidence.groups[name].num_models for name in needs.groups]
   return max(sizes, default=0)
+
+
+def _queries(evidence: Evidence, attack: registry.Attack) -> dict[str, int]:
+  """Of how many copies of a sample an attack asked, where it may ask of several."""
+  (needs,) = attack.all_needs()
+  sizes = [
+    evidence.signals[name].shape[1]
+    for name in needs.signals
+    if evidence_lib.parse(name)[1] is not None and name in evidence.signals
+  ]
+  return {"num_queries": max(sizes)} if sizes else {}
 
 
 def at_once(

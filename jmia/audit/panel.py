@@ -18,8 +18,9 @@ from jmia import _validate, splits, types
 from jmia.adapters import fitted
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
-from jmia.attacks.evidence import DIVERGENCE, LOGITS
+from jmia.attacks.evidence import DIVERGENCE, LOGITS, parse
 from jmia.audit import answers as answers_lib
+from jmia.audit import copies as copies_lib
 from jmia.audit.design import Design, Part
 from jmia.audit.trainer import Trainer
 from jmia.defenses import early_stopping
@@ -32,6 +33,7 @@ Signals = Mapping[str, np.ndarray]
 
 _BATCH = 256  # rows that each of many models predicts at once
 _TARGETS, _OTHERS = 4, 5  # streams of the seed
+_COPIES = 10  # and of what `audit.config` draws from it
 # What every target's results say, whatever the attacks take.
 _ALWAYS = ("loss", "correctness")
 # What the engine trains, though the caller fits all others.
@@ -39,6 +41,9 @@ _TRAINED = ("target", "distilled")
 # Models of several kinds are trained in one program, though it asks each of them what
 # any is asked, unless that costs more than this share of their training.
 _MOST_IN_VAIN = 0.05
+
+
+Copies = Mapping[str, copies_lib.Copies]
 
 
 class Target(NamedTuple):
@@ -80,6 +85,8 @@ class Panel(NamedTuple):
     blocks: the other models; all, where each was asked about rows of its own.
     notes: what a reader of the results must know, such as models that diverged.
     seconds: wall time of each stage.
+    x: `[n, ...]` features of the design's rows, as stored; None where they are not at
+      hand, and attacks that learn from them cannot run.
   """
 
   design: Design
@@ -90,6 +97,7 @@ class Panel(NamedTuple):
   blocks: tuple[Block, ...]
   notes: list[str]
   seconds: dict[str, float]
+  x: np.ndarray | None = None
 
 
 def train(
@@ -122,13 +130,20 @@ def train(
   _validate.labels("labels", y, dataset.num_classes)
   y = y.astype(np.int32)
   data = recipe_lib.Data(x, y)
-  if design.own is not None:
-    return _train_together(design, trainer, needs, data)
-  seconds: dict[str, float] = {}
-  start = time.monotonic()
+  population = design.population if design.own is None else slice(None)
   given = x
   if (predict or fit) and dataset.given is not None:
     given = dataset.given[design.rows]
+  copies: Copies = {}
+  # Copies are of rows as networks take them: nobody else could be asked about those.
+  if given is x and not fit:
+    copies = copies_lib.plan(needs, x, population, seed=(trainer.seed, _COPIES))
+  notes = copies_lib.notes_of(needs, copies)
+  needs = copies_lib.resolve(needs, copies)
+  if design.own is not None:
+    return _train_together(design, trainer, needs, data, copies)
+  seconds: dict[str, float] = {}
+  start = time.monotonic()
   if predict:
     predictors = [predict]
   elif fit:
@@ -136,27 +151,30 @@ def train(
   else:
     predictors = _train_targets(design, trainer, data)
   seconds["targets"] = time.monotonic() - start
+  asked = (needs, copies)
+  as_given = data._replace(x=given)
   targets, teachers = _ask_targets(
-    design, dataset.num_classes, data._replace(x=given), predictors, needs
+    design, dataset.num_classes, as_given, predictors, asked
   )
   seconds["signals"] = time.monotonic() - start - seconds["targets"]
   panel = Panel(
     design=design,
+    x=x,
     y=y,
     num_classes=dataset.num_classes,
     seed=trainer.seed,
     targets=targets,
     blocks=(),
-    notes=[],
+    notes=notes,
     seconds=seconds,
   )
   trained = design
   if fit:
     panel = _fit_others(panel, trainer, needs, fit, given)
     trained = design._replace(parts=_parts(design, *_TRAINED))
-  for number, parts in enumerate(_runs(trained, trainer, needs)):
+  for number, parts in enumerate(_runs(trained, trainer, *asked)):
     what = f"others_{number}" if number else "others"
-    panel = _train_others(panel, trainer, needs, data, teachers, parts, what)
+    panel = _train_others(panel, trainer, asked, data, teachers, parts, what)
   return panel
 
 
@@ -165,12 +183,13 @@ def _ask_targets(
   num_classes: int,
   data: recipe_lib.Data,
   predictors: Sequence[Predict],
-  needs: registry.Needs,
+  asked: tuple[registry.Needs, Copies],
 ) -> tuple[list[Target], np.ndarray | None]:
   """The targets' answers, and the logits `[T', n', C]` that others learn from.
 
   Or are compared with: of no more targets and rows than that takes.
   """
+  needs, copies = asked
   wanted = registry.union(
     [needs, registry.Needs(signals=_ALWAYS, population=("loss",))]
   )
@@ -186,7 +205,11 @@ def _ask_targets(
   targets = []
   for number, predict in enumerate(predictors):
     logits = answers_lib.ask(predict, np.asarray(data.x), num_classes)
-    targets.append(_target(design, logits, np.asarray(data.y), wanted))
+    y = np.asarray(data.y)
+    on_copies = functools.partial(
+      answers_lib.on_copies, predict, np.asarray(data.x), y, num_classes, copies=copies
+    )
+    targets.append(_target(design, logits, y, wanted, on_copies))
     if teachers is not None and number < num_kept:
       teachers[number] = logits[:num_rows]
   return targets, teachers
@@ -303,25 +326,31 @@ def _fit_others(
 
 
 def _target(
-  design: Design, logits: np.ndarray, y: np.ndarray, needs: registry.Needs
+  design: Design,
+  logits: np.ndarray,
+  y: np.ndarray,
+  needs: registry.Needs,
+  on_copies: Callable[..., Signals],
 ) -> Target:
   """What is kept of a target's answers: all, where an attack takes the logits."""
   groups = needs.groups.values()
   on_samples = {*needs.signals, *(n for g in groups for n in g.signals)}
   on_population = {*needs.population, *(n for g in groups for n in g.population)}
-  parts = []
+  parts: list[Signals] = []
   for names, rows in (
     (on_samples, slice(design.num_evaluated)),
     (on_population, design.population),
   ):
     found = evidence_lib.of_logits(logits[rows], y[rows])
-    keeps_all = {LOGITS, DIVERGENCE} & names
-    parts.append(found if keeps_all else {name: found[name] for name in sorted(names)})
+    if not {LOGITS, DIVERGENCE} & names:
+      found = {n: found[n] for n in sorted(names) if n in found}
+    of_copies = on_copies(rows=rows, names=sorted(names))
+    parts.append(evidence_lib.joined(found, evidence_lib.with_plain(of_copies, 1)))
   return Target(*parts)
 
 
 def _runs(
-  design: Design, trainer: Trainer, needs: registry.Needs
+  design: Design, trainer: Trainer, needs: registry.Needs, copies: Copies
 ) -> list[tuple[Part, ...]]:
   """Which parts are trained together: all, or those that are asked the same."""
   others = tuple(part for part in design.parts if part.role != "target")
@@ -331,9 +360,11 @@ def _runs(
   together = _kept(design, needs, *others)
   in_vain = training = 0
   for part in others:
-    own = _kept(design, needs, part)
-    num_rows = design.num_population if together[1] and not own[1] else 0
-    num_rows += design.num_evaluated - (part.num_asked or design.num_evaluated)
+    own = [_num_answers(names, copies) for names in _kept(design, needs, part)]
+    of_all = [_num_answers(names, copies) for names in together]
+    num_rows = design.num_evaluated * of_all[0] + design.num_population * of_all[1]
+    num_rows -= (part.num_asked or design.num_evaluated) * own[0]
+    num_rows -= design.num_population * own[1]
     in_vain += num_rows * len(part.members.num_members)
     # A step costs three times what predicting does.
     training += 3 * trainer.train.num_epochs * int(part.members.num_members.sum())
@@ -342,10 +373,16 @@ def _runs(
   return [others] if others else []
 
 
+def _num_answers(names: Sequence[str], copies: Copies) -> int:
+  """Answers that a model gives on each row for some signals."""
+  kinds = {parse(name)[1] for name in names}
+  return sum(1 if kind is None else copies[kind].number for kind in kinds)
+
+
 def _train_others(
   panel: Panel,
   trainer: Trainer,
-  needs: registry.Needs,
+  asked: tuple[registry.Needs, Copies],
   data: Any,
   teachers: np.ndarray | None,
   parts: tuple[Part, ...],
@@ -353,6 +390,7 @@ def _train_others(
 ) -> Panel:
   """Trains some parts in one run."""
   start = time.monotonic()
+  needs, copies = asked
   whole, design = panel.design, panel.design._replace(parts=parts)
   kept = _kept(whole, needs, *parts)
   job: Any = recipe_lib.Job(*design.members)
@@ -369,7 +407,7 @@ def _train_others(
     _OTHERS + len(panel.blocks),
     job,
     data,
-    collect=_collect(trainable, design, kept),
+    collect=_collect(trainable, design, kept, copies),
     width=trainer.width,
   )
   diverged = _diverged_epoch(result, trainer.train.num_epochs)
@@ -377,8 +415,8 @@ def _train_others(
   on_samples, on_population = result.collected
   block = Block(
     models=whole.models(*{part.role for part in parts}),
-    signals=on_samples,
-    population=on_population,
+    signals=evidence_lib.with_plain(on_samples, 2),
+    population=evidence_lib.with_plain(on_population, 2),
     converged=diverged < 0,
   )
   return panel._replace(
@@ -393,7 +431,8 @@ def _kept(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
   """Signals that are kept of models, on the samples and on the population.
 
-  Where an attack takes the logits all other signals follow from them.
+  Where an attack takes the logits all other signals follow from them, and a row's own
+  from those of its copies.
   """
   groups = {part.role for part in parts}
   if "reference" in groups and not design.models("in_out").size:
@@ -402,12 +441,24 @@ def _kept(
   for which in ("signals", "population"):
     chosen = [of for name, of in needs.groups.items() if name in groups]
     names = dict.fromkeys(name for of in chosen for name in getattr(of, which))
-    found.append((LOGITS,) if LOGITS in names else tuple(names))
+    found.append(_least(tuple(names)))
   return found[0], found[1]
 
 
+def _least(names: Sequence[str]) -> tuple[str, ...]:
+  """Those signals that the others follow from."""
+  on_copies = [name for name in names if parse(name)[1] is not None]
+  if LOGITS in names:
+    return (LOGITS, *on_copies)
+  given = {parse(name)[0] for name in on_copies}
+  return tuple(name for name in names if name not in given)
+
+
 def _collect(
-  trainable: config_lib.Trainable, design: Design, kept: tuple[Sequence[str], ...]
+  trainable: config_lib.Trainable,
+  design: Design,
+  kept: tuple[Sequence[str], ...],
+  copies: Copies,
 ) -> parallel.Collect:
   """Keeps a model's signals on the evaluated rows and on the population."""
   num_rows = max(part.num_asked or design.num_evaluated for part in design.parts)
@@ -418,7 +469,7 @@ def _collect(
     del job
     answer = functools.partial(trainable.predict, recipe_lib.model_variables(state))
     return tuple(
-      answers_lib.signals_of(answer, data, at, names, _BATCH)
+      answers_lib.signals_of(answer, data, at, names, _BATCH, copies)
       for names, at in zip(kept, rows, strict=True)
     )
 
@@ -463,14 +514,18 @@ class _OwnJob(NamedTuple):
 
 
 def _train_together(
-  design: Design, trainer: Trainer, needs: registry.Needs, data: recipe_lib.Data
+  design: Design,
+  trainer: Trainer,
+  needs: registry.Needs,
+  data: recipe_lib.Data,
+  copies: Copies,
 ) -> Panel:
   """Trains targets and others in one run; each is asked about its own rows."""
   start = time.monotonic()
   assert design.own is not None
   on_samples, on_population = _kept(design, needs, *design.parts)
   names = {*needs.signals, *_ALWAYS, *on_samples, *on_population}
-  kept = (LOGITS,) if LOGITS in names else tuple(sorted(names))
+  kept = _least(sorted(names))
   trainable = trainer.build()
   share = next(
     (d.strength for d in trainer.defenses if d.name == "early_stopping"), None
@@ -478,8 +533,9 @@ def _train_together(
 
   def collect(state, job: _OwnJob, data):
     answer = functools.partial(trainable.predict, recipe_lib.model_variables(state))
-    own = answers_lib.signals_of(answer, data, job.own_idx, kept, _BATCH)
-    of_target = answers_lib.signals_of(answer, data, job.target_idx, on_samples, _BATCH)
+    ask = functools.partial(answers_lib.signals_of, answer, data)
+    own = ask(job.own_idx, kept, _BATCH, copies)
+    of_target = ask(job.target_idx, on_samples, _BATCH, copies)
     counts = jnp.ones(job.own_idx.shape, bool)
     if share is not None and isinstance(state, early_stopping.State):
       validates = early_stopping.is_validation(state.inner.key, job, share)
@@ -499,13 +555,14 @@ def _train_together(
   found, of_target, counts = result.collected
   block = Block(
     models=np.arange(len(design.role)),
-    signals=of_target,
-    population=found,
+    signals=evidence_lib.with_plain(of_target, 2),
+    population=evidence_lib.with_plain(found, 2),
     converged=_diverged_epoch(result, trainer.train.num_epochs) < 0,
     counts=counts,
   )
   panel = Panel(
     design=design,
+    x=np.asarray(data.x),
     y=np.asarray(data.y),
     num_classes=trainer.dataset.num_classes,
     seed=trainer.seed,
@@ -530,17 +587,19 @@ def own_signals(panel: Panel, models: int | np.ndarray) -> Signals:
   """Returns signals `[R, N, ...]` of models on rows of their own; `[N, ...]` of one."""
   assert panel.design.own is not None
   (block,) = panel.blocks
-  if LOGITS not in block.population:
-    return {name: array[models] for name, array in block.population.items()}
+  kept = {name: array[models] for name, array in block.population.items()}
+  if LOGITS not in kept:
+    return kept
   labels = panel.y[panel.design.own[models]]
-  return evidence_lib.of_logits(block.population[LOGITS][models], labels)
+  return evidence_lib.joined(kept, evidence_lib.of_logits(kept[LOGITS], labels))
 
 
 def with_output(panel: Panel, output: Callable[[jax.Array], jax.Array]) -> Panel:
   """Returns a panel whose models' predictions pass through an output defence.
 
   Args:
-    panel: of models that were asked about rows of their own, with logits.
+    panel: of models that were asked about rows of their own, with logits; what they
+      answered on altered copies is left out, since a defence may change it.
     output: logits `[B, C]` -> logits.
   """
   run = jax.jit(output)

@@ -36,7 +36,9 @@ def load(path: str | os.PathLike[str]) -> Evidence:
       [P]`, `reference_logits [R, N, C]`, `reference_members [R, N]` bool (true where a
       reference was trained on the row; absent if never), `reference_population_logits
       [R, P, C]`, `reference_population_members [R, P]` bool (likewise), and
-      `distilled_logits [D, N, C]`.
+      `distilled_logits [D, N, C]`. Where models were asked about Q copies of each row,
+      of which the first is the row itself, `target_logits` is `[N, Q, C]` and
+      `reference_logits` `[R, N, Q, C]`.
 
   Raises:
     ValueError: names the array that is missing, misshapen, not finite or out of range.
@@ -61,6 +63,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
   _check(arrays)
   labels = arrays["labels"].astype(np.int32)
   target = as_logits(arrays["target_logits"])
+  on_copies = target.ndim == 3
+  plain = target[:, 0] if on_copies else target
   population_labels = arrays.get("population_labels", np.zeros(0)).astype(np.int32)
   population: Mapping[str, np.ndarray] = {}
   if "population_logits" in arrays:
@@ -70,11 +74,11 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
     index=np.arange(len(labels)),
     labels=labels,
     members=arrays["members"],
-    num_classes=target.shape[1],
-    signals=evidence_lib.of_logits(target, labels),
+    num_classes=target.shape[-1],
+    signals=_signals(target, labels, on_copies=on_copies),
     population_labels=population_labels,
     population=population,
-    groups=_groups(arrays, target, labels, population_labels),
+    groups=_groups(arrays, plain, labels, population_labels),
   )
 
 
@@ -96,6 +100,12 @@ def _plain(name: str, array: Any) -> np.ndarray:
       " each one's"
     )
   return array
+
+
+def _signals(logits, labels, target=None, *, on_copies):
+  """Signals of logits, with an axis of copies or without."""
+  of = evidence_lib.of_queries if on_copies else evidence_lib.of_logits
+  return of(logits, labels, target)
 
 
 def _groups(
@@ -146,7 +156,7 @@ def _answers(arrays, logits_name, held_name, labels, target=None):
   logits = arrays[logits_name]
   found = np.stack([as_logits(of_model) for of_model in logits])
   held = arrays.get(held_name, np.zeros(logits.shape[:2], bool))
-  return evidence_lib.of_logits(found, labels, target), held
+  return _signals(found, labels, target, on_copies=found.ndim == 4), held
 
 
 def _check(arrays: Mapping[str, np.ndarray]) -> None:
@@ -156,13 +166,21 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
   for name in _REQUIRED:
     if name not in arrays:
       raise ValueError(f"array {name} is missing")
-  _validate.shape("target_logits", arrays["target_logits"], (None, None))
-  num_samples, num_classes = arrays["target_logits"].shape
-  sizes: dict[str, int] = {"N": num_samples, "C": num_classes}
+  target, letters_of = arrays["target_logits"], dict(_OPTIONAL)
+  if target.ndim not in (2, 3) or target.shape[-1] < 2:
+    raise ValueError(
+      f"target_logits has shape {target.shape}, expected (N, C) or (N, Q, C) with C"
+      " at least 2"
+    )
+  if target.ndim == 3:
+    letters_of["reference_logits"] = "RNQC"
+  num_samples, num_classes = len(target), target.shape[-1]
+  sizes: dict[str, int] = {"N": num_samples, "C": num_classes, "Q": target.shape[1]}
   for name in ("labels", "members"):
     _validate.shape(name, arrays[name], (num_samples,))
-  for name, letters in _OPTIONAL.items():
+  for name in _OPTIONAL:
     if name in arrays:
+      letters = letters_of[name]
       expected = tuple(sizes.get(letter) for letter in letters)
       _validate.shape(name, arrays[name], expected)
       sizes.update(zip(letters, arrays[name].shape, strict=True))

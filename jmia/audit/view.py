@@ -6,7 +6,7 @@ import numpy as np
 
 from jmia import signals, splits
 from jmia.attacks import evidence as evidence_lib
-from jmia.attacks.evidence import DIVERGENCE, LOGITS, Evidence, Group
+from jmia.attacks.evidence import DIVERGENCE, FEATURES, LOGITS, Evidence, Group
 from jmia.audit import panel as panel_lib
 from jmia.audit.design import EVERY
 from jmia.audit.panel import Panel
@@ -57,13 +57,21 @@ def evidence(
     labels=panel.y[: design.num_evaluated],
     members=held[design.models("target")[target], : design.num_evaluated],
     num_classes=panel.num_classes,
-    signals=found.signals,
+    signals=_with_features(found.signals, panel, slice(design.num_evaluated)),
     population_labels=panel.y[design.population],
-    population=found.population,
+    population=_with_features(found.population, panel, design.population),
     groups=_groups(panel, target, held),
     seed=panel.seed,
   )
   return whole.at(at)._replace(calibrates=calibrates)
+
+
+def _with_features(
+  of: Mapping[str, np.ndarray], panel: Panel, rows: slice
+) -> Mapping[str, np.ndarray]:
+  if panel.x is None:
+    return of
+  return evidence_lib.joined({FEATURES: panel.x[rows]}, of)
 
 
 def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
@@ -151,11 +159,6 @@ def _of_others(
   """Other models' signals, `[R, N, ...]`; all of them, where logits were kept."""
   (block,) = [b for b in panel.blocks if models[0] in b.models]  # of one role, one run
   kept, at = getattr(block, which), np.searchsorted(block.models, models)
-  if LOGITS in kept:
-    rows = slice(panel.design.num_evaluated)
-    rows = rows if which == "signals" else panel.design.population
-    own = _of_target(panel, target, which).get(LOGITS)
-    return evidence_lib.of_logits(kept[LOGITS][at], panel.y[rows], own)
 
   def compute(name: str) -> np.ndarray:
     values = kept[name][at, target] if name == DIVERGENCE else kept[name][at]
@@ -165,7 +168,14 @@ def _of_others(
     unasked = panel.design.num_evaluated - values.shape[1]
     return np.pad(values, [(0, 0), (0, unasked), *[(0, 0)] * (values.ndim - 2)])
 
-  return evidence_lib.Lazy(kept, compute)
+  found = evidence_lib.Lazy(kept, compute)
+  if LOGITS not in kept:
+    return found
+  rows = slice(panel.design.num_evaluated)
+  rows = rows if which == "signals" else panel.design.population
+  own = _of_target(panel, target, which).get(LOGITS)
+  of_logits = evidence_lib.of_logits(kept[LOGITS][at], panel.y[rows], own)
+  return evidence_lib.joined(of_logits, found)
 
 
 def _of_target(panel: Panel, target: int, which: str) -> Mapping[str, np.ndarray]:

@@ -188,7 +188,10 @@ def _auc_by_size(panel, attacks, sizes, cut) -> dict[str, np.ndarray]:
         continue
       for i, size in enumerate(sizes):
         less = cut(evidence, attack, size)
-        scores = None if less is None else attack.score(less, **attack.options)
-        if scores is not None and not np.isnan(scores).any():
+        if less is None:
+          continue
+        tuned = attack.tuned(less)
+        scores = tuned.score(less, **tuned.options)
+        if not np.isnan(scores).any():
           auc[name][target, i] = roc.auc(scores, evidence.members)
   return auc

@@ -5,6 +5,7 @@ import reference_example
 
 from jmia import attacks
 from jmia.attacks import base, calibrated_loss, rmia
+from jmia.audit import outcome
 
 mpmath.mp.dps = 50
 
@@ -206,3 +207,51 @@ def test_by_share_refuses_rows_of_each_models_own():
   attack = attacks.get("rmia_offline:by_share")
   with pytest.raises(ValueError, match="each model's own"):
     attack.score(given._replace(groups={"reference": group}), **attack.options)
+
+
+@pytest.mark.parametrize("where", ["samples", "population"])
+def test_a_is_tuned_on_references_and_never_on_the_target(where):
+  drawn = reference_example.draw(10, (300,), num_models=6)
+  given = reference_example.evidence_of(*drawn, 200)
+  group = given.groups["reference"]
+  if where == "samples":
+    nobody = np.zeros_like(group.population_held)
+    group = group._replace(population_held=nobody, population_out=~nobody)
+    held, losses = group.held, group.signals["loss"]
+  else:
+    nobody = np.zeros_like(group.held)
+    group = group._replace(held=nobody, out=~nobody)
+    held, losses = group.population_held, group.population["loss"]
+  given = given._replace(groups={"reference": group})
+  attack = attacks.get("rmia_offline:a=tuned")
+  assert attacks.lacking(given, attack) is None
+  some = held.any(axis=0)
+  best, _ = rmia.best_a(losses[:, some], held[:, some], ~held[:, some])
+  assert attack.tuned(given).options == {**attack.options, "a": best}
+  # Another target, with other members, on the same models.
+  other = given._replace(
+    members=~given.members,
+    signals={name: -array for name, array in given.signals.items()},
+    population={name: -array for name, array in given.population.items()},
+  )
+  assert attack.tuned(other).options["a"] == best
+  found = outcome.evaluate(given, "rmia_offline:a=tuned")
+  assert found.summary["a"] == best
+  plain = outcome.evaluate(given, f"rmia_offline:a={best}")
+  np.testing.assert_array_equal(found.scores, plain.scores)
+
+
+def test_what_tuning_lacks_is_said():
+  drawn = reference_example.draw(11, (40,), num_models=4)
+  given = reference_example.evidence_of(*drawn, 30)
+  group = given.groups["reference"]
+  nobody = {
+    "held": group.held & False,
+    "population_held": group.population_held & False,
+  }
+  given = given._replace(groups={"reference": group._replace(**nobody)})
+  assert attacks.lacking(given, attacks.get("rmia_offline")) is None
+  said = attacks.lacking(given, attacks.get("rmia_offline:a=tuned"))
+  assert said.endswith("or reference_population_members with some true")
+  with pytest.raises(ValueError, match="rmia_offline:gamma=tuned, expected float"):
+    attacks.get("rmia_offline:gamma=tuned")

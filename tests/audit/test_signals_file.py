@@ -158,6 +158,28 @@ def _with(name, index, value, dtype=None):
   return {name: array}
 
 
+def test_answers_on_copies_have_the_row_itself_first():
+  rng = np.random.default_rng(1)
+  arrays = _arrays()
+  on_copies = {
+    "target_logits": rng.normal(0, 3, (N, 5, C)).astype(np.float32),
+    "reference_logits": rng.normal(0, 3, (R, N, 5, C)).astype(np.float32),
+  }
+  found = signals_file.from_arrays({**arrays, **on_copies})
+  first = {name: array[..., 0, :] for name, array in on_copies.items()}
+  plain = signals_file.from_arrays({**arrays, **first})
+  group, alone = found.groups["reference"], plain.groups["reference"]
+  for name in plain.signals:
+    np.testing.assert_array_equal(found.signals[name], plain.signals[name])
+    np.testing.assert_array_equal(group.signals[name], alone.signals[name])
+  labels = np.repeat(arrays["labels"][:, None], 5, axis=1)
+  for of, logits in zip((found, group), on_copies.values(), strict=True):
+    losses = evidence_lib.queried(of.signals, "loss")
+    np.testing.assert_allclose(losses, _loss(logits, labels), atol=1e-5)
+  with pytest.raises(ValueError, match=r"reference_logits has shape \(5, 12, 4\), exp"):
+    signals_file.from_arrays({**arrays, "target_logits": on_copies["target_logits"]})
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
