@@ -21,7 +21,8 @@ ALLOWED = {
     "attacks", "audit", "defenses", "splits", "stats", "training", *BASE
   },
   "audit": {
-    "attacks", "defenses", "report", "signals", "splits", "stats", "training", *BASE
+    "attacks", "datasets", "defenses", "report", "signals", "splits", "stats",
+    "training", *BASE
   },
   # The middle floor. Recipes know models and no dataset; attacks know no
   # dataset either, but two of them train networks of their own on arrays.
