@@ -24,9 +24,10 @@ ATTACKS = (
 
 
 def _evidence(rng, num_models, shift):
-  """References in and out, of two models both out; the target answers alike on all but members, by `shift`.
+  """References in and out, of two models both out.
 
-  Log odds are rounded, so that there are ties.
+  The target answers alike on all but members, who are apart by `shift`. Log odds
+  are rounded, so that there are ties.
   """
   n = N + CALIBRATING
   phi = rng.normal(2, 2, n + P) + rng.normal(0, 1, (num_models + 1, n + P))

@@ -81,7 +81,7 @@ def test_lira_folders(make, tmp_path):
   np.testing.assert_array_equal(group.held, keep[others])
   np.testing.assert_array_equal(group.out, ~keep[others])
   assert not (found.calibrates & found.members).any()
-  assert found.calibrates.sum() == (~found.members).sum() // 4
+  assert found.calibrates.sum() == (~keep).sum(axis=1).min() // 4
 
 
 def test_logits_of_lira_say_what_scores_do_not(tmp_path):
@@ -281,3 +281,15 @@ def test_why_there_are_no_p_values():
   assert (evidence.calibrates.sum(), notes) == (N // 4, [])
   with pytest.raises(ValueError, match="calibrates marks 40 members"):
     signals_file.from_arrays(arrays | {"calibrates": arrays["members"]})
+
+
+def test_a_header_that_asks_for_more_than_the_file_holds_is_refused(tmp_path):
+  _lira_pytorch(tmp_path)
+  path = tmp_path / "0/keep.npy"
+  content = path.read_bytes()
+  path.write_bytes(content.replace(b"(80,), }", b"(8**9,)}"))
+  with pytest.raises(ValueError, match=r"keep\.npy: not a whole .npy"):
+    importers.load(tmp_path)
+  path.write_bytes(content.replace(b"(80,)", b"(99,)"))
+  with pytest.raises(ValueError, match=r"99 bytes, but 80 bytes"):
+    importers.load(tmp_path)

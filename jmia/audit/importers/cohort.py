@@ -60,7 +60,8 @@ class Cohort:
   def evidence(self, target: str | None, *, seed: int = 0) -> list[Evidence]:
     """Returns the evidence of one model, by name or number, or of each.
 
-    A quarter of a target's non-members, drawn at random whatever the answers, are
+    A quarter of a target's non-members, or of the fewest that any target has, drawn at
+    random whatever the answers, are
     evaluated no more but calibrate p-values: other models hold them as they hold the
     rest of the non-members.
 
@@ -96,6 +97,8 @@ class Cohort:
     except ValueError as error:
       raise ValueError(f"model {self.names[target]}: {error}") from error
     others = np.delete(np.arange(len(self.names)), target)
+    # As many for each target: their samples are written as one array.
+    number = int(_CALIBRATION * (~self.held).sum(axis=1).min())
     held = self.held[others]
     num_rows = len(self.population_labels)
     none = np.zeros((len(others), num_rows), bool)
@@ -118,14 +121,15 @@ class Cohort:
       population=_Rows(self.population, target),
       groups={"reference": group, "in_out": group},
       seed=seed,
-      calibrates=_calibrates(members, (seed, target)),
+      calibrates=_calibrates(members, number, (seed, target)),
     )
 
 
-def _calibrates(members: np.ndarray, seed: tuple[int, int]) -> np.ndarray | None:
+def _calibrates(
+  members: np.ndarray, number: int, seed: tuple[int, int]
+) -> np.ndarray | None:
   """A random part of the non-members; None where there are too few to spare."""
   others = np.flatnonzero(~members)
-  number = int(_CALIBRATION * len(others))
   if number == 0:
     return None
   drawn = np.random.default_rng(seed).choice(others, number, replace=False)
