@@ -3,9 +3,10 @@
     python -m experiments.audit --output_dir=DIR                        # digits
     python -m experiments.audit --output_dir=DIR --dataset=location30
     python -m experiments.audit --output_dir=DIR --signals=FILE.npz
+    python -m experiments.audit --output_dir=DIR --signals=FOLDER --target=3
 
-The first two train a target and the models it is compared with; the last takes the
-answers of a model from any framework and trains nothing. DIR/report.html is the page to
+The first two train a target and the models it is compared with; the others take the
+answers of models from any framework and train nothing. DIR/report.html is the page to
 read. A run that was interrupted goes on where it was when it is started again.
 """
 
@@ -15,7 +16,7 @@ from absl import flags
 
 from experiments import attack_flags, common, defense_flags, training_flags
 from jmia import audit, datasets
-from jmia.audit import signals_file
+from jmia.audit import importers
 from jmia.report import tables
 from jmia.training import config as config_lib
 
@@ -24,7 +25,17 @@ flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(defense_flags)
 _SIGNALS = flags.DEFINE_string(
-  "signals", None, "An .npz of logits to audit instead of training; see the README."
+  "signals",
+  None,
+  "Answers to audit instead of training: an .npz of logits, losses, scaled logits or"
+  " true-class probabilities, or a folder of LiRA's (lira-pytorch, TF Privacy) or"
+  " Privacy Meter's; see the README.",
+)
+_TARGET = flags.DEFINE_string(
+  "target",
+  None,
+  "Of a folder of --signals, the model under audit, by name or number. Default: each in"
+  " turn.",
 )
 _ESTIMATOR = flags.DEFINE_string(
   "estimator",
@@ -95,13 +106,17 @@ def main() -> None:
 
 
 def _audit_signals() -> audit.Result:
-  return audit.from_evidence(
-    signals_file.load(str(_SIGNALS.value)),
+  seed = common.SEED.value
+  targets, notes = importers.load(str(_SIGNALS.value), _TARGET.value, seed=seed or 0)
+  result = audit.from_evidence(
+    targets,
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
     _ESTIMATOR.value,
-    {"signals": _SIGNALS.value, "seed": common.SEED.value},
+    {"signals": _SIGNALS.value, "target": _TARGET.value, "seed": seed},
     delta=common.DELTA.value or 0.0,
   )
+  result.report["notes"] = [*notes, *result.report["notes"]]
+  return result
 
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:

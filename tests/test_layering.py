@@ -21,7 +21,8 @@ ALLOWED = {
     "attacks", "audit", "defenses", "splits", "stats", "training", *BASE
   },
   "audit": {
-    "adapters", "attacks", "defenses", "report", "signals", "splits", "stats",
+    "adapters", "attacks", "datasets", "defenses", "report", "signals", "splits",
+    "stats",
     "training", *BASE
   },
   # The middle floor. Recipes know models and no dataset; attacks know no
@@ -35,6 +36,7 @@ ALLOWED = {
   "backdoor": {
     "datasets", "defenses", "signals", "splits", "stats", "training", "models", *BASE
   },
+  "dp": {"defenses", "splits", "stats", "training", "models", *BASE},
   "encoding": {
     "defenses", "signals", "splits", "stats", "training", "models", *BASE
   },

@@ -140,7 +140,7 @@ def run(
 
 
 def from_evidence(
-  evidence: Evidence,
+  evidence: Evidence | Sequence[Evidence],
   attacks: Sequence[str] = config_lib.DEFAULT_ATTACKS,
   estimator: str | None = None,
   settings: Mapping[str, Any] | None = None,
@@ -150,7 +150,7 @@ def from_evidence(
   """Audits a model on answers that exist already; trains nothing.
 
   Args:
-    evidence: of `signals_file.load`, for instance.
+    evidence: of `signals_file.load`, for instance; or of each of several targets.
     attacks: names, with options if need be; those that lack something are named in the
       report's `missing`.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
@@ -162,7 +162,8 @@ def from_evidence(
   """
   options = {} if estimator is None else {"estimator": estimator}
   settings = {"estimator": estimator, **(settings or {})}
-  return _of_targets([evidence], attacks, options, settings, delta)
+  targets = [evidence] if isinstance(evidence, Evidence) else evidence
+  return _of_targets(targets, attacks, options, settings, delta)
 
 
 def trainer_of(
@@ -286,10 +287,15 @@ def _attack(
 
 def _target(evidence: Evidence) -> dict[str, Any]:
   """What a target's entry says of it."""
-  members, correct = evidence.members, evidence.signals["correctness"] > 0
+  members, accuracy = evidence.members, {}
+  if "correctness" in evidence.signals:  # a loss alone does not say
+    correct = evidence.signals["correctness"] > 0
+    accuracy = {
+      "train_accuracy": float(correct[members].mean()),
+      "test_accuracy": float(correct[~members].mean()),
+    }
   return {
-    "train_accuracy": float(correct[members].mean()),
-    "test_accuracy": float(correct[~members].mean()),
+    **accuracy,
     "num_members": int(members.sum()),
     "num_nonmembers": int((~members).sum()),
   }

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 import os
 from typing import Any
-import zipfile
-import zlib
 
 import numpy as np
 
 from jmia import _validate
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
+from jmia.audit import true_class
 from jmia.audit.answers import as_logits
+from jmia.datasets import npz
 
 _REQUIRED = ("target_logits", "labels", "members")
 # Optional arrays of a signals file: name -> shape, in the letters of its docstring.
@@ -25,6 +25,7 @@ _OPTIONAL = {
   "distilled_logits": "DNC",
 }
 ARRAYS = (*_REQUIRED, *_OPTIONAL)  # what a file of signals may hold
+_CALIBRATES = "calibrates"
 
 
 def load(path: str | os.PathLike[str]) -> Evidence:
@@ -38,19 +39,18 @@ def load(path: str | os.PathLike[str]) -> Evidence:
       [R, P, C]`, `reference_population_members [R, P]` bool (likewise), and
       `distilled_logits [D, N, C]`. Where models were asked about Q copies of each row,
       of which the first is the row itself, `target_logits` is `[N, Q, C]` and
-      `reference_logits` `[R, N, Q, C]`.
+      `reference_logits` `[R, N, Q, C]`. Each array of logits may be one of the true
+      class in its place, without C: `target_losses`, `target_scaled_logits` or
+      `target_true_class_probabilities`, and so on; attacks that need more are missing
+      then. `calibrates [N]` bool marks non-members that are not evaluated but calibrate
+      p-values; other models must have been trained on them as on the other
+      non-members.
 
   Raises:
     ValueError: names the array that is missing, misshapen, not finite or out of range.
     FileNotFoundError: if there is no such file.
   """
-  if not os.path.isfile(path):
-    raise FileNotFoundError(f"{path}: no such file")
-  try:
-    with np.load(path, allow_pickle=False) as file:  # TypeError: a bare .npy
-      arrays = {name: file[name] for name in file.files}
-  except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+  arrays = npz.read(path)
   try:
     return from_arrays(arrays)
   except ValueError as error:
@@ -62,23 +62,19 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
   arrays = {name: _plain(name, array) for name, array in arrays.items()}
   _check(arrays)
   labels = arrays["labels"].astype(np.int32)
-  target = as_logits(arrays["target_logits"])
-  on_copies = target.ndim == 3
-  plain = target[:, 0] if on_copies else target
   population_labels = arrays.get("population_labels", np.zeros(0)).astype(np.int32)
-  population: Mapping[str, np.ndarray] = {}
-  if "population_logits" in arrays:
-    logits = as_logits(arrays["population_logits"])
-    population = evidence_lib.of_logits(logits, population_labels)
+  on_samples = _signals(arrays, "target", labels)
+  assert on_samples is not None, "it is checked to be there"
   return Evidence(
     index=np.arange(len(labels)),
     labels=labels,
     members=arrays["members"],
-    num_classes=target.shape[-1],
-    signals=_signals(target, labels, on_copies=on_copies),
+    num_classes=_num_classes(arrays),
+    signals=on_samples,
     population_labels=population_labels,
-    population=population,
-    groups=_groups(arrays, plain, labels, population_labels),
+    population=_signals(arrays, "population", population_labels) or {},
+    groups=_groups(arrays, labels, population_labels),
+    calibrates=arrays.get(_CALIBRATES),
   )
 
 
@@ -102,102 +98,182 @@ def _plain(name: str, array: Any) -> np.ndarray:
   return array
 
 
-def _signals(logits, labels, target=None, *, on_copies):
-  """Signals of logits, with an axis of copies or without."""
-  of = evidence_lib.of_queries if on_copies else evidence_lib.of_logits
-  return of(logits, labels, target)
+def _given(arrays: Mapping[str, np.ndarray], of: str) -> str | None:
+  """The name of the array of a kind of answers; None if there is none."""
+  kinds = ["logits", *true_class.KINDS]
+  found = [f"{of}_{kind}" for kind in kinds if f"{of}_{kind}" in arrays]
+  if len(found) > 1:
+    raise ValueError(f"{found[0]} and {found[1]} say the same, expected one of them")
+  return found[0] if found else None
+
+
+def _num_classes(arrays: Mapping[str, np.ndarray]) -> int:
+  """The last axis of logits; without logits, one more than the highest label."""
+  for name, array in arrays.items():
+    if name.endswith("_logits") and not name.endswith("_scaled_logits"):
+      return array.shape[-1]
+  labels = [arrays[n] for n in ("labels", "population_labels") if n in arrays]
+  return 1 + max(int(array.max()) for array in labels)
+
+
+def _signals(
+  arrays: Mapping[str, np.ndarray],
+  of: str,
+  labels: np.ndarray,
+  target: np.ndarray | None = None,
+) -> Mapping[str, np.ndarray] | None:
+  """Signals of an array of logits, or of one number a row; None if not given.
+
+  The divergence is from `target`, plain logits.
+  """
+  name = _given(arrays, of)
+  if name is None:
+    return None
+  values, num_axes = arrays[name], 1 if of in ("target", "population") else 2
+  kind = name.removeprefix(f"{of}_")
+  if kind != "logits":
+    return true_class.signals(name, values, kind, num_axes)
+  if num_axes == 1:
+    logits = as_logits(values)
+  else:
+    # One model at a time: some may be given as probabilities, and others not.
+    logits = np.stack([as_logits(of_model) for of_model in values])
+  on_copies = logits.ndim == num_axes + 2
+  signals_of = evidence_lib.of_queries if on_copies else evidence_lib.of_logits
+  return signals_of(logits, labels, target)
+
+
+def _plain_logits(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
+  """The target's logits, of the first copies where there are copies."""
+  if name not in arrays:
+    return None
+  logits = as_logits(arrays[name])
+  return logits[:, 0] if logits.ndim == 3 else logits
 
 
 def _groups(
-  arrays: Mapping[str, np.ndarray],
-  target: np.ndarray,
-  labels: np.ndarray,
-  population_labels: np.ndarray,
+  arrays: Mapping[str, np.ndarray], labels: np.ndarray, population_labels: np.ndarray
 ) -> dict[str, Group]:
   """The groups of models that a file holds."""
   groups = {}
+  target = _plain_logits(arrays, "target_logits")
+  of_population = _plain_logits(arrays, "population_logits")
   for name in ("reference", "distilled"):
-    on_samples = _answers(arrays, f"{name}_logits", f"{name}_members", labels, target)
-    on_population = _answers(
-      *(arrays, f"{name}_population_logits", f"{name}_population_members"),
-      population_labels,
+    on_samples = _signals(arrays, name, labels, target)
+    on_population = _signals(
+      arrays, f"{name}_population", population_labels, of_population
     )
     if on_samples is None and on_population is None:
       continue
-    fields: dict[str, Any] = {}
     if on_samples is None:
-      assert on_population is not None
-      fields |= evidence_lib.no_samples(len(on_population[1]), len(labels))
+      num_models = len(arrays[str(_given(arrays, f"{name}_population"))])
+      fields = evidence_lib.no_samples(num_models, len(labels))
     else:
-      fields |= {
-        "signals": on_samples[0], "held": on_samples[1], "out": ~on_samples[1]
-      }  # fmt: skip
-    if on_population is None:
-      assert on_samples is not None
-      fields |= evidence_lib.no_population(len(on_samples[1]))
-    else:
-      fields |= {
-        "population": on_population[0],
-        "population_held": on_population[1],
-        "population_out": ~on_population[1],
-        "population_labels": population_labels,
-      }
+      num_models = len(arrays[str(_given(arrays, name))])
+      held = arrays.get(f"{name}_members", np.zeros((num_models, len(labels)), bool))
+      fields = {"signals": on_samples, "held": held, "out": ~held}
+    fields |= _on_population(arrays, name, num_models, on_population, population_labels)
     groups[name] = Group(**fields)
   if "reference_members" in arrays and "reference" in groups:
     groups["in_out"] = groups["reference"]
   return groups
 
 
-def _answers(arrays, logits_name, held_name, labels, target=None):
-  """Signals of a group's models and what they held; None if they were not asked."""
-  if logits_name not in arrays:
-    return None
-  # One model at a time: some may be given as probabilities, and others not.
-  logits = arrays[logits_name]
-  found = np.stack([as_logits(of_model) for of_model in logits])
-  held = arrays.get(held_name, np.zeros(logits.shape[:2], bool))
-  return _signals(found, labels, target, on_copies=found.ndim == 4), held
+def _on_population(
+  arrays, name, num_models, on_population, population_labels
+) -> dict[str, Any]:
+  """The fields of a `Group` that are of the population."""
+  if on_population is None:
+    return evidence_lib.no_population(num_models)
+  shape = (num_models, len(population_labels))
+  held = arrays.get(f"{name}_population_members", np.zeros(shape, bool))
+  return {
+    "population": on_population,
+    "population_held": held,
+    "population_out": ~held,
+    "population_labels": population_labels,
+  }
 
 
 def _check(arrays: Mapping[str, np.ndarray]) -> None:
   """Refuses arrays that are unknown, missing or do not fit one another."""
+  letters = _letters(arrays)
   for name in arrays:
-    _validate.known("array", name, (*_REQUIRED, *_OPTIONAL))
+    _validate.known("array", name, letters)
   for name in _REQUIRED:
-    if name not in arrays:
+    of = name.removesuffix("_logits")
+    if name not in arrays and (of == name or _given(arrays, of) is None):
       raise ValueError(f"array {name} is missing")
-  target, letters_of = arrays["target_logits"], dict(_OPTIONAL)
-  if target.ndim not in (2, 3) or target.shape[-1] < 2:
+  target = arrays[str(_given(arrays, "target"))]
+  is_logits = _given(arrays, "target") == "target_logits"
+  has_axes = target.ndim == len(letters[str(_given(arrays, "target"))])
+  if not has_axes or (is_logits and target.shape[-1] < 2):
     raise ValueError(
-      f"target_logits has shape {target.shape}, expected (N, C) or (N, Q, C) with C"
-      " at least 2"
+      f"{_given(arrays, 'target')} has shape {target.shape}, expected (N, C) or"
+      " (N, Q, C) with C at least 2, or (N) or (N, Q) of one number a row"
     )
-  if target.ndim == 3:
-    letters_of["reference_logits"] = "RNQC"
-  num_samples, num_classes = len(target), target.shape[-1]
-  sizes: dict[str, int] = {"N": num_samples, "C": num_classes, "Q": target.shape[1]}
-  for name in ("labels", "members"):
-    _validate.shape(name, arrays[name], (num_samples,))
-  for name in _OPTIONAL:
+  sizes: dict[str, int] = {}
+  for name, of in letters.items():
     if name in arrays:
-      letters = letters_of[name]
-      expected = tuple(sizes.get(letter) for letter in letters)
+      expected = tuple(sizes.get(letter) for letter in of)
       _validate.shape(name, arrays[name], expected)
-      sizes.update(zip(letters, arrays[name].shape, strict=True))
+      sizes.update(zip(of, arrays[name].shape, strict=True))
   for name, array in arrays.items():
     if not array.size:
       raise ValueError(f"{name} has shape {array.shape}: it is empty")
   evidence_lib.check_members(arrays["members"])
   for name, array in arrays.items():
-    if name.endswith("logits"):
-      if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} has dtype {array.dtype}, expected real numbers")
-      with np.errstate(over="ignore"):  # what float64 holds may overflow float32
-        _validate.finite(name, np.asarray(array, np.float32))
-    elif name.endswith("labels"):
-      _validate.labels(name, array, num_classes)
-    elif array.dtype != bool:
+    _check_values(name, array, arrays)
+  for of in ("population", "reference_population"):
+    if _given(arrays, of) and "population_labels" not in arrays:
+      raise ValueError(
+        f"{_given(arrays, of)} needs population_labels, which is missing"
+      )
+  if _CALIBRATES in arrays:
+    _check_calibrates(arrays[_CALIBRATES], arrays["members"])
+
+
+def _letters(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+  """Every array's name -> its shape's letters, the target's first."""
+  given = _given(arrays, "target")
+  of_target = {"target_logits": "NC"} | {
+    f"target_{kind}": "N" for kind in true_class.KINDS
+  }
+  has_copies = given is not None and arrays[given].ndim > len(of_target[given])
+  letters = {}
+  for name, of in {"target_logits": "NC", **_OPTIONAL}.items():
+    if has_copies and name in ("target_logits", "reference_logits"):
+      of = of.replace("N", "NQ")
+    letters[name] = of
+    if name.endswith("_logits"):
+      for kind in true_class.KINDS:
+        letters[f"{name.removesuffix('logits')}{kind}"] = of.removesuffix("C")
+  return letters | {"labels": "N", "members": "N", _CALIBRATES: "N"}
+
+
+def _check_values(
+  name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray]
+) -> None:
+  """Refuses values that are of another type, or out of range."""
+  if name.endswith("labels"):
+    _validate.labels(name, array, _num_classes(arrays))
+  elif name in ("members", _CALIBRATES) or name.endswith("_members"):
+    if array.dtype != bool:
       raise ValueError(f"{name} has dtype {array.dtype}, expected bool")
-  for name in ("population_logits", "reference_population_logits"):
-    if name in arrays and "population_labels" not in arrays:
-      raise ValueError(f"{name} needs population_labels, which is missing")
+  else:
+    if array.dtype.kind not in "fiu":
+      raise ValueError(f"{name} has dtype {array.dtype}, expected real numbers")
+    with np.errstate(over="ignore"):  # what float64 holds may overflow float32
+      _validate.finite(name, np.asarray(array, np.float32))
+
+
+def _check_calibrates(calibrates: np.ndarray, members: np.ndarray) -> None:
+  if (calibrates & members).any():
+    raise ValueError(
+      f"calibrates marks {(calibrates & members).sum()} members, expected non-members"
+    )
+  if not calibrates.any() or (calibrates | members).all():
+    raise ValueError(
+      f"calibrates marks {calibrates.sum()} of {(~members).sum()} non-members, expected"
+      " some, and others to evaluate"
+    )

@@ -1,4 +1,4 @@
-"""Reads an `.npz` of unknown origin, without taking more memory than the file fills.
+"""Reads an `.npz` or `.npy` of unknown origin, within the memory that the file fills.
 
 `np.load` believes an array's header. One that asks for 10^12 elements, in a file of a
 kilobyte, ends in a MemoryError; here it is compared with what the archive holds before
@@ -23,6 +23,12 @@ from jmia.datasets import memory
 _SUFFIX = ".npy"
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit
 _CHUNK = 1 << 22
+# A zip's fields and an array's header can be wrong in many ways.
+_BROKEN = (
+  EOFError, MemoryError, NotImplementedError, OSError, OverflowError, RecursionError,
+  RuntimeError, SyntaxError, ValueError, struct.error, tokenize.TokenError,
+  zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read(
@@ -48,17 +54,35 @@ def read(
   try:
     with path.open("rb") as file:
       return _read(file, names)
-  # A zip's fields and an array's header can be wrong in many ways.
-  except (
-    EOFError, MemoryError, NotImplementedError, OSError, OverflowError, RecursionError,
-    RuntimeError, SyntaxError, ValueError, struct.error, tokenize.TokenError,
-    zipfile.BadZipFile, zlib.error,
-  ) as error:  # fmt: skip
-    cause = str(error).strip().splitlines()
-    reason = cause[0] if cause else type(error).__name__
+  except _BROKEN as error:
     raise ValueError(
-      f"{path}: not a whole .npz file of plain arrays ({reason})"
+      f"{path}: not a whole .npz file of plain arrays ({_reason(error)})"
     ) from error
+
+
+def read_array(path: str | os.PathLike[str]) -> np.ndarray:
+  """Reads a bare `.npy` with the same care.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: as `read`.
+  """
+  path = pathlib.Path(path).expanduser()
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file, expected an .npy array")
+  try:
+    with path.open("rb") as file:
+      memory.check("its array", path.stat().st_size)
+      return _array(path.name, file, path.stat().st_size)
+  except _BROKEN as error:
+    raise ValueError(
+      f"{path}: not a whole .npy file of plain numbers ({_reason(error)})"
+    ) from error
+
+
+def _reason(error: BaseException) -> str:
+  cause = str(error).strip().splitlines()
+  return cause[0] if cause else type(error).__name__
 
 
 def _read(file: IO[bytes], names: Collection[str] | None) -> dict[str, np.ndarray]:
@@ -78,39 +102,39 @@ def _read(file: IO[bytes], names: Collection[str] | None) -> dict[str, np.ndarra
     for name in wanted:
       if not members[name].filename.endswith(_SUFFIX):
         raise ValueError(f"{name} is no array")
-      arrays[name] = _array(name, archive, members[name])
+      with archive.open(members[name]) as member:
+        arrays[name] = _array(name, member, members[name].file_size)
   return arrays
 
 
-def _array(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-  """One array, whose header is held against its member's size first."""
-  with archive.open(info) as member:
-    version = npy.read_magic(member)
-    if version == (1, 0):
-      header = npy.read_array_header_1_0(member, max_header_size=_MAX_HEADER)
-    elif version == (2, 0):
-      header = npy.read_array_header_2_0(member, max_header_size=_MAX_HEADER)
-    else:
-      raise ValueError(f"{name} is of npy version {version}, expected 1.0 or 2.0")
-    shape, is_fortran, dtype = header
-    if dtype.hasobject:
-      raise ValueError(
-        f"{name} holds Python objects, expected numbers or text; save "
-        f"{name}.astype(str), or a numeric type"
-      )
-    num_bytes = dtype.itemsize * math.prod(shape)
-    stored = info.file_size - member.tell()
-    if min(shape, default=0) < 0 or num_bytes != stored:
-      raise ValueError(
-        f"{name} has the header of an array of shape {shape} and dtype {dtype}, "
-        f"{num_bytes} bytes, but {stored} bytes"
-      )
-    # Memory is filled chunk by chunk: a member that is cut short takes no more.
-    array = np.empty(math.prod(shape), dtype)
-    filled = 0
-    while num_bytes and (part := member.read(_CHUNK)):
-      array.view(np.uint8)[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
-      filled += len(part)
+def _array(name: str, member: IO[bytes], size: int) -> np.ndarray:
+  """One array, whose header is held against its `size` in bytes first."""
+  version = npy.read_magic(member)
+  if version == (1, 0):
+    header = npy.read_array_header_1_0(member, max_header_size=_MAX_HEADER)
+  elif version == (2, 0):
+    header = npy.read_array_header_2_0(member, max_header_size=_MAX_HEADER)
+  else:
+    raise ValueError(f"{name} is of npy version {version}, expected 1.0 or 2.0")
+  shape, is_fortran, dtype = header
+  if dtype.hasobject:
+    raise ValueError(
+      f"{name} holds Python objects, expected numbers or text; save "
+      f"{name}.astype(str), or a numeric type"
+    )
+  num_bytes = dtype.itemsize * math.prod(shape)
+  stored = size - member.tell()
+  if min(shape, default=0) < 0 or num_bytes != stored:
+    raise ValueError(
+      f"{name} has the header of an array of shape {shape} and dtype {dtype}, "
+      f"{num_bytes} bytes, but {stored} bytes"
+    )
+  # Memory is filled chunk by chunk: a member that is cut short takes no more.
+  array = np.empty(math.prod(shape), dtype)
+  filled = 0
+  while num_bytes and (part := member.read(_CHUNK)):
+    array.view(np.uint8)[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+    filled += len(part)
   if filled != num_bytes:
     raise ValueError(f"{name} is cut short")
   return array.reshape(shape, order="F" if is_fortran else "C")

@@ -96,7 +96,10 @@ def by_target(report: wording.Report) -> list[tuple[str, ...]]:
       own = report["attacks"][name]["by_target"][number]
       low, high = own["auc_ci"]
       cells.append(f"{own['auc']:.3f} ({low:.3f}–{high:.3f})")
-    accuracies = [wording.percent(target[f"{s}_accuracy"]) for s in ("train", "test")]
+    accuracies = [
+      wording.percent(target[key]) if (key := f"{s}_accuracy") in target else "–"
+      for s in ("train", "test")
+    ]
     rows.append((str(number + 1), *accuracies, *cells))
   return rows
 

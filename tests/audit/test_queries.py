@@ -30,7 +30,7 @@ def _panel(dataset, attacks, **changes):
     attacks=attacks, num_references=3, train=TRAIN, width=3, **changes
   )
   split = config_lib.split_of(dataset, settings, None)
-  trainer = auditing._trainer(dataset, settings, split, None, lambda *_: None)
+  trainer = auditing.trainer_of(dataset, settings, split, None, lambda *_: None)
   design = config_lib.design_of(split, settings)
   return panel.train(design, trainer, settings.needs())
 
