@@ -13,12 +13,14 @@ import shutil
 
 from absl import flags
 
-from experiments import attack_flags, common, defense_flags, training_flags
 from jmia import audit, datasets
 from jmia.audit import signals_file
 from jmia.datasets import groups
 from jmia.report import tables
+from jmia.stats import nulls
 from jmia.training import config as config_lib
+
+from . import attack_flags, common, defense_flags, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
@@ -30,7 +32,8 @@ _SIGNALS = flags.DEFINE_string(
 _ESTIMATOR = flags.DEFINE_string(
   "estimator",
   None,
-  "Threshold estimator of all attacks that have one. Default: each attack's own.",
+  "Threshold estimator of all attacks that have one, of "
+  f"{', '.join(nulls.METHODS)}. Default: each attack's own.",
 )
 _DELTA = flags.DEFINE_float(
   "delta",

@@ -4,17 +4,20 @@ A flag that several binaries take is defined here, once. Each shows it in its he
 `flags.adopt_module_key_flags(common)` or `flags.declare_key_flag(name)`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import os
 import pathlib
 import sys
 import traceback
+import types
 from typing import Any
 
 from absl import app, flags, logging
 
 from jmia import datasets
+
+from . import help as help_lib
 
 SEED = flags.DEFINE_integer(
   "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
@@ -78,12 +81,17 @@ _USER_ERRORS = (ValueError, OSError, ImportError)
 def run(main: Callable[[], None]) -> None:
   """Runs a binary: exit code 2 and one line on stderr where the input is at fault.
 
+  Arguments that are no flags become the value of the flag that the binary's module
+  names as `POSITIONAL`; without one they are refused.
+
   Args:
     main: reads the flags and does the work.
   """
+  module = sys.modules[main.__module__]
+  positional = getattr(module, "POSITIONAL", None)
 
   def guarded(argv: list[str]) -> None:
-    if len(argv) > 1:
+    if len(argv) > 1 and positional is None:
       _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value")
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
@@ -98,7 +106,14 @@ def run(main: Callable[[], None]) -> None:
       hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
       _fail((" ".join(str(error).split()) or type(error).__name__) + hint)
 
-  app.run(guarded, flags_parser=_parse)
+  def parse(argv: list[str]) -> list[str]:
+    _help_if_asked(module, argv)
+    rest = _parse(argv)
+    if positional is not None and len(rest) > 1:
+      _set_positional(positional, rest[1:])
+    return rest
+
+  app.run(guarded, flags_parser=parse)
 
 
 @contextlib.contextmanager
@@ -158,7 +173,43 @@ def progress_bars(
       bar.close()
 
 
+def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
+  """Prints the binary's help and ends the process, where a flag asks for it."""
+  asked = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
+  if not asked & {"help", "helpshort", "h", "?"}:
+    return
+  for prepare in BEFORE_PARSING:
+    prepare(list(argv))
+  is_main = module.__name__ == "__main__"
+  name = module.__spec__.name if module.__spec__ else pathlib.Path(argv[0]).stem
+  key_flags = flags.FLAGS.get_key_flags_for_module(argv[0] if is_main else module)
+  print(
+    help_lib.text(
+      name.rpartition(".")[2],
+      module.__doc__ or "",
+      key_flags,
+      program=argv[0],
+      is_short="helpshort" in asked,
+    )
+  )
+  sys.exit(0)
+
+
+def _set_positional(name: str, values: Sequence[str]) -> None:
+  """Gives a flag the arguments that are no flags: one, or a list of them."""
+  flag = flags.FLAGS[name]
+  try:
+    flag.parse(
+      ",".join(values) if isinstance(flag.parser, flags.ListParser) else values[0]
+    )
+  except flags.Error as error:
+    _fail(str(error))
+  if len(values) > 1 and not isinstance(flag.parser, flags.ListParser):
+    _fail(f"unexpected argument {values[1]!r}: flags are written --name=value")
+
+
 def _parse(argv: list[str]) -> list[str]:
+  flags.FLAGS.set_gnu_getopt(True)
   try:
     for prepare in BEFORE_PARSING:
       prepare(argv)

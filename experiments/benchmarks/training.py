@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmarks import measure, products, torch_loop
 from jmia import splits, types
 from jmia.training import config as config_lib
 from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
+
+from . import measure, products, torch_loop
 
 _SGD = optimizers.OptimizerConfig
 

@@ -41,6 +41,11 @@ def load(dataset: types.Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray
   return found
 
 
+def names(dataset: types.Dataset) -> tuple[str, ...]:
+  """Returns the columns of a dataset's rows that `load` knows."""
+  return tuple(_columns(dataset))
+
+
 def files(dataset: types.Dataset) -> dict[str, np.ndarray]:
   """Returns `{"file": [N] names}` of a folder of images; nothing of other datasets."""
   table = _folder_table(dataset)
