@@ -36,7 +36,7 @@ def attacks_figure(report: wording.Report) -> "figure.Figure":
   drawing = plots.empty_figure(4.6 * len(panels), height)
   drawn = drawing.subplots(1, len(panels), squeeze=False, sharey=True)[0]
   for panel, (title, rows, chance) in zip(drawn, panels, strict=True):
-    _draw(panel, rows, [names.index(row.label) for row in rows], chance)
+    draw(panel, rows, [names.index(row.label) for row in rows], chance)
     panel.set_xlabel(title)
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.set_yticks(range(len(names)), names)
@@ -68,7 +68,7 @@ def groups_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
     alpha=0.55,
   )
   drawn = [Row(row["group"], row["auc"], *row["auc_ci"]) for row in shown]
-  _draw(panel, drawn, range(len(shown)), 0.5, marks=False)
+  draw(panel, drawn, range(len(shown)), 0.5, marks=False)
   panel.set_ylim(len(shown) - 0.4, -0.6)
   panel.set_yticks(range(len(shown)), [_short(row["group"]) for row in shown])
   panel.set_xlabel("AUC, with intervals that hold for all groups at once")
@@ -87,10 +87,10 @@ def targets_figure(report: wording.Report, name: str) -> "figure.Figure":
     Row(f"target {number + 1}, over its samples", own["auc"], *own["auc_ci"])
     for number, own in enumerate(entry["by_target"])
   ]
-  mean = Row("the mean, over targets", entry["auc"], *_ends(entry["auc_ci"]), True)
+  mean = Row("the mean, over targets", entry["auc"], *ends(entry["auc_ci"]), True)
   drawing = plots.empty_figure(4.8, 0.75 + 0.24 * (len(rows) + 1))
   panel = drawing.subplots()
-  _draw(panel, [*rows, mean], range(len(rows) + 1), 0.5)
+  draw(panel, [*rows, mean], range(len(rows) + 1), 0.5)
   panel.set_ylim(len(rows) + 0.6, -0.6)
   panel.set_yticks(range(len(rows) + 1), [row.label for row in [*rows, mean]])
   panel.set_xlabel(f"AUC of {wording.attack(name).title}, 95% intervals")
@@ -100,7 +100,7 @@ def targets_figure(report: wording.Report, name: str) -> "figure.Figure":
 def _aucs(report: wording.Report) -> list[Row]:
   best = wording.strongest(report)
   return [
-    Row(wording.attack(name).title, of["auc"], *_ends(of["auc_ci"]), name == best)
+    Row(wording.attack(name).title, of["auc"], *ends(of["auc_ci"]), name == best)
     for name, of in report["attacks"].items()
   ]
 
@@ -116,7 +116,7 @@ def _tprs(report: wording.Report, fpr: str) -> list[Row]:
   return rows
 
 
-def _draw(
+def draw(
   panel: "axes.Axes",
   rows: Sequence[Row],
   heights: Sequence[int],
@@ -139,7 +139,8 @@ def _draw(
   panel.grid(visible=False, axis="y")
 
 
-def _ends(interval: Sequence[float]) -> tuple[float, float]:
+def ends(interval: Sequence[float]) -> tuple[float, float]:
+  """An interval of JSON as a pair."""
   low, high = interval
   return low, high
 

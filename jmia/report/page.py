@@ -106,8 +106,8 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
     "exposure": exposure.content(report, samples),
     "advice": found,
     "caveat": caveat,
-    "config": _strings(report.get("config", {})),
-    "versions": _strings(report.get("versions", {})),
+    "config": strings(report.get("config", {})),
+    "versions": strings(report.get("versions", {})),
     "script": text,
     "script_hash": digest,
   }
@@ -255,7 +255,7 @@ def _losses(
   }
 
 
-def _strings(values: Mapping[str, Any]) -> dict[str, str]:
+def strings(values: Mapping[str, Any]) -> dict[str, str]:
   """Values as a reader would type them: strings bare, the rest as JSON."""
   return {
     name: value if isinstance(value, str) else json.dumps(value, default=str)
