@@ -9,14 +9,17 @@ answers of a model from any framework and trains nothing. DIR/report.html is the
 read. A run that was interrupted goes on where it was when it is started again.
 """
 
+import json
+import pathlib
 import shutil
+import sys
 
 from absl import flags
 
-from jmia import audit, datasets
-from jmia.audit import signals_file
+from jmia import audit, datasets, types
+from jmia.audit import estimate, limits, repeat, signals_file
 from jmia.datasets import groups
-from jmia.report import tables
+from jmia.report import advice, tables
 from jmia.stats import nulls
 from jmia.training import config as config_lib
 
@@ -49,6 +52,19 @@ _GROUPS = flags.DEFINE_list(
   None,
   "Columns whose groups' exposure is told beside that of classes: of a table; arrays of"
   " an .npz, [N]; or further columns of a folder's CSV.",
+)
+_FAIL_ABOVE = flags.DEFINE_list(
+  "fail_above",
+  None,
+  "Exit with code 3, once the files are written, where the lower end of an interval is"
+  " above: auc:VALUE or tpr@FPR:VALUE, such as auc:0.6,tpr@0.01:0.05. The intervals are"
+  " widened for all attacks at once.",
+)
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Say what would be trained and how long that takes here, and stop."
+)
+_REPEAT = flags.DEFINE_string(
+  "repeat", None, "A report.json whose settings are taken in place of the other flags."
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
@@ -93,6 +109,10 @@ _NUM_RETRAINED = flags.DEFINE_integer(
 
 def main() -> None:
   """Audits, and writes the report's files."""
+  allowed = [limits.parse(text) for text in _FAIL_ABOVE.value or ()]
+  if _DRY_RUN.value:
+    _say_plan()
+    return
   with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
     if _SIGNALS.value is not None:
       result = _audit_signals()
@@ -104,6 +124,33 @@ def main() -> None:
       shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(tables.text(result.report))
   print(f"\nThe report is {output_dir / 'report.html'}")
+  for following in _next(result.report, output_dir):
+    print(following)
+  above = limits.exceeded(result.report, allowed)
+  if above:
+    print("\n".join(f"audit: {sentence}" for sentence in above), file=sys.stderr)
+    sys.exit(3)
+
+
+def _next(report, output_dir) -> list[str]:
+  """The one thing to do next: try what helped elsewhere, and compare."""
+  found, _ = advice.of(report)
+  if not found or report["config"].get("defenses"):
+    return []
+  return [
+    "Next, a defence beside it (jmia, or python -m experiments):",
+    f"  {found[0].command}",
+    f"  jmia compare {output_dir} DIR --output_dir=comparison",
+  ]
+
+
+def _say_plan() -> None:
+  if _SIGNALS.value is not None:
+    raise ValueError("dry_run: with --signals nothing is trained")
+  dataset, config = _dataset_and_config()
+  plan = estimate.plan(dataset, config)
+  seconds = estimate.seconds(dataset, plan, width=config.width)
+  print(f"Would train {plan}, in about {max(1, round(seconds))} s.")
 
 
 def _audit_signals() -> audit.Result:
@@ -117,8 +164,42 @@ def _audit_signals() -> audit.Result:
 
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:
+  dataset, config = _dataset_and_config()
+  print(f"Training {estimate.plan(dataset, config)}.", file=sys.stderr)
+  with common.progress_bars() as progress:
+    return audit.run(
+      dataset,
+      config,
+      groups=groups.load(dataset, tuple(_GROUPS.value or ())),
+      columns=groups.files(dataset),
+      checkpoint_dir=checkpoint_dir,
+      progress=progress,
+    )
+
+
+def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
+  """What the flags say, or the report that is to be repeated."""
   dataset_name = common.DATASET.value or "digits"
-  config = audit.AuditConfig(
+  num_examples, seed = common.NUM_EXAMPLES.value, common.SEED.value
+  if _REPEAT.value is not None:
+    report = json.loads(pathlib.Path(_REPEAT.value).expanduser().read_text())
+    config, seed = repeat.settings_of(report), report["seed"]
+    dataset_name = report["config"]["dataset"]
+    if dataset_name == "purchase100_synthetic":
+      num_examples = report["dataset"]["num_examples"]
+  else:
+    config = _config(dataset_name)
+  dataset = datasets.load(
+    dataset_name,
+    data_dir=common.DATA_DIR.value,
+    num_examples=num_examples,
+    seed=seed,
+  )
+  return dataset, config
+
+
+def _config(dataset_name: str) -> audit.AuditConfig:
+  return audit.AuditConfig(
     attacks=attack_flags.chosen(
       audit.default_attacks(_REFERENCES.value, attack_flags.NUM_TARGETS.value or 1)
     ),
@@ -140,21 +221,6 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )
-  dataset = datasets.load(
-    dataset_name,
-    data_dir=common.DATA_DIR.value,
-    num_examples=common.NUM_EXAMPLES.value,
-    seed=common.SEED.value,
-  )
-  with common.progress_bars() as progress:
-    return audit.run(
-      dataset,
-      config,
-      groups=groups.load(dataset, tuple(_GROUPS.value or ())),
-      columns=groups.files(dataset),
-      checkpoint_dir=checkpoint_dir,
-      progress=progress,
-    )
 
 
 if __name__ == "__main__":

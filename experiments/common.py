@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+import jmia
 from jmia import datasets
 
 from . import help as help_lib
@@ -71,6 +72,12 @@ _DISTRIBUTED = flags.DEFINE_string(
   " process 0's address, their number and this one's. All must see --output_dir.",
 )
 
+# What runs of models are called in bars, for those who do not know the spine.
+_STAGES = {
+  "target": "training the target",
+  "targets": "training further targets",
+  "others": "training the models compared with",
+}
 # Called with the command line before its flags are parsed.
 BEFORE_PARSING: list[Callable[[list[str]], None]] = []
 
@@ -158,12 +165,16 @@ def progress_bars(
   import tqdm
 
   bars: dict[str, Any] = {}
+  # A line now and then where it is a log that is written; its environment may say.
+  often = 0.1 if sys.stderr.isatty() else 10.0
+  often = float(os.environ.get("TQDM_MININTERVAL", often))
 
   def progress(what: str, done: int, total: int) -> None:
     if what not in bars:
       for bar in bars.values():
         bar.close()
-      bars[what] = tqdm.tqdm(total=total, desc=what, unit=unit)
+      title = _STAGES.get(what, what)
+      bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
     bars[what].update(done - bars[what].n)
 
   try:
@@ -253,29 +264,9 @@ def _configure_jax() -> None:
   jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION.value)
   # Small models are trained faster by a core each than by all cores one after another.
   num_cpus = _CPU_DEVICES.value
-  if num_cpus is None and not (_DISTRIBUTED.value or _is_cpu_split()):
-    num_cpus = _num_cores()
-  if num_cpus is not None:
-    jax.config.update("jax_num_cpu_devices", num_cpus)
-  if _CACHE.value:
-    folder = os.path.expanduser(_CACHE.value)
-    jax.config.update("jax_compilation_cache_dir", folder)
-    # Small programs too: of an audit's 54 they are 40, and 10 s on a busy machine.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _is_cpu_split() -> bool:
-  """Whether the environment says how many devices a CPU is split into."""
-  return "JAX_NUM_CPU_DEVICES" in os.environ or (
-    "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-  )
-
-
-def _num_cores() -> int:
-  """Returns how many cores this process may use."""
-  if hasattr(os, "sched_getaffinity"):  # not on macOS
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+  if num_cpus is None and _DISTRIBUTED.value:
+    num_cpus = 1
+  jmia.configure(cpu_devices=num_cpus, compilation_cache=_CACHE.value)
 
 
 def _fail(message: str, code: int = 2) -> None:

@@ -21,7 +21,7 @@ from jmia.audit import view, whom
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
 from jmia.defenses import dp_sgd
-from jmia.report import results
+from jmia.report import exposed_file, results
 from jmia.report import samples as samples_lib
 from jmia.stats import epsilon
 from jmia.training import config as training_config
@@ -37,6 +37,20 @@ class Result(NamedTuple):
 
   report: dict[str, Any]
   targets: tuple[samples_lib.Samples, ...]
+
+  def _repr_html_(self) -> str:
+    """Verdict, table and ROC, as a notebook shows them."""
+    from jmia.report import notebook  # draws
+
+    return notebook.fragment(self.report, self.samples)
+
+  def frame(self) -> Any:
+    """The columns of `exposed.csv` as a pandas frame; ImportError without pandas."""
+    import io
+
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(exposed_file.content(self.report, self.samples)))
 
   @property
   def samples(self) -> samples_lib.Samples:

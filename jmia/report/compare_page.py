@@ -222,7 +222,7 @@ def _differing(
   rows = [
     (key, *(config.get(key, "–") for config in configs))
     for key in keys
-    if len({config.get(key) for config in configs}) > 1
+    if key != "title" and len({config.get(key) for config in configs}) > 1
   ]
   return [("Setting", *names), *rows] if rows else []
 
