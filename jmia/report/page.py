@@ -93,7 +93,11 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
       for about in map(wording.attack, report["attacks"])
       if about.source
     ],
-    "metrics": wording.metrics(report),
+    "metrics": {
+      term: meaning
+      for term, meaning in wording.metrics(report).items()
+      if not term.startswith("TPR") or term in tables.results_header(report)
+    },
     "by_target": by_target,
     "targets_svg": _targets(report, sharpest) if by_target and sharpest else "",
     "epsilon": tables.epsilon_sentence(report),
@@ -221,7 +225,7 @@ def _attack(
   if not samples.only_ranks(name):
     return section | _losses(number, name, report, samples)
   ran_on = f" It was run on {coverage}." if coverage else ""
-  caption = f"The attack only ranks samples: its scores are no p-values.{ran_on}"
+  caption = f"The attack ranks samples, and has no threshold of its own.{ran_on}"
   return section | {"score_caption": caption}
 
 

@@ -20,7 +20,8 @@ _PROBE = """
 window.addEventListener("load", () => setTimeout(() => {
   const wide = [...document.querySelectorAll("body *")].filter((e) =>
     !e.closest(".scroll") && !e.closest("svg") && !e.closest("thead")
-    && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90));
+    && e.getBoundingClientRect().right > innerWidth + 1)
+    .map((e) => e.outerHTML.slice(0, 90));
   const lost = [...document.querySelectorAll("a[href^='#']")].filter((a) =>
     !document.getElementById(a.getAttribute("href").slice(1))).map((a) => a.href);
   const found = {
