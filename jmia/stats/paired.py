@@ -87,9 +87,9 @@ def tpr_at_fpr(
 
   The bounds join `intervals.tpr_at_fpr` of each at half of the error, so they hold
   whatever the distributions and however a and b depend. Pairing gains nothing here:
-  most of the uncertainty is where the thresholds lie, and an exact bound on members
-  that one calls and the other does not, given both thresholds, was up to a sixth wider
-  in 17 of 20 cells of a simulation.
+  most of the uncertainty is where the thresholds lie. An exact bound on members that
+  one calls and the other does not, given both thresholds, was wider in 35 of 40 cells
+  of a simulation, by 4 and 11 % in the median at an FPR of .1 and .01.
 
   Args:
     a: `[N]`, higher = member.
