@@ -9,6 +9,7 @@ answers of a model from any framework and trains nothing. DIR/report.html is the
 read. A run that was interrupted goes on where it was when it is started again.
 """
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -64,7 +65,10 @@ _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Say what would be trained and how long that takes here, and stop."
 )
 _REPEAT = flags.DEFINE_string(
-  "repeat", None, "A report.json whose settings are taken in place of the other flags."
+  "repeat",
+  None,
+  "A report.json whose settings are taken in place of the other flags; --defense and"
+  " --title, if given, replace its own.",
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
@@ -139,7 +143,8 @@ def _next(report, output_dir) -> list[str]:
     return []
   return [
     "Next, a defence beside it (jmia, or python -m experiments):",
-    f"  {found[0].command}",
+    f"  jmia audit --repeat={output_dir / 'report.json'}"
+    f" --defense={found[0].defense} --output_dir=DIR",
     f"  jmia compare {output_dir} DIR --output_dir=comparison",
   ]
 
@@ -165,8 +170,15 @@ def _audit_signals() -> audit.Result:
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset, config = _dataset_and_config()
-  print(f"Training {estimate.plan(dataset, config)}.", file=sys.stderr)
-  with common.progress_bars() as progress:
+  told: list[str] = []
+  with common.progress_bars() as bars:
+
+    def progress(what: str, done: int, total: int) -> None:
+      if not told:  # not before: bad input is told in one line
+        told.append(f"Training {estimate.plan(dataset, config)}.")
+        print(told[0], file=sys.stderr)
+      bars(what, done, total)
+
     return audit.run(
       dataset,
       config,
@@ -184,6 +196,11 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
   if _REPEAT.value is not None:
     report = json.loads(pathlib.Path(_REPEAT.value).expanduser().read_text())
     config, seed = repeat.settings_of(report), report["seed"]
+    config = dataclasses.replace(
+      config,
+      defenses=defense_flags.chosen() or config.defenses,
+      title=_TITLE.value or config.title,
+    )
     dataset_name = report["config"]["dataset"]
     if dataset_name == "purchase100_synthetic":
       num_examples = report["dataset"]["num_examples"]

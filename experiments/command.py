@@ -14,6 +14,8 @@ import importlib.util
 import sys
 from typing import NamedTuple
 
+import jmia
+
 
 class Command(NamedTuple):
   """A binary's module, and the question that it answers."""
@@ -48,9 +50,7 @@ def main() -> None:
     print(overview())
     return
   if args[0] == "--version":
-    from jmia import __version__
-
-    print(f"jmia {__version__}")
+    print(f"jmia {jmia.__version__}")
     return
   if args[0] == "study":
     if not args[1:] or args[1] in ("-h", "--help", "--helpshort"):
