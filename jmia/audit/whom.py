@@ -85,7 +85,7 @@ def discoveries(report: wording.Report, samples: Samples) -> dict[str, Any] | No
 
 
 def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
-  """Returns the exposure of each group of records, most exposed first.
+  """Returns the exposure of each group, the surely most exposed first.
 
   Groups are classes, whether the target answered rightly, and those of the user's.
   All intervals of all of them hold at once at 95 %, whichever attack is looked at.
@@ -187,7 +187,8 @@ def _exposure(
 
 
 def _sorted(rows: Any) -> list[dict[str, Any]]:
-  return sorted(rows, key=lambda row: -row["auc"])
+  # By the AUC itself, a group of ten would be first by luck.
+  return sorted(rows, key=lambda row: (-row["auc_ci"][0], -row["auc"]))
 
 
 def _images(dataset: types.Dataset, index: np.ndarray) -> np.ndarray | None:

@@ -183,7 +183,7 @@ def _grouping(
     "svg": plots.svg(
       forest.groups_figure(rows),
       f"groups-{number}",
-      f"AUC by {name} with intervals, most exposed first. {sentence}",
+      f"AUC by {name} with intervals, surely most exposed first. {sentence}",
     ),
     "is_cut": len(rows) > 24,
     "header": (

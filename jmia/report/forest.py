@@ -47,7 +47,7 @@ def attacks_figure(report: wording.Report) -> "figure.Figure":
 
 @plots.styled
 def groups_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
-  """The AUC of each group, most exposed on top: a bar from 0.5, and its interval.
+  """The AUC of each group, surely most exposed on top: a bar from 0.5, its interval.
 
   Args:
     rows: of one grouping of the report's `groups`. Of more than 24 the 16 most and the
