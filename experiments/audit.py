@@ -39,12 +39,6 @@ _ESTIMATOR = flags.DEFINE_string(
   "Threshold estimator of all attacks that have one, of "
   f"{', '.join(nulls.METHODS)}. Default: each attack's own.",
 )
-_DELTA = flags.DEFINE_float(
-  "delta",
-  0.0,
-  "At which an epsilon is shown that the attacks refute; DP-SGD's own, where the models"
-  " carry it.",
-)
 _TITLE = flags.DEFINE_string(
   "title", None, "What the report calls the model. Default: its name and its data's."
 )
@@ -164,7 +158,7 @@ def _audit_signals() -> audit.Result:
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
     _ESTIMATOR.value,
     {"signals": _SIGNALS.value, "seed": common.SEED.value, "title": _TITLE.value},
-    delta=_DELTA.value,
+    delta=common.DELTA.value or 0.0,
   )
 
 
@@ -231,7 +225,7 @@ def _config(dataset_name: str) -> audit.AuditConfig:
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
     estimator=_ESTIMATOR.value,
-    delta=_DELTA.value,
+    delta=common.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name)),
     defenses=defense_flags.chosen(),
     title=_TITLE.value,

@@ -20,11 +20,13 @@ from jmia.report import results
 
 from . import common
 from .benchmarks import (
+  agreement,
   measure,
   rate_tests,
   scaling,
   scoring,
   startup,
+  studies,
   training,
 )
 
@@ -34,6 +36,19 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "tests": rate_tests.rows,
   "scaling": scaling.rows,
   "startup": startup.rows,
+  "agreement": agreement.rows,
+  "references": studies.references,
+  "private": studies.private,
+  "mib": studies.mib,
+}
+
+# What shows that a suite runs, in seconds, on any machine.
+_TINY_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
+  "training/fc": lambda: [training.beside_vmap(training.FC, 2, target={}, num_turns=1)],
+  "agreement": lambda: agreement.rows(2),
+  "references": lambda: studies.references(4),
+  "private": lambda: studies.private(2),
+  "mib": lambda: studies.mib(1),
 }
 
 flags.declare_key_flag("matmul_precision")
@@ -43,13 +58,17 @@ _SUITE = flags.DEFINE_string(
   f"What to measure: {', '.join(_SUITES)}, or `training` for all of its parts.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
+_TINY = flags.DEFINE_boolean(
+  "tiny", False, f"A few models, of {', '.join(_TINY_SUITES)} alone: a try."
+)
 
 
 def main() -> None:
   """Measures a suite, writes its rows, and prints them."""
-  names = [n for n in _SUITES if n == _SUITE.value or n.startswith(f"{_SUITE.value}/")]
+  suites = _TINY_SUITES if _TINY.value else _SUITES
+  names = [n for n in suites if n == _SUITE.value or n.startswith(f"{_SUITE.value}/")]
   if not names:
-    raise ValueError(f"suite={_SUITE.value}, expected training or {', '.join(_SUITES)}")
+    raise ValueError(f"suite={_SUITE.value}, expected training or {', '.join(suites)}")
   if not _OUTPUT.value:
     raise ValueError("--output must have a value: the file for the results")
   output = pathlib.Path(_OUTPUT.value).expanduser()
@@ -59,7 +78,7 @@ def main() -> None:
   rows, seconds = [], {}
   for name in names:
     start = time.perf_counter()
-    rows += [row.content() for row in _SUITES[name]()]
+    rows += [row.content() for row in suites[name]()]
     seconds[name] = time.perf_counter() - start
   config = {
     "suite": _SUITE.value,

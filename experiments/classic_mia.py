@@ -75,7 +75,6 @@ _DEFENSES = flags.DEFINE_list(
 _AWARE = flags.DEFINE_bool(
   "aware", True, "Study defenses: whether shadow models carry the target's defence."
 )
-_DELTA = flags.DEFINE_float("delta", 1e-5, "Of DP-SGD's guarantee.")
 _DP_CLIP_NORM = flags.DEFINE_float(
   "dp_clip_norm", 1.0, "L2 norm that DP-SGD clips each example's gradient to."
 )
@@ -189,11 +188,15 @@ def _run(study: str, plan: studies.Plan) -> studies.Found:
 
 def _defenses(dataset: types.Dataset) -> list[studies.Defenses]:
   """The defences asked for; those joined by + go together."""
-  options = {"delta": _DELTA.value, "clip_norm": _DP_CLIP_NORM.value}
+  options = {"delta": _delta(), "clip_norm": _DP_CLIP_NORM.value}
   return [
     tuple(registry.parse(one, **options) for one in text.split("+"))
     for text in _DEFENSES.value or studies.default_defenses(dataset)
   ]
+
+
+def _delta() -> float:
+  return 1e-5 if common.DELTA.value is None else common.DELTA.value
 
 
 def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
@@ -221,7 +224,7 @@ def _config(study: str, plan: studies.Plan) -> dict[str, Any]:
     "epochs": _EPOCHS.value,
     "shadow_dataset": _SHADOW_DATASET.value,
     "defenses": _DEFENSES.value or studies.default_defenses(plan.dataset),
-    "delta": _DELTA.value,
+    "delta": _delta(),
     "dp_clip_norm": _DP_CLIP_NORM.value,
     "num_samples": _NUM_SAMPLES.value,
     "num_with": _NUM_WITH.value,

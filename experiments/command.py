@@ -39,6 +39,8 @@ STUDIES: Mapping[str, Command] = {
   "classic_mia": Command("classic_mia", "Yang: classic attacks, and every defence"),
   "mib": Command("mib", "Hu et al.: membership inference via backdooring"),
   "membership_encoding": Command("membership_encoding", "Song & Shokri: encoding"),
+  "attack_power": Command("attack_power", "How many reference models attacks need"),
+  "gpu_day": Command("gpu_day", "What a GPU is asked in eight minutes"),
   "ledger": Command("ledger", "Every figure of the papers beside ours"),
 }
 

@@ -44,6 +44,12 @@ NUM_EXAMPLES = flags.DEFINE_integer(
 WIDTH = flags.DEFINE_integer(
   "width", None, "Models trained at once. Default: as many as memory is good for."
 )
+DELTA = flags.DEFINE_float(
+  "delta",
+  None,
+  "Of a differential privacy guarantee. Default: DP-SGD's is 1e-5; an epsilon that"
+  " attacks refute is shown at that of the models, or at 0 where they have none.",
+)
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
   "~/.cache/jmia/xla",

@@ -4,6 +4,8 @@ from absl import flags
 
 from jmia.defenses import registry
 
+from . import common
+
 _DEFENSE = flags.DEFINE_list(
   "defense",
   None,
@@ -21,4 +23,6 @@ def chosen() -> tuple[registry.DefenseConfig, ...]:
   Raises:
     ValueError: if one is unknown, or its strength is missing or too many.
   """
-  return tuple(registry.parse(text) for text in _DEFENSE.value or ())
+  delta = common.DELTA.value
+  options = {} if delta is None else {"delta": delta}
+  return tuple(registry.parse(text, **options) for text in _DEFENSE.value or ())

@@ -7,6 +7,8 @@ import textwrap
 
 from absl import flags
 
+from . import command
+
 # What most runs of a binary set. Others: the first five of its own.
 FIRST: Mapping[str, Sequence[str]] = {
   "audit": ("output_dir", "dataset", "signals", "attacks", "defense"),
@@ -55,9 +57,12 @@ def text(
 
 
 def _as_command(found: re.Match[str]) -> str:
-  studies = ("enhanced_mia", "classic_mia", "mib", "membership_encoding", "ledger")
   name = found.group(1)
-  return f"jmia study {name}" if name in studies else f"jmia {name.replace('_', '-')}"
+  return (
+    f"jmia study {name}"
+    if name in command.STUDIES
+    else f"jmia {name.replace('_', '-')}"
+  )
 
 
 def _described(flag: flags.Flag) -> str:

@@ -52,12 +52,12 @@ def trainer(
   is_image = x.ndim == 4
   x = x.permute(0, 3, 1, 2).contiguous() if is_image else x
   x, y, rows = x.to(device), y.to(device), torch.tensor(members).long().to(device)
-  model = _model(config, dataset).to(device)
+  network = model(config, dataset).to(device)
   if is_image:
-    model = model.to(memory_format=torch.channels_last)
-  forward = torch.compile(model) if is_image and device == "cuda" else model
+    network = network.to(memory_format=torch.channels_last)
+  forward = torch.compile(network) if is_image and device == "cuda" else network
   optimizer = torch.optim.SGD(
-    model.parameters(),
+    network.parameters(),
     lr=config.optimizer.learning_rate,
     momentum=config.optimizer.momentum,
     weight_decay=config.optimizer.weight_decay,
@@ -81,8 +81,8 @@ def trainer(
   return epoch
 
 
-def _model(config: config_lib.TrainConfig, dataset: types.Dataset) -> Any:
-  """The network that `config.model` names, in PyTorch."""
+def model(config: config_lib.TrainConfig, dataset: types.Dataset) -> Any:
+  """Returns the network that `config.model` names, in PyTorch."""
   from jmia import models
 
   module = models.make(config.model, dataset.num_classes, **dict(config.model_options))

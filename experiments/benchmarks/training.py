@@ -18,7 +18,13 @@ from jmia.training import config as config_lib
 from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
 
-from . import measure, products, torch_loop
+from . import (
+  measure,
+  memory,
+  products,
+  torch_loop,
+  torch_vmap,
+)
 
 _SGD = optimizers.OptimizerConfig
 
@@ -125,12 +131,14 @@ def fc() -> list[measure.Row]:
       _beside_torch(FC, width, shapes=shapes, target=target, num_turns=3)
       for width in (1, 4, 16, 64, None)
     ]
-  widths = (1, 16, 64, 256)
-  targets: list[dict[str, float]] = [{}, {}, {}, {"ratio": 50, "limit_share": 0.4}]
-  return [
+  widths = (1, 16, 64, 256, 1_024)
+  many: dict[str, float] = {"ratio": 50, "limit_share": 0.6}
+  targets: list[dict[str, float]] = [{}, {}, {}, many, {}]
+  rows = [
     _beside_torch(FC, width, shapes=shapes, target=target, num_turns=5)
     for width, target in zip(widths, targets, strict=True)
   ]
+  return [*rows, beside_vmap(FC, 256, target={"ratio": 3}, num_turns=5)]
 
 
 def fc150() -> list[measure.Row]:
@@ -223,21 +231,19 @@ def _beside_torch(
     peers["torch"] = torch_loop.trainer(
       case.dataset(), case.config, np.arange(case.num_members)
     )
-  limit_width = width or (8 if _on_cpu() else 256)
-  if shapes is not None:
-    # The CPU's limit is that of the same shapes; an accelerator's its best rate.
-    side = 8192
-    bare = shapes if _on_cpu() else [(side, side, side)]
-    peers["bare"] = products.runner(bare, limit_width if _on_cpu() else 1)
+  limit_width = width or 8
+  if shapes is not None and _on_cpu():
+    peers["bare"] = products.runner(shapes, limit_width)
   run = _run(case, width, peers, num_turns)
   share = None
   if shapes is not None:
-    bare_seconds = run.peers["bare"].wall * _units(case)
+    # The CPU's limit is that of the same products; an accelerator's, its memory.
     if _on_cpu():
-      share = case.num_steps * bare_seconds / limit_width / run.ours.wall
+      bare = run.peers["bare"].wall * _units(case) / limit_width
     else:
-      rate = products.flops(bare) / bare_seconds
-      share = case.num_steps * products.flops(shapes) / run.ours.wall / rate
+      moved = memory.of_step(_num_parameters(case), run.width)
+      bare = moved / memory.bandwidth() / run.width
+    share = case.num_steps * bare / run.ours.wall
   return measure.Row(
     suite=f"training/{case.name}",
     name=case.unit,
@@ -249,6 +255,30 @@ def _beside_torch(
     compile_s=run.compile_s,
     target=target,
     more={"chosen": width is None},
+  )
+
+
+def beside_vmap(
+  case: Case, width: int, *, target: Mapping[str, float], num_turns: int
+) -> measure.Row:
+  """Measures a case beside `torch.func.vmap` over as many models."""
+  peers: dict[str, Callable[[], None]] = {}
+  peer = "torch.func.vmap (not installed)"
+  if torch_loop.is_installed():
+    members = splits.draw(np.arange(case.num_rows), case.num_members, width, seed=0)
+    peers["vmap"] = torch_vmap.trainer(case.dataset(), case.config, members.member_idx)
+    peer = "torch.func.vmap" + ("" if _on_cpu() else ", CUDA graphs")
+  run = _run(case, width, peers, num_turns)
+  theirs = run.peers.get("vmap")
+  return measure.Row(
+    suite=f"training/{case.name}",
+    name=case.unit,
+    width=width,
+    ours=run.ours,
+    peer=peer,
+    theirs=theirs and measure.Cost(theirs.wall / width, theirs.cpu / width),
+    compile_s=run.compile_s,
+    target=target,
   )
 
 
@@ -332,6 +362,12 @@ def _temporary_mib(case: Case, batch_size: int) -> float:
   compiled = update.lower(one(state), one(job), data).compile()
   memory: Any = compiled.memory_analysis()
   return memory.temp_size_in_bytes / 2**20
+
+
+def _num_parameters(case: Case) -> int:
+  recipe = config_lib.build(case.config, case.dataset()).recipe
+  state = jax.eval_shape(recipe.init, jax.random.key(0), None)
+  return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
 def _units(case: Case) -> int:

@@ -74,7 +74,11 @@ class Group(NamedTuple):
 
   def first(self, num_models: int) -> "Group":
     """The group with its first models alone."""
-    cut = lambda array: array[:num_models]  # noqa: E731
+    return self.models(slice(num_models))
+
+  def models(self, which: slice) -> "Group":
+    """The group with some of its models alone."""
+    cut = lambda array: array[which]  # noqa: E731
     labels = self.population_labels
     return Group(
       cut(self.held),

@@ -98,7 +98,7 @@ def run(
   if predict is not None and config.num_targets > 1:
     raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
   split = config_lib.split_of(dataset, config, split)
-  trainer = _trainer(dataset, config, split, checkpoint_dir, progress)
+  trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
   panel = panel_lib.train(
     config_lib.design_of(split, config), trainer, config.needs(), predict=predict
   )
@@ -171,7 +171,14 @@ def from_evidence(
   return Result(report, (samples,))
 
 
-def _trainer(dataset, config: AuditConfig, split, checkpoint_dir, progress):
+def trainer_of(
+  dataset: types.Dataset,
+  config: AuditConfig,
+  split: types.AuditSplit,
+  checkpoint_dir: str | os.PathLike[str] | None = None,
+  progress: trainer_lib.Progress = trainer_lib.silent,
+) -> trainer_lib.Trainer:
+  """Returns how all models of an audit are trained."""
   return trainer_lib.Trainer(
     dataset=dataset,
     train=config.train or training_config.preset(dataset.name),

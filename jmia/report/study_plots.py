@@ -132,6 +132,54 @@ def auc_by_size_figure(
 
 
 @plots.styled
+def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
+  """AUC, and TPR at 1 % FPR, of attacks against the number of reference models.
+
+  Args:
+    rows: of `audit.power.rows`; one with 0 models is a level line. Whiskers are
+      intervals over targets.
+  """
+  drawing = plots.empty_figure(10.4, 4.6)
+  names = list(dict.fromkeys(row["attack"] for row in rows))
+  sizes = sorted({row["num_references"] for row in rows} - {0})
+  # Side by side around each number, so that whiskers do not hide each other.
+  shift = np.geomspace(0.9, 1 / 0.9, max(len(names), 2))
+  figures = {
+    "AUC": (lambda row: row["auc"], lambda row: row["auc_ci"]),
+    "TPR at 1% FPR": (
+      lambda row: row["tpr_at_fpr"]["0.01"],
+      lambda row: row["tpr_at_fpr_ci"]["0.01"],
+    ),
+  }
+  panels = drawing.subplots(1, len(figures))
+  for panel, (label, (value, bounds)) in zip(panels, figures.items(), strict=True):
+    for attack, moved in zip(names, shift, strict=False):
+      of_attack = [row for row in rows if row["attack"] == attack]
+      at = np.array([row["num_references"] for row in of_attack]) * moved
+      values = np.array([value(row) for row in of_attack])
+      title = wording.attack(attack).title
+      if not at[0]:
+        panel.axhline(values[0], label=title, linewidth=1.4, **_look(attack))
+        continue
+      around = np.abs(np.array([bounds(row) for row in of_attack]).T - values)
+      panel.errorbar(
+        at, values, around, label=title, linewidth=1.4, elinewidth=0.7, marker="o",
+        markersize=3, **_look(attack),
+      )  # fmt: skip
+    panel.set_xscale("log")
+    panel.minorticks_off()
+    panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    panel.set_xlabel("reference models")
+    panel.set_ylabel(label)
+  handles, labels = panels[0].get_legend_handles_labels()
+  drawing.legend(
+    handles, labels, loc="outside upper left", ncols=4,
+    title="mean of the targets, with its 95% interval over targets", alignment="left",
+  )  # fmt: skip
+  return drawing
+
+
+@plots.styled
 def difference_figure(
   pairs: Sequence[tuple[str, str]],
   differences: Mapping[str, np.ndarray],

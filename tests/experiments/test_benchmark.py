@@ -106,7 +106,7 @@ def test_both_sides_train_the_same_network(case):
   state = jax.eval_shape(recipe.init, jax.random.key(0), None)
   ours = sorted(leaf.size for leaf in jax.tree.leaves(state.params))
   theirs = sorted(
-    p.numel() for p in torch_loop._model(case.config, dataset).parameters()
+    p.numel() for p in torch_loop.model(case.config, dataset).parameters()
   )
   assert ours == theirs
 

@@ -1,0 +1,156 @@
+"""How many reference models does each attack need?
+
+    python -m experiments.attack_power --output_dir=DIR --dataset=location30
+    python -m experiments.attack_power --output_dir=DIR --sizes=1,2,4,8,16,64,256
+    python -m experiments.attack_power --output_dir=DIR --references=population
+
+Targets and reference models are trained once, and every attack is run with the first
+reference models alone, fewer and more of them. With --references=in_out each is trained
+on half of the evaluated rows, so that of N models N / 2 held a sample; with population
+none did. DIR gets
+
+    results.json   a row for each attack and number of models: AUC and TPR at 10, 1 and
+                   0.1 % FPR, means over targets with intervals over targets
+    power.png      AUC and TPR at 1 % FPR against the number of models
+
+A run that was interrupted goes on where it was when it is started again.
+"""
+
+import pathlib
+import shutil
+import tempfile
+import time
+
+from absl import flags
+import jax
+
+from jmia import audit, datasets
+from jmia.audit import power
+from jmia.report import plots, results, study_plots, wording
+from jmia.training import config as config_lib
+
+from . import attack_flags, common, training_flags
+
+flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(attack_flags)
+flags.adopt_module_key_flags(training_flags)
+_SIZES = flags.DEFINE_list(
+  "sizes", ["1", "2", "4", "8", "16", "64"], "Numbers of reference models."
+)
+_REFERENCES = flags.DEFINE_enum(
+  "references",
+  "in_out",
+  ["in_out", "population"],
+  "What they are trained on: halves of the evaluated rows, or rows of the population.",
+)
+_OFFLINE = (
+  *("population", "shadow", "reference", "calibrated_loss"),
+  *("lira_offline", "rmia_offline", "base", "bavaria_offline"),
+)
+_ONLINE = ("lira_online", "rmia_online", "base:online", "bavaria")
+
+
+def main() -> None:
+  """Trains, attacks, and writes the files."""
+  start = time.monotonic()
+  sizes = _sizes()
+  name = common.DATASET.value or "digits"
+  config = audit.AuditConfig(
+    attacks=attack_flags.chosen(
+      _OFFLINE + _ONLINE if _REFERENCES.value == "in_out" else _OFFLINE
+    ),
+    num_targets=attack_flags.NUM_TARGETS.value or 4,
+    references=_REFERENCES.value,
+    num_members=training_flags.NUM_MEMBERS.value,
+    num_calibration=0,
+    # Models in and out come in pairs, whose halves are each other's complement.
+    num_references=max(sizes[-1], 2),
+    train=training_flags.override(config_lib.preset(name)),
+    seed=common.SEED.value,
+    width=common.WIDTH.value,
+  )
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    dataset = datasets.load(
+      name,
+      data_dir=common.DATA_DIR.value,
+      num_examples=common.NUM_EXAMPLES.value,
+      seed=common.SEED.value,
+    )
+    checkpoints = output_dir / "checkpoints"
+    with common.progress_bars() as progress:
+      panel = power.train(
+        dataset, config, checkpoint_dir=checkpoints, progress=progress
+      )
+    trained = time.monotonic()
+    rows = power.rows(panel, config.attacks, sizes)
+    content = results.document(
+      rows,
+      config={
+        "dataset": dataset.name,
+        "sizes": sizes,
+        "references": config.references,
+        "num_targets": config.num_targets,
+        "num_members": int(panel.design.members.num_members[0]),
+        "train": config.train,
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
+      },
+      seed=config.seed,
+      seconds={
+        **panel.seconds,
+        "attacks": time.monotonic() - trained,
+        "total": time.monotonic() - start,
+      },
+      notes=[dataset.description, *panel.notes],
+    )
+    _write(output_dir, content)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+  print(_text(rows, sizes))
+  print(f"\nThe results are in {output_dir / 'results.json'}")
+
+
+def _sizes() -> list[int]:
+  """The numbers of models, ascending.
+
+  Raises:
+    ValueError: if one is no whole number above 0.
+  """
+  for text in _SIZES.value:
+    if not text.isdecimal() or int(text) < 1:
+      raise ValueError(f"--sizes: {text!r} is no whole number above 0")
+  if not _SIZES.value:
+    raise ValueError("--sizes is empty")
+  return sorted({int(text) for text in _SIZES.value})
+
+
+def _text(rows, sizes) -> str:
+  """A table for each figure: attacks down, numbers of models across."""
+  parts = []
+  for title, figure in _FIGURES.items():
+    lines = [[title, "0", *map(str, sizes)]]
+    for attack in dict.fromkeys(row["attack"] for row in rows):
+      cells = {r["num_references"]: figure(r) for r in rows if r["attack"] == attack}
+      at = [f"{cells[n]:.3f}" if n in cells else "–" for n in (0, *sizes)]
+      lines.append([wording.attack(attack).title, *at])
+    parts.append(results.table(lines))
+  return "\n\n".join(parts)
+
+
+_FIGURES = {
+  "AUC": lambda row: row["auc"],
+  "TPR at 1% FPR": lambda row: row["tpr_at_fpr"]["0.01"],
+  "TPR at 0.1% FPR": lambda row: row["tpr_at_fpr"]["0.001"],
+}
+
+
+def _write(output_dir: pathlib.Path, content) -> None:
+  """Writes both files, or none: `results.json` is moved last."""
+  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
+    folder = pathlib.Path(name)
+    results.write(folder / "results.json", content)
+    plots.write_png(folder / "power.png", study_plots.power_figure(content["rows"]))
+    for file in ("power.png", "results.json"):
+      (folder / file).replace(output_dir / file)
+
+
+if __name__ == "__main__":
+  common.run(main)

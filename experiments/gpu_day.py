@@ -1,0 +1,114 @@
+"""What a GPU is asked in eight minutes: correctness first, then speed.
+
+    python -m experiments.gpu_day --output=gpu.json
+    python -m experiments.gpu_day --output=try.json --tiny          # on a CPU
+
+Runs suites of `experiments.benchmark`, the most telling first, each in a process of its
+own: one that fails, or would outlast the time that is left, costs the others nothing.
+The file is written after each, so a run that is cut off keeps what it has, and the
+table comes last.
+
+On a machine without a network, whose Python 3.12 has JAX, Flax, Optax, NumPy, SciPy,
+scikit-learn and absl-py, the rest comes from a folder of wheels, made elsewhere by
+
+    python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12
+        --implementation cp --platform manylinux_2_28_x86_64
+        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d wheels
+        array_record dp-accounting etils humanize importlib_resources jax-privacy
+        jinja2 markupsafe matplotlib orbax-checkpoint pillow tensorstore tqdm
+
+and installed there by `pip install --no-index --no-deps --target site wheels/*.whl`,
+with `site` on PYTHONPATH. PyTorch, the peer, may be absent.
+"""
+
+from collections.abc import Sequence
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from absl import flags
+
+from jmia.report import results
+
+from . import common
+from .benchmarks import measure
+
+_OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
+_MINUTES = flags.DEFINE_float(
+  "minutes", 8.0, "When to stop, whatever is left undone.", lower_bound=0.1
+)
+_TINY = flags.DEFINE_boolean(
+  "tiny", False, "A few models each, to try the command itself."
+)
+_STEPS = flags.DEFINE_list(
+  "steps",
+  [
+    *("agreement", "training/fc", "references", "training/cnn", "training/resnet18"),
+    *("scoring", "tests", "mib", "private"),
+  ],
+  "Suites of experiments.benchmark, in order.",
+)
+_EXACT = ("agreement",)  # in float32; the others as on an NVIDIA GPU one would
+_LEAST_SECONDS = 10.0  # less is no use to any
+
+
+def main() -> None:
+  """Runs the steps that fit, and prints their rows."""
+  if not _OUTPUT.value:
+    raise ValueError("--output must have a value: the file for the results")
+  output = pathlib.Path(_OUTPUT.value).expanduser()
+  output.parent.mkdir(parents=True, exist_ok=True)
+  end = time.monotonic() + 60 * _MINUTES.value
+  rows: list[dict[str, Any]] = []
+  notes: list[str] = []
+  seconds: dict[str, float] = {}
+  for suite in _STEPS.value:
+    start = time.monotonic()
+    if end - start < _LEAST_SECONDS:
+      notes.append(f"{suite}: not run, no time was left")
+    else:
+      found, note = _run(suite, end - start)
+      rows += found
+      notes += [note] if note else []
+      seconds[suite] = time.monotonic() - start
+    results.write(
+      output,
+      results.document(
+        rows,
+        config={"steps": _STEPS.value, "tiny": _TINY.value, "minutes": _MINUTES.value},
+        seed=common.SEED.value,
+        seconds=seconds,
+        notes=notes,
+      ),
+    )
+  print("\n".join(notes))
+  if rows:
+    print(results.table(measure.cells(rows)))
+
+
+def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
+  """A suite's rows, and what kept it from having any."""
+  with tempfile.TemporaryDirectory() as folder:
+    file = pathlib.Path(folder) / "rows.json"
+    command = [
+      *(sys.executable, "-m", "experiments.benchmark"),
+      *(f"--suite={suite}", f"--output={file}"),
+      f"--matmul_precision={'float32' if suite in _EXACT else 'tensorfloat32'}",
+      *(["--tiny"] if _TINY.value else []),
+    ]
+    try:
+      done = subprocess.run(command, timeout=timeout, capture_output=True, text=True)
+    except subprocess.TimeoutExpired:
+      return [], f"{suite}: stopped after {timeout:.0f} s, when the time was up"
+    if done.returncode:
+      lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+      return [], f"{suite}: {lines[-1]}"
+    return json.loads(file.read_text())["rows"], ""
+
+
+if __name__ == "__main__":
+  common.run(main)
