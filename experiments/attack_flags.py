@@ -7,8 +7,9 @@ import sys
 
 from absl import flags
 
-from experiments import common
 from jmia import attacks
+
+from . import common
 
 _FILE = flags.DEFINE_multi_string(
   "attack_file",

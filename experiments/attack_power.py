@@ -24,11 +24,12 @@ import time
 from absl import flags
 import jax
 
-from experiments import attack_flags, common, training_flags
 from jmia import audit, datasets
 from jmia.audit import power
 from jmia.report import plots, results, study_plots, wording
 from jmia.training import config as config_lib
+
+from . import attack_flags, common, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)

@@ -10,15 +10,22 @@ answers of models from any framework and train nothing. DIR/report.html is the p
 read. A run that was interrupted goes on where it was when it is started again.
 """
 
+import dataclasses
+import json
+import pathlib
 import shutil
+import sys
 
 from absl import flags
 
-from experiments import attack_flags, common, defense_flags, training_flags
-from jmia import audit, datasets
-from jmia.audit import importers
-from jmia.report import tables
+from jmia import audit, datasets, types
+from jmia.audit import estimate, importers, limits, repeat
+from jmia.datasets import groups
+from jmia.report import advice, tables
+from jmia.stats import nulls
 from jmia.training import config as config_lib
+
+from . import attack_flags, common, defense_flags, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
@@ -40,7 +47,33 @@ _TARGET = flags.DEFINE_string(
 _ESTIMATOR = flags.DEFINE_string(
   "estimator",
   None,
-  "Threshold estimator of all attacks that have one. Default: each attack's own.",
+  "Threshold estimator of all attacks that have one, of "
+  f"{', '.join(nulls.METHODS)}. Default: each attack's own.",
+)
+_TITLE = flags.DEFINE_string(
+  "title", None, "What the report calls the model. Default: its name and its data's."
+)
+_GROUPS = flags.DEFINE_list(
+  "groups",
+  None,
+  "Columns whose groups' exposure is told beside that of classes: of a table; arrays of"
+  " an .npz, [N]; or further columns of a folder's CSV.",
+)
+_FAIL_ABOVE = flags.DEFINE_list(
+  "fail_above",
+  None,
+  "Exit with code 3, once the files are written, where the lower end of an interval is"
+  " above: auc:VALUE or tpr@FPR:VALUE, such as auc:0.6,tpr@0.01:0.05. The intervals are"
+  " widened for all attacks at once.",
+)
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Say what would be trained and how long that takes here, and stop."
+)
+_REPEAT = flags.DEFINE_string(
+  "repeat",
+  None,
+  "A report.json whose settings are taken in place of the other flags; --defense and"
+  " --title, if given, replace its own.",
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
@@ -92,6 +125,10 @@ _NUM_QUERIES = flags.DEFINE_integer(
 
 def main() -> None:
   """Audits, and writes the report's files."""
+  allowed = [limits.parse(text) for text in _FAIL_ABOVE.value or ()]
+  if _DRY_RUN.value:
+    _say_plan()
+    return
   with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
     if _SIGNALS.value is not None:
       result = _audit_signals()
@@ -103,6 +140,34 @@ def main() -> None:
       shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(tables.text(result.report))
   print(f"\nThe report is {output_dir / 'report.html'}")
+  for following in _next(result.report, output_dir):
+    print(following)
+  above = limits.exceeded(result.report, allowed)
+  if above:
+    print("\n".join(f"audit: {sentence}" for sentence in above), file=sys.stderr)
+    sys.exit(3)
+
+
+def _next(report, output_dir) -> list[str]:
+  """The one thing to do next: try what helped elsewhere, and compare."""
+  found, _ = advice.of(report)
+  if not found or report["config"].get("defenses"):
+    return []
+  return [
+    "Next, a defence beside it (jmia, or python -m experiments):",
+    f"  jmia audit --repeat={output_dir / 'report.json'}"
+    f" --defense={found[0].defense} --output_dir=DIR",
+    f"  jmia compare {output_dir} DIR --output_dir=comparison",
+  ]
+
+
+def _say_plan() -> None:
+  if _SIGNALS.value is not None:
+    raise ValueError("dry_run: with --signals nothing is trained")
+  dataset, config = _dataset_and_config()
+  plan = estimate.plan(dataset, config)
+  seconds = estimate.seconds(dataset, plan, width=config.width)
+  print(f"Would train {plan}, in about {max(1, round(seconds))} s.")
 
 
 def _audit_signals() -> audit.Result:
@@ -112,7 +177,12 @@ def _audit_signals() -> audit.Result:
     targets,
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
     _ESTIMATOR.value,
-    {"signals": _SIGNALS.value, "target": _TARGET.value, "seed": seed},
+    {
+      "signals": _SIGNALS.value,
+      "target": _TARGET.value,
+      "seed": seed,
+      "title": _TITLE.value,
+    },
     delta=common.DELTA.value or 0.0,
   )
   result.report["notes"] = [*notes, *result.report["notes"]]
@@ -120,14 +190,54 @@ def _audit_signals() -> audit.Result:
 
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:
+  dataset, config = _dataset_and_config()
+  told: list[str] = []
+  with common.progress_bars() as bars:
+
+    def progress(what: str, done: int, total: int) -> None:
+      if not told:  # not before: bad input is told in one line
+        told.append(f"Training {estimate.plan(dataset, config)}.")
+        print(told[0], file=sys.stderr)
+      bars(what, done, total)
+
+    return audit.run(
+      dataset,
+      config,
+      groups=groups.load(dataset, tuple(_GROUPS.value or ())),
+      columns=groups.files(dataset),
+      checkpoint_dir=checkpoint_dir,
+      progress=progress,
+    )
+
+
+def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
+  """What the flags say, or the report that is to be repeated."""
   dataset_name = common.DATASET.value or "digits"
+  num_examples, seed = common.NUM_EXAMPLES.value, common.SEED.value
+  if _REPEAT.value is not None:
+    report = json.loads(pathlib.Path(_REPEAT.value).expanduser().read_text())
+    config, seed = repeat.settings_of(report), report["seed"]
+    config = dataclasses.replace(
+      config,
+      defenses=defense_flags.chosen() or config.defenses,
+      title=_TITLE.value or config.title,
+    )
+    dataset_name = report["config"]["dataset"]
+    if dataset_name == "purchase100_synthetic":
+      num_examples = report["dataset"]["num_examples"]
   dataset = datasets.load(
     dataset_name,
     data_dir=common.DATA_DIR.value,
-    num_examples=common.NUM_EXAMPLES.value,
-    seed=common.SEED.value,
+    num_examples=num_examples,
+    seed=seed,
   )
-  config = audit.AuditConfig(
+  if _REPEAT.value is None:
+    config = _config(dataset_name, dataset)
+  return dataset, config
+
+
+def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
+  return audit.AuditConfig(
     attacks=attack_flags.chosen(
       audit.default_attacks(_REFERENCES.value, attack_flags.NUM_TARGETS.value or 1)
     ),
@@ -146,11 +256,10 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     delta=common.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
     defenses=defense_flags.chosen(),
+    title=_TITLE.value,
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )
-  with common.progress_bars() as progress:
-    return audit.run(dataset, config, checkpoint_dir=checkpoint_dir, progress=progress)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ import time
 from absl import flags
 import jax
 
-from experiments import common
-from experiments.benchmarks import (
+from jmia.report import results
+
+from . import common
+from .benchmarks import (
   agreement,
   measure,
   rate_tests,
@@ -27,7 +29,6 @@ from experiments.benchmarks import (
   studies,
   training,
 )
-from jmia.report import results
 
 _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   **training.SUITES,

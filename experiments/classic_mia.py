@@ -28,14 +28,15 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import attack_flags, common, training_flags
-from experiments import study as study_flags
 from jmia import datasets, types
 from jmia.classic import settings as settings_lib
 from jmia.classic import studies
 from jmia.defenses import registry
 from jmia.report import classic_plots, plots, results
 from jmia.training import config as config_lib
+
+from . import attack_flags, common, training_flags
+from . import study as study_flags
 
 flags.adopt_module_key_flags(common)
 flags.declare_key_flag("attacks")

@@ -4,17 +4,21 @@ A flag that several binaries take is defined here, once. Each shows it in its he
 `flags.adopt_module_key_flags(common)` or `flags.declare_key_flag(name)`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import os
 import pathlib
 import sys
 import traceback
+import types
 from typing import Any
 
 from absl import app, flags, logging
 
+import jmia
 from jmia import datasets
+
+from . import help as help_lib
 
 SEED = flags.DEFINE_integer(
   "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
@@ -75,6 +79,12 @@ _DISTRIBUTED = flags.DEFINE_string(
   " process 0's address, their number and this one's. All must see --output_dir.",
 )
 
+# What runs of models are called in bars, for those who do not know the spine.
+_STAGES = {
+  "target": "training the target",
+  "targets": "training further targets",
+  "others": "training the models compared with",
+}
 # Called with the command line before its flags are parsed.
 BEFORE_PARSING: list[Callable[[list[str]], None]] = []
 
@@ -85,12 +95,17 @@ _USER_ERRORS = (ValueError, OSError, ImportError)
 def run(main: Callable[[], None]) -> None:
   """Runs a binary: exit code 2 and one line on stderr where the input is at fault.
 
+  Arguments that are no flags become the value of the flag that the binary's module
+  names as `POSITIONAL`; without one they are refused.
+
   Args:
     main: reads the flags and does the work.
   """
+  module = sys.modules[main.__module__]
+  positional = getattr(module, "POSITIONAL", None)
 
   def guarded(argv: list[str]) -> None:
-    if len(argv) > 1:
+    if len(argv) > 1 and positional is None:
       _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value")
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
@@ -105,7 +120,14 @@ def run(main: Callable[[], None]) -> None:
       hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
       _fail((" ".join(str(error).split()) or type(error).__name__) + hint)
 
-  app.run(guarded, flags_parser=_parse)
+  def parse(argv: list[str]) -> list[str]:
+    _help_if_asked(module, argv)
+    rest = _parse(argv)
+    if positional is not None and len(rest) > 1:
+      _set_positional(positional, rest[1:])
+    return rest
+
+  app.run(guarded, flags_parser=parse)
 
 
 @contextlib.contextmanager
@@ -150,12 +172,16 @@ def progress_bars(
   import tqdm
 
   bars: dict[str, Any] = {}
+  # A line now and then where it is a log that is written; its environment may say.
+  often = 0.1 if sys.stderr.isatty() else 10.0
+  often = float(os.environ.get("TQDM_MININTERVAL", often))
 
   def progress(what: str, done: int, total: int) -> None:
     if what not in bars:
       for bar in bars.values():
         bar.close()
-      bars[what] = tqdm.tqdm(total=total, desc=what, unit=unit)
+      title = _STAGES.get(what, what)
+      bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
     bars[what].update(done - bars[what].n)
 
   try:
@@ -165,7 +191,43 @@ def progress_bars(
       bar.close()
 
 
+def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
+  """Prints the binary's help and ends the process, where a flag asks for it."""
+  asked = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
+  if not asked & {"help", "helpshort", "h", "?"}:
+    return
+  for prepare in BEFORE_PARSING:
+    prepare(list(argv))
+  is_main = module.__name__ == "__main__"
+  name = module.__spec__.name if module.__spec__ else pathlib.Path(argv[0]).stem
+  key_flags = flags.FLAGS.get_key_flags_for_module(argv[0] if is_main else module)
+  print(
+    help_lib.text(
+      name.rpartition(".")[2],
+      module.__doc__ or "",
+      key_flags,
+      program=argv[0],
+      is_short="helpshort" in asked,
+    )
+  )
+  sys.exit(0)
+
+
+def _set_positional(name: str, values: Sequence[str]) -> None:
+  """Gives a flag the arguments that are no flags: one, or a list of them."""
+  flag = flags.FLAGS[name]
+  try:
+    flag.parse(
+      ",".join(values) if isinstance(flag.parser, flags.ListParser) else values[0]
+    )
+  except flags.Error as error:
+    _fail(str(error))
+  if len(values) > 1 and not isinstance(flag.parser, flags.ListParser):
+    _fail(f"unexpected argument {values[1]!r}: flags are written --name=value")
+
+
 def _parse(argv: list[str]) -> list[str]:
+  flags.FLAGS.set_gnu_getopt(True)
   try:
     for prepare in BEFORE_PARSING:
       prepare(argv)
@@ -209,29 +271,9 @@ def _configure_jax() -> None:
   jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION.value)
   # Small models are trained faster by a core each than by all cores one after another.
   num_cpus = _CPU_DEVICES.value
-  if num_cpus is None and not (_DISTRIBUTED.value or _is_cpu_split()):
-    num_cpus = _num_cores()
-  if num_cpus is not None:
-    jax.config.update("jax_num_cpu_devices", num_cpus)
-  if _CACHE.value:
-    folder = os.path.expanduser(_CACHE.value)
-    jax.config.update("jax_compilation_cache_dir", folder)
-    # Small programs too: of an audit's 54 they are 40, and 10 s on a busy machine.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _is_cpu_split() -> bool:
-  """Whether the environment says how many devices a CPU is split into."""
-  return "JAX_NUM_CPU_DEVICES" in os.environ or (
-    "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-  )
-
-
-def _num_cores() -> int:
-  """Returns how many cores this process may use."""
-  if hasattr(os, "sched_getaffinity"):  # not on macOS
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+  if num_cpus is None and _DISTRIBUTED.value:
+    num_cpus = 1
+  jmia.configure(cpu_devices=num_cpus, compilation_cache=_CACHE.value)
 
 
 def _fail(message: str, code: int = 2) -> None:

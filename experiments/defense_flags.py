@@ -2,8 +2,9 @@
 
 from absl import flags
 
-from experiments import common
 from jmia.defenses import registry
+
+from . import common
 
 _DEFENSE = flags.DEFINE_list(
   "defense",

@@ -30,13 +30,14 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import common, training_flags
 from jmia import datasets
 from jmia.defenses import dp_sgd
 from jmia.dp import audit, canaries, controls, engine
 from jmia.report import results
 from jmia.training import config as config_lib
 from jmia.training import optimizers
+
+from . import common, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(training_flags)

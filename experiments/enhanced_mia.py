@@ -33,11 +33,12 @@ from typing import Any
 from absl import flags
 import jax
 
-from experiments import attack_flags, common
 from jmia import datasets
 from jmia.enhanced import cohort as cohort_lib
 from jmia.enhanced import configs, figures, rows
 from jmia.report import plots, results
+
+from . import attack_flags, common
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)

@@ -32,9 +32,10 @@ from typing import Any
 
 from absl import flags
 
-from experiments import common
-from experiments.benchmarks import measure
 from jmia.report import results
+
+from . import common
+from .benchmarks import measure
 
 _OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
 _MINUTES = flags.DEFINE_float(

@@ -20,7 +20,6 @@ import sys
 from absl import flags
 import numpy as np
 
-from experiments import common
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import (
   draws,
@@ -33,6 +32,8 @@ from jmia.backdoor import (
   verification,
 )
 from jmia.report import results
+
+from . import common
 
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")

@@ -35,13 +35,14 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import common, defense_flags, encoding_flags, training_flags
-from experiments import study as study_flags
 from jmia import datasets, types
 from jmia.datasets import clusters
 from jmia.encoding import record_studies, settings, studies, trials
 from jmia.report import encoding_plots, plots, results
 from jmia.training import config as config_lib
+
+from . import common, defense_flags, encoding_flags, training_flags
+from . import study as study_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)

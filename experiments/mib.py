@@ -34,13 +34,14 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import common, defense_flags, training_flags
-from experiments import study as study_flags
 from jmia import datasets, types
 from jmia.backdoor import outcomes, study, triggers, variants
 from jmia.backdoor import settings as settings_lib
 from jmia.report import asr_plots, plots, results
 from jmia.training import config as config_lib
+
+from . import common, defense_flags, training_flags
+from . import study as study_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)

@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+from jmia import models
 from jmia.training import config as config_lib
 
 NUM_MEMBERS = flags.DEFINE_integer(
@@ -14,7 +15,9 @@ NUM_MEMBERS = flags.DEFINE_integer(
   " the dataset, at most 2500.",
   lower_bound=1,
 )
-_MODEL = flags.DEFINE_string("model", None, "Model. Default: the dataset's preset.")
+_MODEL = flags.DEFINE_string(
+  "model", None, f"One of {', '.join(models.names())}. Default: the dataset's preset."
+)
 NUM_EPOCHS = flags.DEFINE_integer(
   "num_epochs", None, "Epochs of training. Default: the preset's."
 )

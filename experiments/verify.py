@@ -1,6 +1,7 @@
 """Tells whether a model was trained on data that experiments.mark has marked.
 
     python -m experiments.verify --key=DIR/key.json --predictions=PRED.npy
+    python -m experiments.verify --key=DIR/key.json --predictions=A.npy --deposit=HASH
 
 PRED.npy (or .csv) holds the model's answers to the query set, in its order: labels or
 class names [m], or probabilities or logits [m, C]. The model is needed for nothing
@@ -16,9 +17,10 @@ from typing import Any
 
 from absl import flags
 
-from experiments import common
 from jmia.backdoor import answers, claims, keys, owner_files, ownership
 from jmia.report import results
+
+from . import common
 
 flags.declare_key_flag("output_dir")
 _KEY = flags.DEFINE_list(

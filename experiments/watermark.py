@@ -32,13 +32,11 @@ from collections.abc import Sequence
 import dataclasses
 import secrets
 import shutil
-import sys
 
 from absl import flags
 import jax
 import numpy as np
 
-from experiments import common, encoding_flags, training_flags
 from jmia import datasets, types
 from jmia.encoding import (
   activations,
@@ -54,6 +52,9 @@ from jmia.report import results
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
+from . import common, encoding_flags, training_flags
+
+POSITIONAL = "command"
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
 flags.adopt_module_key_flags(training_flags)
@@ -376,6 +377,4 @@ def _require(*needed: flags.FlagHolder) -> None:
 
 
 if __name__ == "__main__":
-  if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-    sys.argv[1] = f"--command={sys.argv[1]}"
   common.run(main)

@@ -14,12 +14,13 @@ import tempfile
 import jax
 import numpy as np
 
-from experiments.benchmarks import measure, training
 from jmia import attacks, splits
 from jmia.audit import outcome, signals_file
 from jmia.training import config as config_lib
 from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
+
+from . import measure, training
 
 # Relative, of a model's loss after two epochs. Products that keep 10 bits of each
 # factor (TF32) differ by 1e-3 at once, and training carries that on.
@@ -34,7 +35,7 @@ def rows(num_models: int = _NUM_MODELS) -> list[measure.Row]:
   with tempfile.TemporaryDirectory() as folder:
     file = os.path.join(folder, "cpu.npz")
     program = (
-      "import jax, numpy as np; from experiments.benchmarks import agreement;"
+      f"import jax, numpy as np; from {__package__} import agreement;"
       f"jax.config.update('jax_default_matmul_precision', 'float32');"
       f"np.savez({file!r}, **agreement.answers({num_models}))"
     )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import measure
+from . import measure
 
 # SGD with momentum: a weight is read forward and again for the gradient of the input;
 # its gradient is written and read; momentum and weight are each read and written.

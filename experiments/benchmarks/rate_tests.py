@@ -4,8 +4,9 @@ import jax
 import numpy as np
 from scipy import stats
 
-from experiments.benchmarks import measure
 from jmia.stats import rate_tests
+
+from . import measure
 
 NUM_TESTS, NUM_QUERIES, RATE = 1_000_000, 50, 0.1
 

@@ -20,11 +20,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.benchmarks import measure, training
 from jmia import splits
 from jmia.training import config as config_lib
 from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
+
+from . import measure, training
 
 _NUM_MODELS = (1, 4, 16, 64, 256, 1_024)
 _NUM_DEVICES = (1, 2, 4, 8)
@@ -137,7 +138,7 @@ def _by_devices() -> list[measure.Row]:
 def _apart(num_models: int, num_devices: int) -> tuple[Run, int]:
   """Returns a fresh process's run on forced CPU devices, and all its collectives."""
   code = (
-    "import json; from experiments.benchmarks import scaling; "
+    f"import json; from {__package__} import scaling; "
     f"print(json.dumps(scaling.run({num_models})))"
   )
   with tempfile.TemporaryDirectory() as folder:

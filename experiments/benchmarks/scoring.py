@@ -16,8 +16,9 @@ import io
 import jax
 import numpy as np
 
-from experiments.benchmarks import measure
 from jmia.attacks import population, reference, shadow
+
+from . import measure
 
 NUM_MODELS, NUM_SAMPLES, NUM_LEVELS, NUM_CLASSES = 1_000, 20_000, 100, 100
 METHODS = ("linear", "gaussian", "logit_gaussian")

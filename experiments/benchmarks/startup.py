@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 
-from experiments.benchmarks import measure
+from . import measure
 
 # What a program that trains must import in any case.
 _FLOOR = "import jax, flax.linen, optax"
@@ -18,7 +18,7 @@ def rows() -> list[measure.Row]:
   imports = [
     _imports("import jmia", _IMPORT_TARGET),
     _imports(_LIBRARY, _IMPORT_TARGET),
-    _imports("import experiments.audit", _IMPORT_TARGET),
+    _imports(f"import {(__package__ or '').rpartition('.')[0]}.audit", _IMPORT_TARGET),
   ]
   with tempfile.TemporaryDirectory() as folder:
     first, second = (_audit(folder, count) for count in range(2))

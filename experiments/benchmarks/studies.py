@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
-from experiments.benchmarks import measure, training
 from jmia import datasets, splits
 from jmia.defenses import registry
 from jmia.enhanced import cohort, configs, metrics
 from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
+
+from . import measure, training
 
 _ATTACKS = ("population", "shadow", "reference", "lira_online", "rmia_online")
 _MIB_ROWS, _MIB_EPOCHS = 50_000, 150  # of CIFAR-10, and of Hu et al.

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks import measure
 from jmia import types
 from jmia.training import config as config_lib
+
+from . import measure
 
 
 def is_installed() -> bool:

@@ -8,9 +8,10 @@ import copy
 
 import numpy as np
 
-from experiments.benchmarks import measure, torch_loop
 from jmia import types
 from jmia.training import config as config_lib
+
+from . import measure, torch_loop
 
 
 def trainer(

@@ -13,17 +13,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmarks import (
+from jmia import splits, types
+from jmia.training import config as config_lib
+from jmia.training import optimizers, parallel
+from jmia.training import recipe as recipe_lib
+
+from . import (
   measure,
   memory,
   products,
   torch_loop,
   torch_vmap,
 )
-from jmia import splits, types
-from jmia.training import config as config_lib
-from jmia.training import optimizers, parallel
-from jmia.training import recipe as recipe_lib
 
 _SGD = optimizers.OptimizerConfig
 

@@ -18,11 +18,11 @@ from jmia.audit import config as config_lib
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
-from jmia.audit import view
+from jmia.audit import view, whom
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
 from jmia.defenses import dp_sgd
-from jmia.report import results
+from jmia.report import exposed_file, results
 from jmia.report import samples as samples_lib
 from jmia.stats import epsilon
 from jmia.training import config as training_config
@@ -39,6 +39,20 @@ class Result(NamedTuple):
   report: dict[str, Any]
   targets: tuple[samples_lib.Samples, ...]
 
+  def _repr_html_(self) -> str:
+    """Verdict, table and ROC, as a notebook shows them."""
+    from jmia.report import notebook  # draws
+
+    return notebook.fragment(self.report, self.samples)
+
+  def frame(self) -> Any:
+    """The columns of `exposed.csv` as a pandas frame; ImportError without pandas."""
+    import io
+
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(exposed_file.content(self.report, self.samples)))
+
   @property
   def samples(self) -> samples_lib.Samples:
     """The first target's samples: those of the page and of `scores.npz`."""
@@ -52,6 +66,8 @@ def run(
   predict: panel_lib.Predict | None = None,
   references: fitted.Fit | None = None,
   split: types.AuditSplit | None = None,
+  groups: Mapping[str, np.ndarray] | None = None,
+  columns: Mapping[str, np.ndarray] | None = None,
   checkpoint_dir: str | os.PathLike[str] | None = None,
   progress: trainer_lib.Progress = trainer_lib.silent,
 ) -> Result:
@@ -70,6 +86,9 @@ def run(
       `checkpoint_dir`.
     split: the rows the target was trained on, others to evaluate it on, and others
       again to calibrate on. Required with `predict`. Default: drawn from the seed.
+    groups: name -> `[num_examples]` values of the dataset's rows, to tell the exposure
+      of each group of them beside that of each class.
+    columns: likewise, shown beside exposed records.
     checkpoint_dir: where training is saved and resumed.
     progress: told of each stage's model-epochs.
 
@@ -136,7 +155,8 @@ def run(
     "train": sum(seconds.values()),
     "total": time.monotonic() - start,
   }
-  return result
+  report, first = whom.told(report, result.samples, dataset, groups, columns)
+  return Result(report, (first, *result.targets[1:]))
 
 
 def from_evidence(
@@ -163,7 +183,9 @@ def from_evidence(
   options = {} if estimator is None else {"estimator": estimator}
   settings = {"estimator": estimator, **(settings or {})}
   targets = [evidence] if isinstance(evidence, Evidence) else evidence
-  return _of_targets(targets, attacks, options, settings, delta)
+  result = _of_targets(targets, attacks, options, settings, delta)
+  report, samples = whom.told(result.report, result.samples)
+  return Result(report, (samples, *result.targets[1:]))
 
 
 def trainer_of(
@@ -313,6 +335,12 @@ def _samples(
     thresholds={name: outcome.thresholds for name, outcome in outcomes.items()},
     p_values={n: o.p_values for n, o in outcomes.items() if o.p_values is not None},
     q_values={n: o.q_values for n, o in outcomes.items() if o.q_values is not None},
+    predicted=(
+      np.argmax(evidence.signals["logits"], axis=-1)
+      if "logits" in evidence.signals
+      else None
+    ),
+    correct=evidence.signals["correctness"] > 0,
   )
 
 
@@ -345,4 +373,6 @@ def _describe(dataset: types.Dataset) -> dict[str, Any]:
     "num_examples": dataset.num_examples,
     "num_classes": dataset.num_classes,
     "class_names": list(dataset.class_names),
+    "shape": list(dataset.x.shape[1:]),
+    "dtype": str(dataset.x.dtype),
   }

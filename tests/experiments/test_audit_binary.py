@@ -1,5 +1,6 @@
 """The audit's binary, from its flags to its files."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,7 +16,9 @@ import pytest
 from experiments import audit as binary
 from experiments import common
 
-FILES = ["report.html", "report.json", "roc.png", "scores.npz"]
+FILES = [
+  "exposed.csv", "model_card.md", "report.html", "report.json", "roc.png", "scores.npz",
+]  # fmt: skip
 ATTACKS = ("population", "shadow", "reference", "distillation", "leave_one_out")
 # 50 members learnt by heart, and 4 + 4 + 2 x 2 + 2 other models, four at a time.
 TINY = (
@@ -68,7 +71,8 @@ def folder(cache, tmp_path_factory):
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith("Audit of mlp_256_128 trained on digits; 50 members")
   assert f"The report is {folder / 'report.html'}" in done.stdout
-  assert "others: 100%" in done.stderr
+  assert "training the models compared with: 100%" in done.stderr
+  assert "Training 1 target, 4 reference models, 4 distilled models, " in done.stderr
   return folder
 
 
@@ -95,6 +99,51 @@ def test_the_contracts_report(folder):
     for rates in (result["tpr_at_fpr"], result["tpr_at_fpr_ci"]):
       assert set(rates) == {"0.1", "0.01", "0.001"}
   assert set(report["seconds"]) == {"train", "signals", "attacks", "total"}
+
+
+def test_a_limit_that_is_surely_exceeded_is_exit_code_3(run, tmp_path):
+  rng = np.random.default_rng(0)
+  members = np.arange(60) < 30
+  logits = rng.normal(size=(60, 3))
+  labels = np.where(members, logits.argmax(1), logits.argmin(1))
+  signals = _signals(tmp_path / "s.npz", target_logits=5 * logits, labels=labels)
+  out = tmp_path / "out"
+  code, printed, err = run(signals, f"--output_dir={out}", "--fail_above=auc:0.6")
+  assert code == 3
+  assert sorted(os.listdir(out)) == FILES
+  assert err.startswith("audit: P · population: AUC is above 0.6 (at least 0.")
+  assert "The report is" in printed
+  code, _, err = run(signals, f"--output_dir={out}", "--fail_above=tpr@0.01:0.9")
+  assert (code, err) == (0, "")
+  line, _ = _refused(run, tmp_path, signals, "--fail_above=auc")
+  assert "fail_above='auc', expected auc:VALUE or tpr@FPR:VALUE" in line
+
+
+def test_a_report_can_be_repeated(run, folder, tmp_path):
+  """Its settings come back whole; trained it is elsewhere."""
+  from jmia.audit import repeat
+
+  report = json.loads((folder / "report.json").read_text())
+  config = repeat.settings_of(report)
+  assert (config.num_members, config.num_references, config.width) == (50, 4, 4)
+  assert config.attacks == ATTACKS
+  again = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+  for name, value in again.items():
+    assert value == report["config"][name], name
+  report["config"] = {"signals": "a.npz"}
+  (tmp_path / "r.json").write_text(json.dumps(report))
+  line, _ = _refused(run, tmp_path, f"--repeat={tmp_path / 'r.json'}")
+  assert "of a file of signals" in line
+
+
+def test_a_dry_run_trains_nothing_that_stays(run, tmp_path):
+  code, out, _ = run("--dry_run", f"--output_dir={tmp_path / 'out'}")
+  assert code == 0
+  assert out.startswith(
+    "Would train 1 target, 4 reference models, 4 distilled models: 180 epochs of up to"
+    " 50 rows, in about "
+  )
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_the_contracts_scores(folder):

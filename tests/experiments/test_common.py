@@ -215,14 +215,15 @@ def test_progress_bars_go_to_stderr(capsys):
     progress("others", 8, 8)
   out, err = capsys.readouterr()
   assert out == ""
-  assert "target:  75%" in err
-  assert "others: 100%" in err
+  assert "training the target:  75%" in err
+  assert "training the models compared with: 100%" in err
 
 
 _COUNT_DEVICES = """
 from experiments import common
 import jax
-common.run(lambda: print(len(jax.devices()), common._num_cores()))
+import jmia
+common.run(lambda: print(len(jax.devices()), jmia._num_cores()))
 """
 
 

@@ -1,0 +1,103 @@
+"""`jmia`: one command for every question, `python -m experiments` in a checkout.
+
+    jmia                        what one asks, and what one runs
+    jmia audit --help           a command, with examples
+    jmia study mib --study=sizes --output_dir=DIR
+
+Each command is a binary of this folder, with the same flags.
+"""
+
+from collections.abc import Mapping, Sequence
+import difflib
+import importlib
+import importlib.util
+import sys
+from typing import NamedTuple
+
+import jmia
+
+
+class Command(NamedTuple):
+  """A binary's module, and the question that it answers."""
+
+  module: str
+  question: str
+
+
+COMMANDS: Mapping[str, Command] = {
+  "audit": Command("audit", "How much does a model leak about its members, and whose?"),
+  "compare": Command("compare", "Which of several audited models leaks less?"),
+  "dp-audit": Command("dp_audit", "Does the privacy guarantee hold?"),
+  "mark": Command("mark", "How will I know later whether my data was used?"),
+  "verify": Command("verify", "Was my marked data used to train that model?"),
+  "watermark": Command("watermark", "Is that model mine, and who was in it?"),
+  "data": Command("data", "Which data can be audited, and how are mine read?"),
+  "benchmark": Command("benchmark", "How fast is it here, beside other tools?"),
+}  # fmt: skip
+STUDIES: Mapping[str, Command] = {
+  "enhanced_mia": Command("enhanced_mia", "Ye et al.: attacks S, P, R, D and L"),
+  "classic_mia": Command("classic_mia", "Yang: classic attacks, and every defence"),
+  "mib": Command("mib", "Hu et al.: membership inference via backdooring"),
+  "membership_encoding": Command("membership_encoding", "Song & Shokri: encoding"),
+  "attack_power": Command("attack_power", "How many reference models attacks need"),
+  "gpu_day": Command("gpu_day", "What a GPU is asked in eight minutes"),
+  "ledger": Command("ledger", "Every figure of the papers beside ours"),
+}
+
+
+def main() -> None:
+  """Runs the command that the command line names."""
+  args = sys.argv[1:]
+  if not args or args[0] in ("help", "-h", "--help", "--helpshort"):
+    print(overview())
+    return
+  if args[0] == "--version":
+    print(f"jmia {jmia.__version__}")
+    return
+  if args[0] == "study":
+    if not args[1:] or args[1] in ("-h", "--help", "--helpshort"):
+      print(_table("jmia study", STUDIES))
+      return
+    _run(STUDIES, args[1:], "jmia study")
+  else:
+    _run(COMMANDS, args, "jmia")
+
+
+def overview() -> str:
+  """What one asks and what one runs."""
+  return (
+    "jmia tells what a trained classifier gives away about its training data.\n\n"
+    f"{_table('jmia', COMMANDS)}\n"
+    "  jmia study NAME  What do the papers' studies give here? (jmia study: a list)\n"
+    "\nStart with: jmia audit --output_dir=DIR\n"
+    "Each command: jmia COMMAND --help"
+  )
+
+
+def _table(program: str, commands: Mapping[str, Command]) -> str:
+  """The commands that are there, with their questions."""
+  there = {name: of for name, of in commands.items() if _is_there(of)}
+  width = max(15, *(len(f"{program} {name}") for name in there))
+  return "\n".join(
+    f"  {f'{program} {name}'.ljust(width)}  {of.question}" for name, of in there.items()
+  )
+
+
+def _run(commands: Mapping[str, Command], args: Sequence[str], program: str) -> None:
+  name = args[0]
+  there = [known for known, of in commands.items() if _is_there(of)]
+  if name.replace("_", "-") in there:
+    name = name.replace("_", "-")
+  if name not in there:
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(there)}"
+    print(f"{program}: unknown command {name!r}; {hint}", file=sys.stderr)
+    sys.exit(2)
+  sys.argv = [f"{program} {name}", *args[1:]]
+  module = importlib.import_module(f".{commands[name].module}", __package__)
+  common = importlib.import_module(".common", __package__)
+  common.run(module.main)
+
+
+def _is_there(command: Command) -> bool:
+  return importlib.util.find_spec(f"{__package__}.{command.module}") is not None

@@ -1,0 +1,97 @@
+"""Compares audits of one dataset: which leaks less, and at what cost.
+
+    python -m experiments.compare plain with_l2 --output_dir=comparison
+    python -m experiments.compare A B C --names=none,l2,dropout --output_dir=DIR
+
+Each argument is a folder that an audit left. The first one is what the others are
+compared with: other defences, seeds, models or dates on the same data. Audits of the
+same samples (the same --seed and sizes) are compared in pairs, which tells smaller
+differences apart. DIR gets comparison.html, comparison.json and changes.csv, each
+sample's rank in every audit.
+"""
+
+import csv
+import os
+import pathlib
+import tempfile
+
+from absl import flags
+import numpy as np
+
+from jmia.audit import compare
+from jmia.report import compare_page, results, wording
+
+from . import common
+
+POSITIONAL = "audits"
+flags.declare_key_flag("output_dir")
+_AUDITS = flags.DEFINE_list("audits", None, "Folders of audits; or give them bare.")
+_NAMES = flags.DEFINE_list(
+  "names", None, "What to call the audits. Default: their folders' names."
+)
+FILES = ("changes.csv", "comparison.html", "comparison.json")
+
+
+def main() -> None:
+  """Compares, and writes the files."""
+  folders = _AUDITS.value or []
+  names = _NAMES.value or [""] * len(folders)
+  if len(names) != len(folders):
+    raise ValueError(f"names has {len(names)} entries for {len(folders)} audits")
+  audits = [
+    compare.load(folder, name or None)
+    for folder, name in zip(folders, names, strict=True)
+  ]
+  found = compare.compare(audits)
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    _write(found, audits, output_dir)
+  for of in found["comparisons"]:
+    print(of["verdict"])
+  print(f"\nThe comparison is {output_dir / 'comparison.html'}")
+
+
+def _write(found, audits, output_dir: pathlib.Path) -> None:
+  """Writes all files or none."""
+  attack = wording.sharpest(audits[0].report)
+  if attack is None or attack not in found["attacks"]:
+    attack = found["attacks"][0]
+  changes = compare.changes(audits, attack)
+  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
+    folder = pathlib.Path(name)
+    _write_changes(folder / "changes.csv", changes)
+    reports = [audit.report for audit in audits]
+    curves = [_curve(audit) for audit in audits]
+    compare_page.write(folder / "comparison.html", found, reports, curves, changes)
+    results.write(folder / "comparison.json", found)
+    for file in FILES:
+      os.replace(folder / file, output_dir / file)
+
+
+def _curve(audit: compare.Audit) -> compare_page.Curve:
+  """The strongest attack's curve."""
+  attack = wording.strongest(audit.report)
+  assert attack is not None, "an audit has an attack in common with the others"
+  at = ~np.isnan(audit.scores[attack])
+  return compare_page.Curve(
+    audit.name, attack, audit.scores[attack][at], audit.members[at]
+  )
+
+
+def _write_changes(path: pathlib.Path, changes) -> None:
+  with path.open("w", newline="") as file:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(changes)
+    for row in zip(*(column.tolist() for column in changes.values()), strict=True):
+      writer.writerow(_shown(value) for value in row)
+
+
+def _shown(value):
+  if isinstance(value, bool):
+    return int(value)
+  if isinstance(value, float):
+    return "" if np.isnan(value) else int(value)
+  return value
+
+
+if __name__ == "__main__":
+  common.run(main)

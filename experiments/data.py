@@ -1,0 +1,63 @@
+"""Lists the datasets that can be audited, or tells how one is read.
+
+    python -m experiments.data
+    python -m experiments.data --dataset=npz:FILE.npz
+
+With --dataset it is loaded, and told: rows, classes, shape, and what reading changed.
+"""
+
+from absl import flags
+
+from jmia import datasets
+from jmia.datasets import groups
+from jmia.report import results
+
+from . import common
+
+flags.declare_key_flag("dataset")
+flags.declare_key_flag("data_dir")
+flags.declare_key_flag("num_examples")
+
+
+def main() -> None:
+  """Prints what there is."""
+  if common.DATASET.value is None:
+    print("Datasets by name:\n")
+    print("\n".join(f"  {name}" for name in datasets.names()))
+    print("\nYours: --dataset=npz:PATH with x and y, or what --help of --dataset says.")
+    return
+  dataset = datasets.load(
+    common.DATASET.value,
+    data_dir=common.DATA_DIR.value,
+    num_examples=common.NUM_EXAMPLES.value,
+    seed=common.SEED.value,
+  )
+  _, counts = _counted(dataset)
+  rows = [
+    ("what", "value"),
+    ("rows", f"{dataset.num_examples:,}"),
+    (
+      "of which in the publisher's test split",
+      f"{dataset.num_examples - dataset.num_train:,}",
+    ),
+    ("classes", f"{dataset.num_classes:,}"),
+    ("rows of a class", f"{counts.min():,} to {counts.max():,}"),
+    ("shape of a row", " x ".join(map(str, dataset.x.shape[1:]))),
+    ("stored as", f"{dataset.x.dtype}, times {dataset.feature_scale:.4g}"),
+    ("synthetic", "yes" if dataset.is_synthetic else "no"),
+    ("columns for --groups", ", ".join(groups.names(dataset)) or "none"),
+  ]
+  print(f"{dataset.name}: {dataset.description}\n")
+  print(results.table(rows))
+  for note in getattr(dataset, "notes", ()):
+    print(f"\n{note}")
+
+
+def _counted(dataset):
+  import numpy as np
+
+  return np.unique(dataset.y, return_counts=True)
+
+
+if __name__ == "__main__":
+  common.run(main)

@@ -1,0 +1,79 @@
+"""What `--help` and `--helpshort` print: the flags that matter most first."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import re
+import shutil
+import textwrap
+
+from absl import flags
+
+from . import command
+
+# What most runs of a binary set. Others: the first five of its own.
+FIRST: Mapping[str, Sequence[str]] = {
+  "audit": ("output_dir", "dataset", "signals", "attacks", "defense"),
+  "benchmark": ("suite", "output"),
+  "classic_mia": ("output_dir", "study", "dataset", "defenses", "attacks"),
+  "compare": ("output_dir", "names"),
+  "data": ("dataset", "data_dir"),
+  "dp_audit": ("output_dir", "dataset", "epsilon", "delta", "num_models"),
+  "enhanced_mia": ("output_dir", "config", "dataset", "num_models", "num_targets"),
+  "mark": ("output_dir", "data", "num_marked", "plan", "rows"),
+  "membership_encoding": ("output_dir", "study", "setup", "form", "models_dir"),
+  "mib": ("output_dir", "study", "dataset", "num_trials", "marked_share"),
+  "verify": ("key", "predictions", "deposit", "output_dir", "confidence"),
+  "watermark": ("command", "output_dir", "data_file", "key_file", "claim_file"),
+}
+_NUM_FIRST = 5
+
+
+def text(
+  name: str, doc: str, key_flags: Iterable[flags.Flag], *, program: str, is_short: bool
+) -> str:
+  """Returns a binary's help.
+
+  Args:
+    name: of its module, such as "audit".
+    doc: its docstring, with examples.
+    key_flags: its own flags and those that it adopted.
+    program: as it was called; if by `jmia`, examples are too.
+    is_short: whether to leave out all of the docstring but its first line.
+  """
+  flags_by_name = {flag.name: flag for flag in key_flags}
+  first = [n for n in FIRST.get(name, ()) if n in flags_by_name]
+  first = first or list(flags_by_name)[:_NUM_FIRST]
+  rest = sorted(flags_by_name.keys() - {*first})
+  about = textwrap.dedent(doc).strip()
+  if is_short:
+    about = about.splitlines()[0]
+  if program.startswith("jmia"):
+    about = re.sub(r"python -m experiments\.(\w+)", _as_command, about)
+  lines = [about, "", "The flags that matter most:", ""]
+  lines += [_described(flags_by_name[name]) for name in first]
+  if rest:
+    lines += ["", "All others:", ""]
+    lines += [_described(flags_by_name[name]) for name in rest]
+  return "\n".join([*lines, "", "--helpfull lists absl's own too, such as --flagfile."])
+
+
+def _as_command(found: re.Match[str]) -> str:
+  name = found.group(1)
+  return (
+    f"jmia study {name}"
+    if name in command.STUDIES
+    else f"jmia {name.replace('_', '-')}"
+  )
+
+
+def _described(flag: flags.Flag) -> str:
+  """A flag's name, what it means, and the default where it has one."""
+  width = min(shutil.get_terminal_size().columns, 88)
+  default = "" if flag.default in (None, "", False) else f" Default: {flag.default}."
+  said = " ".join(str(flag.help).split())
+  if default.strip().lower() in said.lower() or "Default:" in said:
+    default = ""
+  name = f"  --{flag.name}" if not flag.boolean else f"  --[no]{flag.name}"
+  body = textwrap.fill(
+    f"{said}{default}", width, initial_indent=" " * 6, subsequent_indent=" " * 6
+  )
+  return f"{name}\n{body}"

@@ -1,0 +1,370 @@
+"""Compares audits of one dataset: defences, seeds, models or dates beside one another.
+
+What is said of "the strongest attack" is about a largest value over attacks, on either
+side chosen after seeing it. With intervals of every attack on both audits, and of every
+difference, that hold at once:
+
+  max_k b_k - max_k a_k <= b_j - a_j <= high_j for j = argmax b, and so from below,
+
+j being one of the attacks whose interval reaches the largest lower end.
+"""
+
+from collections.abc import Mapping, Sequence
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jmia.report import wording
+from jmia.stats import intervals, paired, roc
+
+FPRS = ("0.1", "0.01")
+_FIGURES = ("auc", *FPRS)
+
+
+class Audit(NamedTuple):
+  """An audit's files, as `files.write` left them.
+
+  Attributes:
+    name: what the comparison calls it.
+    report: of `report.json`.
+    index: `[N]` rows.
+    members: `[N]` bool.
+    labels: `[N]`.
+    scores: attack -> `[N]`.
+    p_values: attack -> `[N]`, of attacks that have them.
+  """
+
+  name: str
+  report: Mapping[str, Any]
+  index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, on purpose
+  members: np.ndarray
+  labels: np.ndarray
+  scores: Mapping[str, np.ndarray]
+  p_values: Mapping[str, np.ndarray]
+
+
+class _Figure(NamedTuple):
+  """One figure of one attack on both audits, with bounds that hold at once."""
+
+  a: paired.Difference  # a value and its interval
+  b: paired.Difference
+  difference: paired.Difference
+
+
+def load(folder: str | os.PathLike[str], name: str | None = None) -> Audit:
+  """Reads an audit's folder.
+
+  Args:
+    folder: that holds `report.json` and `scores.npz`.
+    name: what to call it. Default: the folder's name.
+
+  Raises:
+    FileNotFoundError: a file is missing.
+    ValueError: a file is not an audit's.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  for file in ("report.json", "scores.npz"):
+    if not (folder / file).is_file():
+      raise FileNotFoundError(f"{folder} holds no {file}: is it an audit's folder?")
+  try:
+    report = json.loads((folder / "report.json").read_text())
+    with np.load(folder / "scores.npz") as file:
+      arrays = dict(file)
+    if not {"attacks", "target"} <= report.keys():
+      raise ValueError("report.json lacks attacks or target")
+    order = np.argsort(arrays["index"], kind="stable")
+    return Audit(
+      name=name or folder.resolve().name,
+      report=report,
+      index=arrays["index"][order],
+      members=arrays["members"][order],
+      labels=arrays["labels"][order],
+      scores={a: arrays[f"score_{a}"][order] for a in report["attacks"]},
+      p_values={
+        a: arrays[f"p_{a}"][order] for a in report["attacks"] if f"p_{a}" in arrays
+      },
+    )
+  except (KeyError, ValueError, EOFError, OSError) as error:
+    raise ValueError(f"{folder} holds no whole audit: {error}") from error
+
+
+def compare(audits: Sequence[Audit]) -> dict[str, Any]:
+  """Compares each audit with the first.
+
+  All intervals of all pairs, attacks and figures hold at once at 95 %.
+
+  Args:
+    audits: at least two, of one dataset and with an attack in common.
+
+  Returns:
+    JSON values: `{"schema": 1, "audits", "attacks", "same_samples", "num_figures",
+    "comparisons"}`, with a comparison for each audit but the first: `{"name",
+    "verdict", "kind", "strongest": {figure: {"a", "b", "difference", "ci"}},
+    "by_attack": {attack: {figure: ...}}, "accuracy"}`. Figures are "auc" and a TPR at
+    each of `FPRS`; `kind` is "less", "more" or "none".
+
+  Raises:
+    ValueError: if there are fewer than two, names or datasets differ, one has several
+      targets and another has one, or they have no attack in common.
+  """
+  attacks = _check(audits)
+  first, *others = audits
+  num = len(others) * len(attacks) * len(_FIGURES) * 3
+  confidence = intervals.each_of(num)
+  comparisons = [_compare(first, other, attacks, confidence) for other in others]
+  return {
+    "schema": 1,
+    "audits": [_about(audit) for audit in audits],
+    "attacks": attacks,
+    "same_samples": [_same_samples(first, other) for other in others],
+    "num_figures": num,
+    "comparisons": comparisons,
+  }
+
+
+def changes(audits: Sequence[Audit], attack: str) -> dict[str, np.ndarray]:
+  """Returns each sample's rank in each audit, of samples that all of them have.
+
+  Args:
+    audits: that have the attack.
+    attack: whose scores rank; 1 is the most exposed.
+
+  Returns:
+    `index`, `label`, and for each audit its `member_NAME` and `rank_NAME`; NaN where
+    it was not attacked.
+  """
+  common = audits[0].index
+  for audit in audits[1:]:
+    common = np.intersect1d(common, audit.index)
+  found: dict[str, np.ndarray] = {"index": common}
+  for audit in audits:
+    at = np.searchsorted(audit.index, common)
+    if "label" not in found:
+      found["label"] = audit.labels[at]
+    scores = audit.scores[attack]
+    attacked = ~np.isnan(scores)
+    rank = np.full(len(scores), np.nan)
+    below = np.sort(-scores[attacked])
+    rank[attacked] = 1 + np.searchsorted(below, -scores[attacked], side="left")
+    found[f"member_{audit.name}"] = audit.members[at]
+    found[f"rank_{audit.name}"] = rank[at]
+  return found
+
+
+def _check(audits: Sequence[Audit]) -> list[str]:
+  """The attacks in common; refuses audits that cannot be compared."""
+  if len(audits) < 2:
+    raise ValueError(f"{len(audits)} audits were given, expected two at least")
+  names = [audit.name for audit in audits]
+  if len({*names}) < len(names):
+    raise ValueError(f"names={','.join(names)} are not all different: give --names")
+  datasets = {str((a.report.get("dataset") or {}).get("name", "")) for a in audits}
+  datasets -= {""}
+  if len(datasets) > 1:
+    raise ValueError(f"the audits are of different datasets: {', '.join(datasets)}")
+  several = {bool(audit.report.get("targets")) for audit in audits}
+  if len(several) > 1:
+    raise ValueError("some audits are of one target and some of several")
+  attacks = [
+    name
+    for name in audits[0].report["attacks"]
+    if all(name in audit.report["attacks"] for audit in audits)
+  ]
+  if not attacks:
+    raise ValueError("the audits have no attack in common")
+  return attacks
+
+
+def _about(audit: Audit) -> dict[str, Any]:
+  """What the page's first table says of an audit."""
+  target, config = audit.report["target"], audit.report.get("config", {})
+  strongest = wording.strongest(audit.report)
+  return {
+    "name": audit.name,
+    "defenses": config.get("defenses") or [],
+    "train_accuracy": target.get("train_accuracy"),
+    "test_accuracy": target.get("test_accuracy"),
+    "num_members": target["num_members"],
+    "num_nonmembers": target["num_nonmembers"],
+    "strongest": strongest,
+    "auc": audit.report["attacks"][strongest]["auc"] if strongest else None,
+    "auc_ci": audit.report["attacks"][strongest]["auc_ci"] if strongest else None,
+  }
+
+
+def _same_samples(a: Audit, b: Audit) -> bool:
+  return np.array_equal(a.index, b.index) and np.array_equal(a.members, b.members)
+
+
+def _compare(
+  a: Audit, b: Audit, attacks: Sequence[str], confidence: float
+) -> dict[str, Any]:
+  found = {name: _figures(a, b, name, confidence) for name in attacks}
+  strongest = {
+    figure: _strongest([of[figure] for of in found.values() if figure in of])
+    for figure in _FIGURES
+    if any(figure in of for of in found.values())
+  }
+  auc = strongest["auc"]
+  kind = "less" if auc.difference.high < 0 else "more" if auc.difference.low > 0 else ""
+  accuracy = _accuracy(a, b)
+  return {
+    "name": b.name,
+    "kind": kind or "none",
+    "verdict": _verdict(a.name, b.name, kind, strongest, accuracy),
+    "strongest": {figure: _json(of) for figure, of in strongest.items()},
+    "by_attack": {
+      name: {figure: _json(value) for figure, value in of.items()}
+      for name, of in found.items()
+    },
+    "accuracy": accuracy,
+  }
+
+
+def _figures(a: Audit, b: Audit, name: str, confidence: float) -> dict[str, _Figure]:
+  """Figure -> of both and of their difference; a TPR only where it can be measured."""
+  if a.report.get("targets"):
+    return _over_targets(a, b, name, confidence)
+  at = [~np.isnan(audit.scores[name]) for audit in (a, b)]
+  is_paired = _same_samples(a, b) and np.array_equal(*at)
+  sides = [
+    (audit.scores[name][kept].astype(np.float64), audit.members[kept])
+    for audit, kept in zip((a, b), at, strict=True)
+  ]
+  own = [intervals.auc(*side, confidence=confidence) for side in sides]
+  ends = [paired.Difference(one.auc, one.low, one.high) for one in own]
+  if is_paired:
+    (scores, members), (others, _) = sides
+    difference = paired.auc(scores, others, members, confidence=confidence)
+  else:
+    difference = _apart(ends)
+  found = {"auc": _Figure(ends[0], ends[1], difference)}
+  for fpr in FPRS:
+    if min((~members).sum() for _, members in sides) * float(fpr) < 1 - 1e-9:
+      continue
+    level = np.array([float(fpr)])
+    rates = [roc.tpr_at_fpr(*side, level)[0] for side in sides]
+    bounds = [
+      intervals.tpr_at_fpr(*side, level, confidence=confidence) for side in sides
+    ]
+    ends = [
+      paired.Difference(rate, of.low[0], of.high[0])
+      for rate, of in zip(rates, bounds, strict=True)
+    ]
+    # Both intervals hold at once already, and so does what they leave.
+    found[fpr] = _Figure(ends[0], ends[1], _apart(ends))
+  return found
+
+
+def _over_targets(
+  a: Audit, b: Audit, name: str, confidence: float
+) -> dict[str, _Figure]:
+  """Of means over targets, by Student's intervals of each."""
+  found = {}
+  for figure in _FIGURES:
+    ends = []
+    for audit in (a, b):
+      own = audit.report["attacks"][name]["by_target"]
+      values = np.array(
+        [t["auc"] if figure == "auc" else t["tpr_at_fpr"][figure] for t in own]
+      )
+      low, high = np.clip(intervals.mean(values, confidence=confidence), 0, 1)
+      ends.append(paired.Difference(values.mean(), low, high))
+    found[figure] = _Figure(ends[0], ends[1], _apart(ends))
+  return found
+
+
+def _apart(ends: Sequence[paired.Difference]) -> paired.Difference:
+  a, b = ends
+  return paired.apart(
+    b.value - a.value,
+    intervals.Interval(a.low, a.high),
+    intervals.Interval(b.low, b.high),
+  )
+
+
+def _strongest(figures: Sequence[_Figure]) -> _Figure:
+  """The largest over attacks on either side, and bounds of their difference."""
+
+  def largest(ends: Sequence[paired.Difference]) -> paired.Difference:
+    return paired.Difference(*(np.max(bound) for bound in zip(*ends, strict=True)))
+
+  a, b = largest([f.a for f in figures]), largest([f.b for f in figures])
+  low = min(f.difference.low for f in figures if f.a.high >= a.low)
+  high = max(f.difference.high for f in figures if f.b.high >= b.low)
+  apart = _apart([a, b])
+  difference = paired.Difference(
+    apart.value, np.maximum(low, apart.low), np.minimum(high, apart.high)
+  )
+  return _Figure(a, b, difference)
+
+
+def _accuracy(a: Audit, b: Audit) -> dict[str, Any] | None:
+  """Test accuracies and the 95 % interval of their difference, of one target each."""
+  rates = [audit.report["target"].get("test_accuracy") for audit in (a, b)]
+  if None in rates:
+    return None
+  found: dict[str, Any] = {
+    "a": rates[0],
+    "b": rates[1],
+    "difference": rates[1] - rates[0],
+  }
+  if a.report.get("targets"):
+    return found | {"ci": None}
+  ends = []
+  for audit, rate in zip((a, b), rates, strict=True):
+    num = audit.report["target"]["num_nonmembers"]
+    bounds = intervals.clopper_pearson(
+      np.asarray(round(rate * num)), np.asarray(num), confidence=intervals.each_of(2)
+    )
+    ends.append(paired.Difference(np.asarray(rate), bounds.low, bounds.high))
+  difference = _apart(ends)
+  return found | {"ci": [float(difference.low), float(difference.high)]}
+
+
+def _json(figure: _Figure) -> dict[str, Any]:
+  return {
+    "a": float(figure.a.value),
+    "a_ci": [float(figure.a.low), float(figure.a.high)],
+    "b": float(figure.b.value),
+    "b_ci": [float(figure.b.low), float(figure.b.high)],
+    "difference": float(figure.difference.value),
+    "ci": [float(figure.difference.low), float(figure.difference.high)],
+  }
+
+
+def _verdict(
+  first: str,
+  other: str,
+  kind: str,
+  strongest: Mapping[str, _Figure],
+  accuracy: Mapping[str, Any] | None,
+) -> str:
+  """The comparison in sentences, no stronger than its intervals."""
+  auc = strongest["auc"]
+  d = auc.difference
+  figures = (
+    f"the strongest attack's AUC is {float(auc.b.value):.3f} instead of "
+    f"{float(auc.a.value):.3f} (difference {float(d.value):+.3f}, 95% interval "
+    f"{float(d.low):+.3f} to {float(d.high):+.3f}, for all figures at once)"
+  )
+  if kind:
+    said = f"{other} leaks {kind} than {first}: {figures}."
+  else:
+    said = (
+      f"Whether {other} or {first} leaks more cannot be told at this sample size: "
+      f"{figures}."
+    )
+  if accuracy is not None:
+    said += (
+      f" Its test accuracy is {wording.percent(accuracy['b'])} instead of "
+      f"{wording.percent(accuracy['a'])}"
+    )
+    if accuracy.get("ci"):
+      low, high = (100 * bound for bound in accuracy["ci"])
+      said += f" (difference {low:+.1f} to {high:+.1f} points)"
+    said += "."
+  return said

@@ -1,0 +1,107 @@
+"""What an audit will train, and how long that takes here."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jmia import splits, types
+from jmia.audit import config as config_lib
+from jmia.training import config as training_config
+from jmia.training import parallel
+from jmia.training import recipe as recipe_lib
+
+_TIMED, _TIMED_EPOCHS = 16, 6  # models trained together to measure, and for how long
+_ROLES = {
+  "target": "target",
+  "reference": "reference model",
+  "in_out": "model in and out",
+  "distilled": "distilled model",
+  "left_out": "retrained model",
+}
+
+
+class Plan(NamedTuple):
+  """What is to be trained.
+
+  Attributes:
+    models: role -> how many.
+    rows: that a target is trained on, and the others at most.
+    num_epochs: of each.
+    train: settings.
+  """
+
+  models: dict[str, int]
+  rows: tuple[int, int]
+  num_epochs: int
+  train: training_config.TrainConfig
+
+  @property
+  def num_models(self) -> int:
+    """All models together."""
+    return sum(self.models.values())
+
+  def __str__(self) -> str:
+    """The plan in one line."""
+    parts = [
+      f"{num:,} {_ROLES.get(role, role)}{'s' if num > 1 else ''}"
+      for role, num in self.models.items()
+    ]
+    return (
+      f"{', '.join(parts)}: {self.num_models * self.num_epochs:,} epochs of up to "
+      f"{max(self.rows):,} rows"
+    )
+
+
+def plan(dataset: types.Dataset, config: config_lib.AuditConfig) -> Plan:
+  """Returns what `audit.run` would train.
+
+  Raises:
+    ValueError: as `audit.run`, where sizes do not fit the dataset.
+  """
+  split = config_lib.split_of(dataset, config, None)
+  design = config_lib.design_of(split, config)
+  models: dict[str, int] = {}
+  sizes = []
+  for part in design.parts:
+    num = len(part.members.num_members)
+    models[part.role] = models.get(part.role, 0) + num
+    sizes.append(int(part.members.num_members.max()))
+  train = config.train or training_config.preset(dataset.name)
+  return Plan(models, (sizes[0], max(sizes[1:], default=0)), train.num_epochs, train)
+
+
+def seconds(
+  dataset: types.Dataset, planned: Plan, *, width: int | None = None
+) -> float:
+  """Returns how long the training would take, from a few timed epochs.
+
+  Some models are trained together without defences, and the time from their first
+  finished epoch to their last is taken: compilation is not in it, and takes some
+  seconds more. Defences that change a step, such as DP-SGD, take longer than that.
+
+  Args:
+    dataset: whose rows are trained on.
+    planned: of `plan`.
+    width: models trained at once. Default: chosen from memory.
+  """
+  num = min(_TIMED, planned.num_models)
+  rows = np.arange(dataset.num_examples)
+  assigned = splits.draw(rows, max(planned.rows), num, seed=0)
+  train = training_config.with_epochs(planned.train, _TIMED_EPOCHS)
+  trainable = training_config.build(train, dataset)
+  told: list[tuple[float, int]] = []
+  parallel.run(
+    trainable.recipe,
+    jax.random.key(0),
+    recipe_lib.Job(*assigned),
+    recipe_lib.Data(dataset.x, dataset.y.astype(np.int32)),
+    collect=lambda state, job, data: job.num_members,
+    width=width if width is None else min(width, num),
+    progress=lambda done, _: told.append((time.monotonic(), done)),
+  )
+  (start, first), (end, last) = told[0], told[-1]
+  if last <= first:
+    raise ValueError("too little is trained to be timed")
+  return (end - start) / (last - first) * planned.num_models * planned.num_epochs

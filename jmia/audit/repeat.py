@@ -1,0 +1,53 @@
+"""The settings of an audit back from its `report.json`."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from jmia.audit import config as config_lib
+from jmia.defenses import registry
+from jmia.training import config as training_config
+from jmia.training import optimizers
+
+
+def settings_of(report: Mapping[str, Any]) -> config_lib.AuditConfig:
+  """Returns the settings that an audit of a dataset was run with.
+
+  Args:
+    report: as `report.json`.
+
+  Raises:
+    ValueError: it is of no dataset, or holds settings that this version does not know.
+  """
+  config = report.get("config", {})
+  if "train" not in config:
+    raise ValueError("the report is of a file of signals: give --signals again")
+  names = {field.name for field in dataclasses.fields(config_lib.AuditConfig)}
+  given = {name: value for name, value in config.items() if name in names}
+  try:
+    given |= {
+      "attacks": tuple(config["attacks"]),
+      "defenses": tuple(registry.parse(text) for text in config["defenses"]),
+      "train": _train(config["train"]),
+    }
+    return config_lib.AuditConfig(**given)
+  except (KeyError, TypeError) as error:
+    raise ValueError(f"the report's config cannot be repeated: {error}") from error
+
+
+def _train(config: Mapping[str, Any]) -> training_config.TrainConfig:
+  optimizer = dict(config["optimizer"])
+  optimizer["boundaries"] = tuple(optimizer["boundaries"])
+  return training_config.TrainConfig(
+    **{
+      **config,
+      "optimizer": optimizers.OptimizerConfig(**optimizer),
+      "model_options": tuple(
+        (name, _as_tuple(value)) for name, value in config["model_options"]
+      ),
+    }
+  )
+
+
+def _as_tuple(value: Any) -> Any:
+  return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

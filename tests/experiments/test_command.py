@@ -1,0 +1,131 @@
+"""The `jmia` command: what it lists, finds and runs, and the help of the binaries."""
+
+import ast
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import setuptools
+
+from experiments import command, common
+from experiments import help as help_lib
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_BINARIES = [
+  path
+  for path in (_ROOT / "experiments").glob("*.py")
+  if "common.run(main)" in path.read_text()
+]
+
+
+def _run(monkeypatch, capsys, *args):
+  monkeypatch.setattr(sys, "argv", ["jmia", *args])
+  code = 0
+  try:
+    command.main()
+  except SystemExit as stopped:
+    code = stopped.code
+  return code, *capsys.readouterr()
+
+
+def test_alone_it_lists_the_questions(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys)
+  assert (code, err) == (0, "")
+  for name in ("audit", "compare", "mark", "verify", "watermark", "data", "benchmark"):
+    assert re.search(rf"^  jmia {name} +[A-Z].*\?$", out, flags=re.MULTILINE), name
+  assert "jmia study NAME" in out
+  assert max(map(len, out.splitlines())) <= 88
+
+
+@pytest.mark.parametrize(
+  ("args", "line"),
+  [
+    (["adit"], "jmia: unknown command 'adit'; did you mean 'audit'?"),
+    (["study", "enhanced"], "jmia study: unknown command 'enhanced'; did you mean"),
+    (["study", "xyzzy"], "jmia study: unknown command 'xyzzy'; expected enhanced_mia,"),
+  ],
+)
+def test_unknown_commands_get_the_nearest(monkeypatch, capsys, args, line):
+  code, out, err = _run(monkeypatch, capsys, *args)
+  assert (code, out) == (2, "")
+  assert err.startswith(line)
+
+
+def test_every_binary_is_a_command():
+  known = {of.module for of in (*command.COMMANDS.values(), *command.STUDIES.values())}
+  assert {path.stem for path in _BINARIES} <= known
+
+
+@pytest.mark.parametrize("path", _BINARIES, ids=lambda path: path.stem)
+def test_help_has_two_examples_and_names_flags_that_there_are(path):
+  source = path.read_text()
+  doc = ast.get_docstring(ast.parse(source))
+  assert len(re.findall(rf"python -m experiments\.{path.stem}\b", doc)) >= 2
+  given = re.findall(r"--(\w+)", doc.split("\n\n")[1])
+  assert given
+  first = help_lib.FIRST.get(path.stem, ())
+  assert len(first) <= 5
+
+
+def test_help_shows_what_matters_first(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys, "study", "mib", "--helpshort")
+  assert (code, err) == (0, "")
+  named = re.findall(r"^  --(?:\[no\])?(\w+)$", out, flags=re.MULTILINE)
+  assert named[:5] == list(help_lib.FIRST["mib"])
+  assert named[5:] == sorted(named[5:])
+  assert "mlp_256_128" in out  # --model lists its names
+  assert "python -m" not in out
+  _, out, _ = _run(monkeypatch, capsys, "study", "mib", "--help")
+  assert "    jmia study mib --output_dir=DIR" in out
+
+
+def test_what_a_wheel_holds_is_one_package():
+  """`experiments` would hide a user's own folder of that name."""
+  assert (_ROOT / "jmia" / "_binaries").resolve() == _ROOT / "experiments"
+  found = setuptools.find_packages(str(_ROOT), include=["jmia*"])
+  assert {"jmia._binaries", "jmia._binaries.benchmarks"} <= set(found)
+  assert {name.split(".")[0] for name in found} == {"jmia"}
+  for path in (_ROOT / "experiments").rglob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Import):
+        assert not any(alias.name.startswith("experiments") for alias in node.names)
+      if isinstance(node, ast.ImportFrom) and not node.level:
+        assert (node.module or "").split(".")[0] != "experiments", path
+
+
+def test_it_runs_beside_a_folder_of_the_users(tmp_path):
+  own = tmp_path / "experiments"
+  own.mkdir()
+  (own / "__init__.py").write_text("raise RuntimeError('the own one was imported')")
+  (tmp_path / "jmia").symlink_to(_ROOT / "jmia")
+  code = (
+    "import sys; from jmia._binaries import command;"
+    " sys.argv = ['jmia', 'data', '--dataset=digits']; command.main()"
+  )
+  environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+  done = subprocess.run(
+    [sys.executable, "-P", "-c", code],
+    cwd=tmp_path,
+    env=environment,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert "digits: 1,797 handwritten" in done.stdout
+  assert re.search(r"shape of a row +8 x 8 x 1", done.stdout)
+
+
+@pytest.mark.parametrize(
+  ("values", "expected"), [(["embed"], "embed"), (["queries"], "queries")]
+)
+def test_arguments_that_are_no_flags(values, expected):
+  from absl.testing import flagsaver
+
+  from experiments import watermark
+
+  with flagsaver.flagsaver():
+    common._set_positional(watermark.POSITIONAL, values)
+    assert watermark._COMMAND.value == expected
