@@ -16,6 +16,7 @@ from absl import flags
 from experiments import attack_flags, common, defense_flags, training_flags
 from jmia import audit, datasets
 from jmia.audit import signals_file
+from jmia.datasets import groups
 from jmia.report import tables
 from jmia.training import config as config_lib
 
@@ -36,6 +37,15 @@ _DELTA = flags.DEFINE_float(
   0.0,
   "At which an epsilon is shown that the attacks refute; DP-SGD's own, where the models"
   " carry it.",
+)
+_TITLE = flags.DEFINE_string(
+  "title", None, "What the report calls the model. Default: its name and its data's."
+)
+_GROUPS = flags.DEFINE_list(
+  "groups",
+  None,
+  "Columns whose groups' exposure is told beside that of classes: of a table; arrays of"
+  " an .npz, [N]; or further columns of a folder's CSV.",
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
@@ -98,7 +108,7 @@ def _audit_signals() -> audit.Result:
     signals_file.load(str(_SIGNALS.value)),
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
     _ESTIMATOR.value,
-    {"signals": _SIGNALS.value, "seed": common.SEED.value},
+    {"signals": _SIGNALS.value, "seed": common.SEED.value, "title": _TITLE.value},
     delta=_DELTA.value,
   )
 
@@ -123,6 +133,7 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     delta=_DELTA.value,
     train=training_flags.override(config_lib.preset(dataset_name)),
     defenses=defense_flags.chosen(),
+    title=_TITLE.value,
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )
@@ -133,7 +144,14 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     seed=common.SEED.value,
   )
   with common.progress_bars() as progress:
-    return audit.run(dataset, config, checkpoint_dir=checkpoint_dir, progress=progress)
+    return audit.run(
+      dataset,
+      config,
+      groups=groups.load(dataset, tuple(_GROUPS.value or ())),
+      columns=groups.files(dataset),
+      checkpoint_dir=checkpoint_dir,
+      progress=progress,
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jmia import attacks, datasets
-from jmia.audit import signals_file
+from jmia.audit import files, signals_file
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text()
@@ -36,8 +36,8 @@ def test_pytorch_example(tmp_path, monkeypatch):
   attacks = found["result"].report["attacks"]
   assert list(attacks) == ["population", "shadow", "reference", "distillation"]
   assert attacks["distillation"]["auc_ci"][1] > 0.5
-  files = {"report.json", "scores.npz", "roc.png", "report.html"}
-  assert {file.name for file in (tmp_path / "pytorch_report").iterdir()} == files
+  written = {file.name for file in (tmp_path / "pytorch_report").iterdir()}
+  assert written == {*files.FILES}
 
 
 def test_an_attack_of_ones_own(tmp_path, monkeypatch):

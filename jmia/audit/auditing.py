@@ -17,7 +17,7 @@ from jmia.audit import config as config_lib
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
-from jmia.audit import view
+from jmia.audit import view, whom
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
 from jmia.defenses import dp_sgd
@@ -50,6 +50,8 @@ def run(
   *,
   predict: panel_lib.Predict | None = None,
   split: types.AuditSplit | None = None,
+  groups: Mapping[str, np.ndarray] | None = None,
+  columns: Mapping[str, np.ndarray] | None = None,
   checkpoint_dir: str | os.PathLike[str] | None = None,
   progress: trainer_lib.Progress = trainer_lib.silent,
 ) -> Result:
@@ -63,6 +65,9 @@ def run(
       `dataset.x` -> logits or probabilities `[B, C]`. Default: a target is trained.
     split: the rows the target was trained on, others to evaluate it on, and others
       again to calibrate on. Required with `predict`. Default: drawn from the seed.
+    groups: name -> `[num_examples]` values of the dataset's rows, to tell the exposure
+      of each group of them beside that of each class.
+    columns: likewise, shown beside exposed records.
     checkpoint_dir: where training is saved and resumed.
     progress: told of each stage's model-epochs.
 
@@ -122,7 +127,8 @@ def run(
     "train": sum(seconds.values()),
     "total": time.monotonic() - start,
   }
-  return result
+  report, first = whom.told(report, result.samples, dataset, groups, columns)
+  return Result(report, (first, *result.targets[1:]))
 
 
 def from_evidence(
@@ -148,7 +154,9 @@ def from_evidence(
   """
   options = {} if estimator is None else {"estimator": estimator}
   settings = {"estimator": estimator, **(settings or {})}
-  return _of_targets([evidence], attacks, options, settings, delta)
+  result = _of_targets([evidence], attacks, options, settings, delta)
+  report, samples = whom.told(result.report, result.samples)
+  return Result(report, (samples,))
 
 
 def trainer_of(
@@ -293,6 +301,12 @@ def _samples(
     thresholds={name: outcome.thresholds for name, outcome in outcomes.items()},
     p_values={n: o.p_values for n, o in outcomes.items() if o.p_values is not None},
     q_values={n: o.q_values for n, o in outcomes.items() if o.q_values is not None},
+    predicted=(
+      np.argmax(evidence.signals["logits"], axis=-1)
+      if "logits" in evidence.signals
+      else None
+    ),
+    correct=evidence.signals["correctness"] > 0,
   )
 
 
@@ -318,4 +332,6 @@ def _describe(dataset: types.Dataset) -> dict[str, Any]:
     "num_examples": dataset.num_examples,
     "num_classes": dataset.num_classes,
     "class_names": list(dataset.class_names),
+    "shape": list(dataset.x.shape[1:]),
+    "dtype": str(dataset.x.dtype),
   }

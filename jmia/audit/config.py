@@ -55,6 +55,7 @@ class AuditConfig:
       the models carry it.
     train: how every model is trained. Default: the dataset's preset.
     defenses: that every model carries, the target too if it is trained here.
+    title: what the report calls the model. Default: its name and its data's.
     seed: of splits, training and the attacks' own draws.
     width: models trained at once, one target apart. Default: chosen from memory
       (`parallel.run`).
@@ -75,6 +76,7 @@ class AuditConfig:
   delta: float = 0.0
   train: config_lib.TrainConfig | None = None
   defenses: tuple[registry.DefenseConfig, ...] = ()
+  title: str | None = None
   seed: int = 0
   width: int | None = None
 

@@ -1,4 +1,4 @@
-"""The files of an audit: `report.json`, `scores.npz`, `roc.png` and `report.html`."""
+"""The files of an audit: `FILES`."""
 
 import json
 import os
@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 
 from jmia.audit.auditing import Result
+from jmia.report import exposed_file
+
+# In the order in which they are moved into place.
+FILES = (
+  "scores.npz", "exposed.csv", "roc.png", "model_card.md", "report.html", "report.json",
+)  # fmt: skip
 
 
 def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
-  """Writes `report.json`, `scores.npz`, `roc.png` and `report.html`, all or none.
+  """Writes `FILES`, all or none.
 
   They are made in a folder beside and moved into place, `report.json` last.
 
@@ -23,7 +29,11 @@ def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
   Raises:
     OSError: if the folder cannot be written.
   """
-  from jmia.report import page, plots  # matplotlib and jinja2 are slow to import
+  from jmia.report import (
+    model_card,
+    page,
+    plots,
+  )  # matplotlib and jinja2 are slow to import
 
   report, samples = result.report, result.samples
   output_dir = pathlib.Path(output_dir)
@@ -35,7 +45,9 @@ def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
     np.savez(folder / "scores.npz", **arrays(result))
     plots.write_roc(folder / "roc.png", report, samples)
     page.write(folder / "report.html", report, samples)
-    for file in ("scores.npz", "roc.png", "report.html", "report.json"):
+    (folder / "exposed.csv").write_text(exposed_file.content(report, samples))
+    (folder / "model_card.md").write_text(model_card.content(report))
+    for file in FILES:
       os.replace(folder / file, output_dir / file)
 
 

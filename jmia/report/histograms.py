@@ -14,21 +14,20 @@ _TAIL = 0.005
 # Nor need a ratio's axis go further than this from the threshold: one that lies next to
 # zero, as the lowest of a few references' losses may, sends ratios to infinity.
 _MAX_DECADES = 4.0
-# Nor does a p-value say more below this; a score has no such end.
-_SMALLEST_P = 300.0
 
 
 class Histogram(NamedTuple):
-  """Shares of members and of non-members per bar, on a log10 axis.
+  """Shares of members and of non-members per bar.
 
   Attributes:
-    edges: `[B + 1]` float64, bar edges, in decades but for `ranks`. The outermost bars
+    edges: `[B + 1]` float64, bar edges; in decades of `losses`. The outermost bars
       also hold what lies beyond them.
     members: `[B]` float64, the share of all members in each bar; sums to 1.
     nonmembers: `[B]` float64, likewise of the non-members.
     threshold: where the attack decides, one of `edges`; NaN if it only ranks.
     relative: whether the axis is loss / threshold (a threshold per class or per sample)
       and not the loss itself (one threshold for everyone).
+    clips: whether the first and the last bar hold samples from beyond them.
   """
 
   edges: np.ndarray
@@ -36,6 +35,7 @@ class Histogram(NamedTuple):
   nonmembers: np.ndarray
   threshold: float
   relative: bool = False
+  clips: tuple[bool, bool] = (False, False)
 
 
 def losses(samples: Samples, attack: str) -> Histogram:
@@ -76,40 +76,15 @@ def losses(samples: Samples, attack: str) -> Histogram:
 
 
 def scores(samples: Samples, attack: str) -> Histogram:
-  """Bins the attack's scores as decades of the p-value, `-log10(p)`, from p = 1 on.
+  """Bins an attack's scores on a linear axis.
 
   Args:
     samples: the evaluated samples; those that were not attacked are left out.
     attack: whose scores to use.
 
   Returns:
-    The histogram; its `threshold` is p = 0.1, at 1 on the axis, which ends at 1e-300 at
-    the latest.
-  """
-  at = samples.attacked(attack)
-  values = samples.scores[attack][at].astype(np.float64) / math.log(10)
-  values = np.clip(values, 0.0, _SMALLEST_P)
-  top = max(2.0, float(np.quantile(values, 1 - _TAIL)))
-  if top <= _NUM_BINS:
-    # A bar width that divides 1, so that p = 0.1 lies between two bars.
-    per_decade = next((n for n in (16, 10, 8, 5, 4, 2) if n * top <= _NUM_BINS), 1)
-    edges = np.arange(math.ceil(top * per_decade) + 1) / per_decade
-  else:
-    # One bar down to p = 0.1, and wide ones from there on.
-    width = math.ceil(top / _NUM_BINS)
-    edges = np.append(0.0, np.arange(1, top + width, width))
-  return _count(values, samples.members[at], edges, -math.log10(ALPHA))
-
-
-def ranks(samples: Samples, attack: str) -> Histogram:
-  """Bins the scores of an attack that only ranks, on a linear axis.
-
-  Args:
-    samples: the evaluated samples; those that were not attacked are left out.
-    attack: whose scores to use.
-
-  Returns:
-    The histogram; its `threshold` is NaN.
+    The histogram; its `threshold` is the least score whose p-value is at most 0.1, NaN
+    where there is none.
   """
   at = samples.attacked(attack)
   values = samples.scores[attack][at].astype(np.float64)
@@ -119,7 +94,13 @@ def ranks(samples: Samples, attack: str) -> Histogram:
     room = max(0.5, 1e-6 * largest)
     low, high = low - room, high + room
   edges = np.linspace(low, high, _NUM_BINS + 1)
-  return _count(values, samples.members[at], edges, math.nan)
+  threshold = math.nan
+  if attack in samples.p_values:
+    called = values[samples.p_values[attack][at] <= ALPHA]
+    threshold = float(called.min()) if called.size else math.nan
+  if not low <= threshold <= high:
+    threshold = math.nan
+  return _count(values, samples.members[at], edges, threshold)
 
 
 def _bulk(values: np.ndarray) -> tuple[float, float]:
@@ -151,7 +132,8 @@ def _count(
   relative: bool = False,
 ) -> Histogram:
   """The share of either group in each bar."""
+  clips = (bool((values < edges[0]).any()), bool((values > edges[-1]).any()))
   values = np.clip(values, edges[0], edges[-1])
   inside = np.histogram(values[members], edges)[0] / members.sum()
   outside = np.histogram(values[~members], edges)[0] / (~members).sum()
-  return Histogram(edges, inside, outside, threshold, relative)
+  return Histogram(edges, inside, outside, threshold, relative, clips)

@@ -1,22 +1,28 @@
-"""The audit as one HTML page for a privacy officer: no network, no scripts."""
+"""The audit as one HTML page for a privacy officer: no network, a script to sort by."""
 
+import base64
 from collections.abc import Mapping
+import hashlib
+from importlib import resources
 import json
 import os
 from typing import Any
 
-from jmia.report import _files, histograms, plots, tables, wording
+from jmia.report import (
+  _files,
+  advice,
+  exposure,
+  forest,
+  histograms,
+  plots,
+  tables,
+  wording,
+)
 from jmia.report import samples as samples_lib
 
-# The parts of an attack's result that the table shows; the rest are its settings.
-_MEASURED = (
-  "at_once", "epsilon_lower", "num_calibration", "found_at_fdr", "accused_at_p",
-  "auc", "auc_ci", "accuracy", "tpr_at_fpr", "tpr_at_fpr_ci", "ci_of", "by_target",
-)  # fmt: skip
 _SCORE_CAPTION = (
-  "How surprising the sample's loss would be for a non-member by the attack's own "
-  "fitted p, which ranks samples and is not to be quoted; more so to the right. "
-  "Members that lie further right than the non-members are the leak."
+  "What the attack ranks samples by. Members that lie further right than the "
+  "non-members are the leak."
 )
 
 
@@ -41,34 +47,46 @@ def write(
 
 def render(report: wording.Report, samples: samples_lib.Samples) -> str:
   """The page as text. Arguments and errors as in `write`."""
+  samples_lib.check(samples, report["attacks"])
+  return template("page.html.jinja2").render(_content(report, samples))
+
+
+def template(name: str) -> Any:
+  """One of this package's templates; what it is given is escaped."""
   import jinja2
 
-  samples_lib.check(samples, report["attacks"])
-  loader = jinja2.PackageLoader("jmia.report", ".")
   environment = jinja2.Environment(
-    loader=loader,
+    loader=jinja2.PackageLoader("jmia.report", "."),
     autoescape=True,  # names, notes and flags come from users
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  template = environment.get_template("page.html.jinja2")
-  return template.render(_content(report, samples))
+  environment.globals |= {"light": plots.LIGHT, "dark": plots.DARK}
+  return environment.get_template(name)
+
+
+def script() -> tuple[str, str]:
+  """The page's script, and its hash as a content security policy takes it."""
+  text = resources.files("jmia.report").joinpath("page.js").read_text("utf-8")
+  digest = hashlib.sha256(text.encode()).digest()
+  return text, f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[str, Any]:
   """What the template shows, by the names it uses."""
-  strongest = wording.strongest(report)
-  audited = samples.only(strongest) if strongest else samples
-  return {
+  strongest, sharpest = wording.strongest(report), wording.sharpest(report)
+  text, digest = script()
+  found, caveat = advice.of(report)
+  by_target = tables.by_target(report)
+  content = {
     "title": tables.subject(report),
     "dataset": report.get("dataset") or {},
     "verdict": wording.verdict(report),
     "facts": _facts(report),
-    "header": tables.results_header(),
+    "header": tables.results_header(report),
     "results": tables.results(report),
-    "strongest": strongest,
-    "strongest_title": wording.attack(strongest).title if strongest else "",
+    "forest": _forest(report) if strongest else "",
     "footnotes": tables.footnotes(report),
     "sources": [
       (about.title, about.source)
@@ -76,21 +94,57 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
       if about.source
     ],
     "metrics": wording.metrics(report),
-    "by_target": tables.by_target(report),
+    "by_target": by_target,
+    "targets_svg": _targets(report, sharpest) if by_target and sharpest else "",
     "epsilon": tables.epsilon_sentence(report),
     "rocs": _rocs(report, samples) if strongest else (),
+    "legend": plots.roc_legend(report),
     "attacks": [
       _attack(number, name, report, samples.only(name))
       for number, name in enumerate(report["attacks"])
     ],
-    "has_p_values": bool(samples.p_values),
-    "exposed": tables.exposed(report, samples),
-    "num_nonmembers": int((~audited.members).sum()),
+    "exposure": exposure.content(report, samples),
+    "advice": found,
+    "caveat": caveat,
     "config": _strings(report.get("config", {})),
     "versions": _strings(report.get("versions", {})),
-    "light": plots.LIGHT,
-    "dark": plots.DARK,
+    "script": text,
+    "script_hash": digest,
   }
+  return content | {"contents": _contents(content)}
+
+
+def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """The page's sections, as anchors and names."""
+  sections = (
+    ("audited", "What was audited", True),
+    ("exposed", "Whom it exposes", content["exposure"]["records"]),
+    ("results", "Results", True),
+    ("roc", "ROC curves", content["rocs"]),
+    ("now", "What now?", content["advice"]),
+    ("attacks", "Attack by attack", content["attacks"]),
+    ("how", "How it was run", True),
+    ("terms", "What the numbers mean", True),
+  )
+  return [(anchor, name) for anchor, name, is_there in sections if is_there]
+
+
+def _forest(report: wording.Report) -> str:
+  values = "; ".join(
+    f"{row.title}: {row.cells[0].value} ({row.cells[0].interval})"
+    for row in tables.results(report)
+  )
+  return plots.svg(
+    forest.attacks_figure(report), "forest", f"AUC with 95% intervals. {values}."
+  )
+
+
+def _targets(report: wording.Report, name: str) -> str:
+  return plots.svg(
+    forest.targets_figure(report, name),
+    "targets",
+    "AUC of each target, and their mean.",
+  )
 
 
 def _facts(report: wording.Report) -> list[tuple[str, str]]:
@@ -98,7 +152,7 @@ def _facts(report: wording.Report) -> list[tuple[str, str]]:
   target, dataset = report["target"], report.get("dataset") or {}
   model = report.get("config", {}).get("model")
   train, test = target.get("train_accuracy"), target.get("test_accuracy")
-  facts = [("Dataset", dataset.get("name")), ("Model", model)]
+  facts = [("Dataset", tables.data_name(dataset.get("name"))), ("Model", model)]
   if "num_examples" in dataset:
     size = f"{dataset['num_examples']:,} examples in {dataset['num_classes']:,} classes"
     facts.append(("Dataset's size", size))
@@ -134,7 +188,7 @@ def _rocs(
   return [
     (
       plots.svg(
-        plots.roc_figure(report, samples, (scale,)),
+        plots.roc_figure(report, samples, (scale,), has_legend=False),
         f"roc-{scale}",
         f"ROC curves, {scale} scale. {values}.",
       ),
@@ -147,15 +201,38 @@ def _rocs(
 def _attack(
   number: int, name: str, report: wording.Report, samples: samples_lib.Samples
 ) -> Mapping[str, Any]:
-  """One attack's section: what it asks, how it was set, histograms of its samples."""
+  """One attack's section: what it asks, whom it finds, histograms of its samples."""
   about = wording.attack(name)
-  if samples.only_ranks(name):
-    return _ranking(number, name, report, samples)
+  num_models = report["attacks"][name].get("num_models", 0)
+  coverage = wording.coverage(report, name)
+  section: dict[str, Any] = {
+    "title": about.title,
+    "explanation": about.explanation,
+    "found": wording.discoveries(report, name),
+    "compared": f"Compared with {num_models:,} models." if num_models else "",
+    "loss_svg": None,
+    "score_svg": plots.svg(
+      plots.score_figure(histograms.scores(samples, name)),
+      f"score-{number}",
+      f"Score histograms of members and non-members, {about.title}.",
+    ),
+    "score_caption": _SCORE_CAPTION,
+  }
+  if not samples.only_ranks(name):
+    return section | _losses(number, name, report, samples)
+  ran_on = f" It was run on {coverage}." if coverage else ""
+  caption = f"The attack only ranks samples: its scores are no p-values.{ran_on}"
+  return section | {"score_caption": caption}
+
+
+def _losses(
+  number: int, name: str, report: wording.Report, samples: samples_lib.Samples
+) -> dict[str, Any]:
+  """The losses beside the attack's own thresholds, and what these call."""
   losses = histograms.losses(samples, name)
   called, members = samples.called(name), samples.members
   caught = wording.percent(float(called[members].mean()))
   accused = wording.percent(float(called[~members].mean()))
-  settings = {k: v for k, v in report["attacks"][name].items() if k not in _MEASURED}
   where = (
     "Loss divided by the threshold of the sample, which differs between samples; left "
     "of 1× the attack calls it a member."
@@ -167,47 +244,14 @@ def _attack(
   if coverage:
     outcome = f"The attack was run on {coverage}. {outcome}"
   aim = wording.calibration(int(called[~members].sum()), int((~members).sum()))
-  found = wording.discoveries(report, name)
+  title = wording.attack(name).title
   return {
-    "title": about.title,
-    "explanation": about.explanation,
-    "found": found,
-    "settings": _strings(settings),
     "loss_svg": plots.svg(
       plots.loss_figure(losses),
       f"loss-{number}",
-      f"Loss histograms of members and non-members, {about.title}. {outcome}",
+      f"Loss histograms of members and non-members, {title}. {outcome}",
     ),
     "loss_caption": f"{where} {outcome} {aim}",
-    "score_svg": plots.svg(
-      plots.score_figure(histograms.scores(samples, name)),
-      f"score-{number}",
-      f"Score histograms of members and non-members, {about.title}.",
-    ),
-    "score_caption": _SCORE_CAPTION,
-  }
-
-
-def _ranking(
-  number: int, name: str, report: wording.Report, samples: samples_lib.Samples
-) -> Mapping[str, Any]:
-  """The section of an attack that only ranks: it has no p-values and no threshold."""
-  about = wording.attack(name)
-  settings = {k: v for k, v in report["attacks"][name].items() if k not in _MEASURED}
-  coverage = wording.coverage(report, name)
-  return {
-    "title": about.title,
-    "explanation": about.explanation,
-    "found": wording.discoveries(report, name),
-    "settings": _strings(settings),
-    "loss_svg": None,
-    "score_svg": plots.svg(
-      plots.rank_figure(histograms.ranks(samples, name)),
-      f"score-{number}",
-      f"Score histograms of members and non-members, {about.title}.",
-    ),
-    "score_caption": "The attack only ranks samples: its scores are no p-values."
-    + (f" It was run on {coverage}." if coverage else ""),
   }
 
 

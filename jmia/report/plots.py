@@ -47,8 +47,7 @@ DARK: Mapping[str, str] = {
 }
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
-_LOWEST = 1e-3  # where the log-log ROC starts
-_MOST_WITHIN = 5  # curves whose legend fits into a ROC's panel
+_LOWEST = 1e-3  # where a log-log ROC starts whose number of non-members is not told
 _STYLE: Mapping[Any, Any] = {
   "font.family": "sans-serif",
   "font.size": 8.5,
@@ -97,18 +96,23 @@ def styled(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 @styled
 def roc_figure(
-  report: wording.Report, samples: Samples, scales: Sequence[str] = ("linear", "log")
+  report: wording.Report,
+  samples: Samples,
+  scales: Sequence[str] = ("linear", "log"),
+  *,
+  has_legend: bool = True,
 ) -> "figure.Figure":
   """The attacks' ROC curves, one panel per scale.
 
-  On the log scale both axes start at 0.001 and the curves are the steps an attacker can
-  truly reach. Each starts at 1 / num_nonmembers, of those that its attack was run on:
-  below it cannot be tested. What lies below that of all non-members is hatched.
+  On the log scale the curves are the steps an attacker can truly reach. Each starts at
+  1 / num_nonmembers, of those that its attack was run on: below it cannot be tested.
+  Both axes start at that of all non-members.
 
   Args:
     report: as `report.json`; gives the attacks and their AUC for the legend.
     samples: the evaluated samples.
     scales: "linear", "log" or both.
+    has_legend: whether to draw one, below; else `roc_legend` says what is what.
 
   Returns:
     A figure that belongs to no pyplot state.
@@ -122,7 +126,7 @@ def roc_figure(
   drawing = empty_figure(4.6 * len(scales), 4.2)
   panels = drawing.subplots(1, len(scales), squeeze=False)[0]
   for panel, scale in zip(panels, scales, strict=True):
-    roc_axes(panel, scale)
+    roc_axes(panel, scale, 1 / (~samples.members).sum())
     for number, name in enumerate(report["attacks"]):
       at = samples.attacked(name)
       members = samples.members[at]
@@ -139,14 +143,20 @@ def roc_figure(
         drawstyle="steps-post" if scale == "log" else "default",
         label=f"{wording.attack(name).title} ({_auc(report, name):.3f})",
       )
-    if scale == "log":
-      _hatch_unresolved(panel, int((~samples.members).sum()))
-  if len(report["attacks"]) <= _MOST_WITHIN:
-    for panel in panels:
-      panel.legend(loc="lower right", title="attack (AUC)", alignment="left")
-  else:
+  if has_legend:
     _legend_below(drawing, panels[-1], "attack (AUC)", 2 * len(scales))
   return drawing
+
+
+def roc_legend(report: wording.Report) -> list[tuple[str, str, str]]:
+  """What the curves of `roc_figure` are: name of the colour, SVG dashes, label."""
+  found = []
+  for number, name in enumerate(report["attacks"]):
+    dashes = line(number)["linestyle"]
+    pattern = "" if dashes == "-" else " ".join(f"{3 * d:g}" for d in dashes[1])
+    title = f"{wording.attack(name).title} ({_auc(report, name):.3f})"
+    found.append((f"attack-{number % len(_DASHES)}", pattern, title))
+  return found
 
 
 def _auc(report: wording.Report, name: str) -> float:
@@ -165,23 +175,12 @@ def loss_figure(histogram: histograms.Histogram) -> "figure.Figure":
   low, high = histogram.edges[[0, -1]]
   ticks = _decades(low, high)
   unit = "×" if histogram.relative else ""
-  panel.set_xticks(ticks, [_power_of_ten(tick) + unit for tick in ticks])
+  names = [_power_of_ten(tick) + unit for tick in ticks]
+  ends = (f"{_about_ten_to(low)}{unit}", f"{_about_ten_to(high)}{unit}")
+  _ticks(panel, histogram, dict(zip(ticks, names, strict=True)), ends)
   panel.set_xlabel(
     "loss as a multiple of the sample's threshold" if histogram.relative else "loss"
   )
-  return drawing
-
-
-@styled
-def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
-  """A score histogram over p-values, from `histograms.scores`."""
-  drawing = empty_figure(4.6, 2.9)
-  panel = drawing.subplots()
-  _bars(panel, histogram, "fitted p = 0.1")
-  stride = max(1, math.ceil(histogram.edges[-1] / 6))
-  ticks = np.arange(0, histogram.edges[-1] + 1e-9, stride)
-  panel.set_xticks(ticks, [f"{10.0**-tick:.4g}" for tick in ticks])
-  panel.set_xlabel("the attack's fitted p (score = −log p grows to the right)")
   return drawing
 
 
@@ -288,21 +287,24 @@ def empty_figure(width: float, height: float) -> "figure.Figure":
   return figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def roc_axes(panel: "axes.Axes", scale: str) -> None:
+def roc_axes(panel: "axes.Axes", scale: str, lowest: float = _LOWEST) -> None:
   """Makes a panel's axes those of a ROC: square, in percent, with guessing's diagonal.
 
   Args:
     panel: to draw on.
     scale: "linear" or "log".
+    lowest: where the axes of the log scale start.
   """
   if scale == "log":
-    panel.set(xscale="log", yscale="log", xlim=(_LOWEST, 1), ylim=(_LOWEST, 1))
+    panel.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1))
     panel.minorticks_off()
-    ticks = [0.001, 0.01, 0.1, 1.0]
+    decades = 10.0 ** np.arange(math.ceil(math.log10(lowest) - 1e-9), 1)
+    ticks = [lowest] if decades[0] > 2.5 * lowest else []
+    ticks += decades.tolist()
   else:
     panel.set(xlim=(0, 1), ylim=(0, 1.005))
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-  names = [f"{100 * tick:g}%" for tick in ticks]
+  names = [f"{100 * tick:.2g}%" if tick < 0.1 else f"{100 * tick:g}%" for tick in ticks]
   panel.set_xticks(ticks, names)
   panel.set_yticks(ticks, names)
   panel.set_xlabel("false positive rate: non-members wrongly accused")
@@ -311,30 +313,45 @@ def roc_axes(panel: "axes.Axes", scale: str) -> None:
   panel.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=0.8, label="guessing")
 
 
-def _hatch_unresolved(panel: "axes.Axes", num_nonmembers: int) -> None:
-  """Marks the false positive rates below one non-member."""
-  lowest = 1 / num_nonmembers
-  if lowest <= _LOWEST:
-    return
-  panel.axvspan(
-    _LOWEST,
-    lowest,
-    facecolor="none",
-    edgecolor=LIGHT["grid"],
-    hatch="///",
-    linewidth=0,
-    label=f"below 1 in {num_nonmembers:,} non-members",
-  )
-
-
 @styled
-def rank_figure(histogram: histograms.Histogram) -> "figure.Figure":
-  """A histogram of scores that only rank, from `histograms.ranks`."""
+def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
+  """A histogram of scores, from `histograms.scores`."""
   drawing = empty_figure(4.6, 2.9)
   panel = drawing.subplots()
-  _bars(panel, histogram, None)
+  _bars(panel, histogram, "p = 0.1" if np.isfinite(histogram.threshold) else None)
+  low, high = histogram.edges[[0, -1]]
+  names = {tick: f"{tick:.4g}" for tick in _round_ticks(low, high)}
+  _ticks(panel, histogram, names, (f"{low:.2g}", f"{high:.2g}"))
   panel.set_xlabel("score: more like a member to the right")
   return drawing
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+  from matplotlib import ticker
+
+  return [float(tick) for tick in ticker.MaxNLocator(5).tick_values(low, high)]
+
+
+def _ticks(
+  panel: "axes.Axes",
+  histogram: histograms.Histogram,
+  ticks: Mapping[float, str],
+  ends: tuple[str, str],
+) -> None:
+  """Puts ticks where there is room beside those at the ends, which say what they hold.
+
+  An outermost bar that holds what lies beyond it is labelled with "≤" or "≥".
+  """
+  low, high = histogram.edges[[0, -1]]
+  room = 0.14 * (high - low)
+  named = {
+    tick: name for tick, name in ticks.items() if low + room < tick < high - room
+  }
+  first, last = (
+    f"{sign} {end}" if is_clipped else end
+    for sign, end, is_clipped in zip("≤≥", ends, histogram.clips, strict=True)
+  )
+  panel.set_xticks([low, *named, high], [first, *named.values(), last])
 
 
 def _bars(
@@ -422,3 +439,10 @@ def _power_of_ten(exponent: float) -> str:
   if abs(exponent) < 300:
     return f"{10.0**exponent:.6g}"
   return f"1e{exponent:.6g}"
+
+
+def _about_ten_to(exponent: float) -> str:
+  """`10 ** exponent` to two digits, of an axis' end that need not be round."""
+  if abs(exponent) < 300:
+    return f"{10.0**exponent:.2g}"
+  return f"1e{exponent:.0f}"

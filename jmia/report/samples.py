@@ -27,6 +27,13 @@ class Samples(NamedTuple):
       which the attack calls the sample a member. One number repeated where the attack
       has one threshold for everyone; infinities mean "always" and "never".
 
+    predicted: `[N]` integer classes that the target answered; None if not kept.
+    correct: `[N]` bool, whether the target answered rightly; None if not kept.
+    class_names: `C` texts; empty where classes are numbers alone.
+    groups: name -> `[N]` values of any kind that sorts, to tell the exposure of.
+    columns: name -> `[N]` values that say which record a sample is, such as its file.
+    images: `[N, H, W, 1 or 3]` uint8 pictures of the samples; None without any.
+
   An attack may leave samples out: there its score and its threshold both are NaN. One
   whose thresholds are all NaN only ranks: it has no p-values and calls no one.
   """
@@ -39,6 +46,16 @@ class Samples(NamedTuple):
   thresholds: Mapping[str, np.ndarray]
   p_values: Mapping[str, np.ndarray] = {}
   q_values: Mapping[str, np.ndarray] = {}
+  predicted: np.ndarray | None = None
+  correct: np.ndarray | None = None
+  class_names: tuple[str, ...] = ()
+  groups: Mapping[str, np.ndarray] = {}
+  columns: Mapping[str, np.ndarray] = {}
+  images: np.ndarray | None = None
+
+  def class_name(self, label: int) -> str:
+    """What a class is called."""
+    return self.class_names[label] if self.class_names else str(label)
 
   def called(self, attack: str) -> np.ndarray:
     """`[N]` bool, the samples that `attack` calls members at α = 0.1."""
@@ -53,7 +70,7 @@ class Samples(NamedTuple):
     return ~np.isnan(self.scores[attack])
 
   def only(self, attack: str) -> "Samples":
-    """The samples that `attack` was run on, with its scores and thresholds alone."""
+    """The samples that `attack` was run on, with what it alone says of them."""
     at = self.attacked(attack)
     return Samples(
       self.index[at],
@@ -62,6 +79,7 @@ class Samples(NamedTuple):
       self.loss[at],
       scores={attack: self.scores[attack][at]},
       thresholds={attack: self.thresholds[attack][at]},
+      p_values={name: p[at] for name, p in self.p_values.items() if name == attack},
     )
 
 

@@ -1,13 +1,10 @@
 """The tables of a report: as plain text for a terminal, and as rows for the page."""
 
+import pathlib
 from typing import NamedTuple
 
-import numpy as np
-
 from jmia.report import results as results_lib
-from jmia.report import samples as samples_lib
 from jmia.report import wording
-from jmia.report.samples import Samples
 
 _ABSENT = "–"
 
@@ -20,37 +17,25 @@ class Cell(NamedTuple):
 
 
 class ResultRow(NamedTuple):
-  """One attack's row: AUC, accuracy, then TPR at each of `wording.LEVELS`."""
+  """One attack's row: AUC, accuracy, then TPR at each of `levels`."""
 
   name: str
   title: str
   cells: tuple[Cell, ...]
 
 
-class ExposedRow(NamedTuple):
-  """One exposed member.
-
-  Attributes:
-    sample: its row in the dataset or file.
-    label: its class.
-    loss: the target's loss.
-    p_values: one per attack, in the report's order; a dash where it was not attacked,
-      or nothing calibrates.
-    called: whether each p-value is at most 0.1; None likewise.
-    num_as_high: how many non-members the strongest attack scores at least as high.
-  """
-
-  sample: int
-  label: int
-  loss: float
-  p_values: tuple[str, ...]
-  called: tuple[bool | None, ...]
-  num_as_high: int
+def levels(report: wording.Report) -> tuple[str, ...]:
+  """The false positive rates at which some attack's TPR was measured."""
+  return tuple(
+    fpr
+    for fpr in wording.LEVELS
+    if any(wording.tpr(report, name, fpr) is not None for name in report["attacks"])
+  )
 
 
-def results_header() -> tuple[str, ...]:
+def results_header(report: wording.Report) -> tuple[str, ...]:
   """Column names of the table of results."""
-  rates = (f"TPR at {wording.level(fpr)} FPR" for fpr in wording.LEVELS)
+  rates = (f"TPR at {wording.level(fpr)} FPR" for fpr in levels(report))
   return ("Attack", "AUC", "Accuracy", *rates)
 
 
@@ -145,60 +130,10 @@ def _dashes(report: wording.Report, fpr: str) -> list[str]:
       who.setdefault(reason, []).append(wording.attack(name).title)
   rate, everyone = wording.level(fpr), len(report["attacks"])
   return [
-    f"{_ABSENT} A false positive rate of {rate} {reason}"
+    f"A false positive rate of {rate} {reason}"
     + ("." if len(titles) == everyone else f" ({', '.join(titles)}).")
     for reason, titles in who.items()
   ]
-
-
-def exposed(
-  report: wording.Report, samples: Samples, *, limit: int = 20
-) -> list[ExposedRow]:
-  """The members that the strongest attack scores highest, highest first.
-
-  Args:
-    report: as `report.json`.
-    samples: the evaluated samples.
-    limit: the most rows to give.
-
-  Returns:
-    At most `limit` rows; of equal scores the earlier sample comes first. Members that
-    this attack was not run on are not among them. Empty if no attack was run.
-  """
-  strongest = wording.strongest(report)
-  if strongest is None:
-    return []
-  part = samples.only(strongest)
-  score = part.scores[strongest]
-  order = np.argsort(-score[part.members], kind="stable")[:limit]
-  others = np.sort(score[~part.members])
-  as_high = len(others) - np.searchsorted(
-    others, score[part.members][order], side="left"
-  )
-  rows = np.flatnonzero(samples.attacked(strongest) & samples.members)[order]
-  return [
-    _exposed_row(tuple(report["attacks"]), samples, n, int(num))
-    for n, num in zip(rows, as_high, strict=True)
-  ]
-
-
-def _exposed_row(
-  attacks: tuple[str, ...], samples: Samples, n: int, num_as_high: int
-) -> ExposedRow:
-  """What each attack says of sample n."""
-  p_values, called = [], []
-  for name in attacks:
-    p = float(samples.p_values[name][n]) if name in samples.p_values else np.nan
-    p_values.append(_ABSENT if np.isnan(p) else wording.p_value(p))
-    called.append(None if np.isnan(p) else p <= samples_lib.ALPHA)
-  return ExposedRow(
-    sample=int(samples.index[n]),
-    label=int(samples.labels[n]),
-    loss=float(samples.loss[n]),
-    p_values=tuple(p_values),
-    called=tuple(called),
-    num_as_high=num_as_high,
-  )
 
 
 def text(report: wording.Report) -> str:
@@ -216,7 +151,7 @@ def text(report: wording.Report) -> str:
     lines.append("The data is synthetic: generated, not collected.")
   rows = results(report)
   if rows:
-    lines += ["", *_grid(rows)]
+    lines += ["", *_grid(report, rows)]
   notes = footnotes(report)
   if epsilon_sentence(report):
     notes.append(epsilon_sentence(report))
@@ -232,11 +167,22 @@ def text(report: wording.Report) -> str:
 
 def subject(report: wording.Report) -> str:
   """What was audited, in a few words: the model and its data."""
-  name = (report.get("dataset") or {}).get("name")
-  model = report.get("config", {}).get("model")
+  config = report.get("config", {})
+  if config.get("title"):
+    return config["title"]
+  name = data_name((report.get("dataset") or {}).get("name"))
+  model = config.get("model")
   if not name:
     return "a model known by its outputs alone"
   return f"{model} trained on {name}" if model else f"a model trained on {name}"
+
+
+def data_name(name: str | None) -> str:
+  """A dataset's name without the folders of its path; "" of none."""
+  kind, colon, path = (name or "").partition(":")
+  if not colon:
+    return kind
+  return pathlib.PurePath(path.partition("?")[0]).stem or name or ""
 
 
 def summary(report: wording.Report) -> str:
@@ -261,7 +207,7 @@ def _cells(report: wording.Report, name: str) -> tuple[Cell, ...]:
     Cell(f"{result['auc']:.3f}", f"{low:.3f}–{high:.3f}"),
     Cell(wording.percent(result["accuracy"])),
   ]
-  for fpr in wording.LEVELS:
+  for fpr in levels(report):
     measured = wording.tpr(report, name, fpr)
     if measured is None:
       cells.append(Cell(_ABSENT))
@@ -271,9 +217,9 @@ def _cells(report: wording.Report, name: str) -> tuple[Cell, ...]:
   return tuple(cells)
 
 
-def _grid(rows: list[ResultRow]) -> list[str]:
+def _grid(report: wording.Report, rows: list[ResultRow]) -> list[str]:
   """The results in aligned columns, each attack on two lines."""
-  table = [results_header()]
+  table = [results_header(report)]
   for row in rows:
     table.append((row.title, *(cell.value for cell in row.cells)))
     intervals = (f"[{cell.interval}]" if cell.interval else "" for cell in row.cells)

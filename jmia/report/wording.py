@@ -10,6 +10,10 @@ from jmia.attacks import registry as attacks
 Report = Mapping[str, Any]
 
 LEVELS = ("0.1", "0.01", "0.001")
+LOW_LEVELS = (
+  "0.01",
+  "0.1",
+)  # at which single records are spoken of, the first if it is
 _ROUNDING = 1e-9  # so that 0.001 * 1000 counts as 1
 
 
@@ -133,8 +137,15 @@ def level(value: str) -> str:
 
 
 def p_value(p: float) -> str:
-  """A p-value to two digits."""
-  return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+  """A p-value to three decimals, or four where it is small."""
+  return f"{p:.3f}" if p >= 0.001 else f"{p:.4f}" if p >= 1e-4 else "<0.0001"
+
+
+def loss(value: float) -> str:
+  """A loss to four decimals at most."""
+  return (
+    f"{value:.3f}" if value >= 0.01 else f"{value:.4f}" if value >= 1e-4 else "<0.0001"
+  )
 
 
 def discoveries(report: Report, name: str) -> str:
@@ -171,6 +182,30 @@ def strongest(report: Report) -> str | None:
   return max(
     attacks, key=lambda name: (attacks[name]["auc_ci"][0], attacks[name]["auc"])
   )
+
+
+def best_at(report: Report, fpr: str) -> str | None:
+  """The attack whose TPR at a false positive rate is surely the largest.
+
+  That is the largest lower end of an interval, and of equals the larger TPR, or the
+  first; None if no attack's was measured.
+  """
+  measured = {name: tpr(report, name, fpr) for name in report["attacks"]}
+  found = {name: (m.interval[0], m.rate) for name, m in measured.items() if m}
+  return max(found, key=lambda name: found[name]) if found else None
+
+
+def sharpest(report: Report) -> str | None:
+  """The attack to name single records by: the best where accusations are rarely wrong.
+
+  The best at 1 % false positives, at 10 % where that was not measured, and else the
+  strongest by AUC; None if none was run.
+  """
+  for fpr in LOW_LEVELS:
+    best = best_at(report, fpr)
+    if best is not None:
+      return best
+  return strongest(report)
 
 
 def num_nonmembers(report: Report, name: str) -> int:
@@ -253,7 +288,7 @@ def verdict(report: Report) -> Verdict:
     choice.append(f"It was run on {coverage(report, name)}.")
   choice += _less_sure(report, name)
   if wide[0] > 0.5:
-    return Verdict("leak", standing, (*choice, *_at_low_fpr(report, name)))
+    return Verdict("leak", standing, (*choice, *_at_low_fpr(report), *_found(report)))
   few = _stands_out(report)
   if few:
     headline = "There is a hint of leakage, which this sample size does not settle."
@@ -282,17 +317,34 @@ def _less_sure(report: Report, name: str) -> list[str]:
   ]
 
 
-def _at_low_fpr(report: Report, name: str) -> list[str]:
-  """What the attack achieves at 1% FPR, or at 10% if that was not measured."""
-  for fpr in ("0.01", "0.1"):
-    measured = tpr(report, name, fpr)
-    if measured is not None:
+def _at_low_fpr(report: Report) -> list[str]:
+  """What the best attack achieves at 1% FPR, or at 10% if that was not measured."""
+  for fpr in LOW_LEVELS:
+    name = best_at(report, fpr)
+    measured = tpr(report, name, fpr) if name else None
+    wide = at_once(report, name)["tpr_at_fpr_ci"].get(fpr) if name else None
+    if name and measured and wide:
+      best = f"the best attack there ({attack(name).title})"
       return [
-        f"If it may wrongly accuse 1 in {round(1 / float(fpr))} non-members, it "
-        f"identifies {percent(measured.rate)} of the members (95% interval "
-        f"{percent_interval(measured.interval)})."
+        f"If it may wrongly accuse 1 in {round(1 / float(fpr))} non-members, "
+        f"{best if len(report['attacks']) > 1 else 'it'} identifies "
+        f"{percent(measured.rate)} of the members ({percent_interval(wide)} by an "
+        "interval widened for the choice)."
       ]
   return []
+
+
+def _found(report: Report) -> list[str]:
+  """How many records are found at the false discovery rate, the choice paid."""
+  found = report.get("found")
+  if not found or not found["num_found"]:
+    return []
+  share = round(1 / found["rate"])
+  return [
+    f"{found['num_found']:,} records can be named as members ("
+    f"{attack(found['attack']).title}): of records named so, at most one in {share} is "
+    "expected not to be one, the choice of the attack included."
+  ]
 
 
 def _stands_out(report: Report) -> list[str]:

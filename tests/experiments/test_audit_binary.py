@@ -15,7 +15,9 @@ import pytest
 from experiments import audit as binary
 from experiments import common
 
-FILES = ["report.html", "report.json", "roc.png", "scores.npz"]
+FILES = [
+  "exposed.csv", "model_card.md", "report.html", "report.json", "roc.png", "scores.npz",
+]  # fmt: skip
 ATTACKS = ("population", "shadow", "reference", "distillation", "leave_one_out")
 # 50 members learnt by heart, and 4 + 4 + 2 x 2 + 2 other models, four at a time.
 TINY = (

@@ -53,10 +53,10 @@ def test_scores_that_only_rank_have_a_linear_histogram(is_constant):
     {"correctness": scores}, {"correctness": nothing},
   )  # fmt: skip
   assert samples.only_ranks("correctness")
-  found = histograms.ranks(samples, "correctness")
+  found = histograms.scores(samples, "correctness")
   np.testing.assert_allclose([found.members.sum(), found.nonmembers.sum()], 1)
   assert np.isnan(found.threshold)
   np.testing.assert_allclose(np.diff(found.edges), np.diff(found.edges)[0])
-  figure = plots.rank_figure(found)
+  figure = plots.score_figure(found)
   labels = figure.axes[0].get_legend_handles_labels()[1]
   assert labels == ["members", "non-members"]

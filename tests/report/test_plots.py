@@ -41,7 +41,7 @@ def test_roc_figure_draws_the_curves():
   start = np.flatnonzero(fpr <= 1 / 400)[-1]
   np.testing.assert_array_equal(x, np.maximum(fpr[start:], 1 / 400))
   np.testing.assert_array_equal(y, tpr[start:])
-  assert log.get_xlim() == (1e-3, 1.0)
+  assert log.get_xlim() == log.get_ylim() == (1 / 400, 1.0)
   assert log.get_xscale() == log.get_yscale() == "log"
   assert log.get_lines()[2].get_drawstyle() == "steps-post"
 
@@ -58,17 +58,20 @@ def test_an_attack_on_few_samples_starts_where_it_can_be_tested():
   assert log.get_lines()[1].get_xdata().min() == 1 / 400
 
 
-def _hatched(num):
+@pytest.mark.parametrize(
+  ("num", "first", "names"),
+  [
+    (800, 1 / 400, ["0.25%", "1%", "10%", "100%"]),
+    (200, 1 / 100, ["1%", "10%", "100%"]),
+    (120, 1 / 60, ["1.7%", "10%", "100%"]),
+    (3000, 1 / 1500, ["0.1%", "1%", "10%", "100%"]),
+  ],
+)
+def test_the_logarithmic_axes_start_at_one_nonmember(num, first, names):
   samples = report_example.samples(num=num)
   (panel,) = plots.roc_figure(REPORT, samples, ("log",)).axes
-  return [patch.get_window_extent() for patch in panel.patches], panel
-
-
-def test_what_the_nonmembers_cannot_resolve_is_hatched():
-  (box,), panel = _hatched(800)
-  (left, _), (right, _) = panel.transData.inverted().transform(box.get_points())
-  np.testing.assert_allclose([left, right], [1e-3, 1 / 400], rtol=1e-6)
-  assert _hatched(2000)[0] == []
+  assert panel.get_xlim()[0] == panel.get_ylim()[0] == first
+  assert [text.get_text() for text in panel.get_xticklabels()] == names
 
 
 def test_unknown_scale_is_refused():
@@ -147,7 +150,6 @@ def test_a_model_that_answers_all_alike_can_be_drawn(loss, score):
   for draw, histogram in (
     (plots.loss_figure, histograms.losses(samples, "a")),
     (plots.score_figure, histograms.scores(samples, "a")),
-    (plots.rank_figure, histograms.ranks(samples, "a")),
   ):
     assert len(histogram.members) <= 40
     drawing = draw(histogram)
@@ -207,21 +209,29 @@ def test_25_curves_look_different():
   assert len({(look["color"], look["linestyle"]) for look in looks}) == 25
 
 
-def test_a_long_legend_is_below_the_panels():
-  assert all(panel.get_legend() for panel in plots.roc_figure(REPORT, SAMPLES).axes)
-  names = [
-    "population",
-    "shadow",
-    "reference",
-    "metric_loss",
-    "correctness",
-    "classifier",
-  ]
+def test_the_one_legend_is_below_the_panels():
+  names = ("population", "shadow", "reference", "metric_loss", "correctness")
   report = {**REPORT, "attacks": dict.fromkeys(names, REPORT["attacks"]["reference"])}
   scores = dict.fromkeys(names, SAMPLES.scores["reference"])
-  many = plots.roc_figure(report, SAMPLES._replace(scores=scores))
-  assert not any(panel.get_legend() for panel in many.axes)
-  (legend,) = many.legends
+  samples = SAMPLES._replace(scores=scores)
+  drawing = plots.roc_figure(report, samples)
+  assert not any(panel.get_legend() for panel in drawing.axes)
+  (legend,) = drawing.legends
   entries = [text.get_text() for text in legend.get_texts()]
   assert entries[1] == "P · population (0.842)"
-  assert len(entries) == 8  # guessing, the six, and what cannot be resolved
+  assert len(entries) == 6  # guessing, and the five
+  assert not plots.roc_figure(report, samples, has_legend=False).legends
+  said = plots.roc_legend(report)
+  assert [label for *_, label in said] == entries[1:]
+  assert len({look for *look, _ in map(tuple, said) for look in [tuple(look)]}) == 5
+
+
+def test_an_axis_says_where_it_ends():
+  scores = np.concatenate([np.linspace(0, 20, 798), [-5000.0, 5000.0]])
+  samples = SAMPLES._replace(scores={"a": scores}, thresholds={}, p_values={})
+  (panel,) = plots.score_figure(histograms.scores(samples, "a")).axes
+  names = [text.get_text() for text in panel.get_xticklabels()]
+  assert names[0].startswith("≤ ")
+  assert names[-1].startswith("≥ ")
+  ticks = panel.get_xticks()
+  assert (np.diff(ticks) >= 0.13 * (ticks[-1] - ticks[0])).all()

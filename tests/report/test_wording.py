@@ -48,8 +48,9 @@ def test_the_strongest_of_several_is_called_that():
 def test_a_leak_is_told_with_its_tpr_at_one_percent():
   verdict = wording.verdict(report_example.report())
   assert verdict.details[-1] == (
-    "If it may wrongly accuse 1 in 100 non-members, it identifies 8.8% of the members "
-    "(95% interval 6.2–12.0%)."
+    "If it may wrongly accuse 1 in 100 non-members, the best attack there (R · "
+    "reference) identifies 8.8% of the members (6.2–12.0% by an interval widened for "
+    "the choice)."
   )
 
 
@@ -149,9 +150,15 @@ def test_percent_never_rounds_to_certainty(value, text):
 
 @pytest.mark.parametrize(
   ("p", "text"),
-  [(1.0, "1.000"), (0.25, "0.250"), (0.001, "0.001"), (3.2e-5, "3.2e-05")],
+  [
+    (1.0, "1.000"),
+    (0.25, "0.250"),
+    (0.001, "0.001"),
+    (3.2e-4, "0.0003"),
+    (3.2e-5, "<0.0001"),
+  ],
 )
-def test_p_value_to_two_digits(p, text):
+def test_p_values_without_exponents(p, text):
   assert wording.p_value(p) == text
 
 
@@ -175,3 +182,28 @@ def test_what_is_found_at_a_false_discovery_rate_is_said():
 )
 def test_calibration_of_the_threshold(num_called, text):
   assert text in wording.calibration(num_called, 1000)
+
+
+def test_the_best_attack_is_named_at_each_rate():
+  """As on Location-30: the largest AUC, 21.9 %, and another's 34.5 % at 1 % FPR."""
+  report = report_example.report()
+  report["attacks"]["reference"] |= {"auc": 0.7, "auc_ci": [0.68, 0.72]}
+  report["attacks"]["population"] |= {"auc": 0.9, "auc_ci": [0.88, 0.92]}
+  report["attacks"]["reference"]["at_once"] = {
+    "auc_ci": [0.66, 0.74],
+    "tpr_at_fpr_ci": {"0.1": [0.3, 0.5], "0.01": [0.05, 0.15], "0.001": [0, 1]},
+  }
+  verdict = wording.verdict(report)
+  assert "with samples of the population" in verdict.headline
+  assert wording.best_at(report, "0.01") == "reference"
+  assert (
+    "the best attack there (R · reference) identifies 8.8% of the members (5.0–15.0% by"
+  ) in verdict.details[-1]
+  report["found"] = {
+    "rate": 0.1, "attack": "reference", "at_q": 0.05, "num_found": 12,
+    "num_members": 11,
+  }  # fmt: skip
+  (*_, last) = wording.verdict(report).details
+  assert last.startswith("12 records can be named as members (R · reference)")
+  report["found"]["num_found"] = 0
+  assert "can be named" not in " ".join(wording.verdict(report).details)

@@ -1,0 +1,89 @@
+"""What a user's own data say of each row beside features and class: groups, files."""
+
+import pathlib
+
+import numpy as np
+
+from jmia import types
+from jmia.datasets import image_folder
+
+
+def load(dataset: types.Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+  """Returns the named columns of a dataset's rows.
+
+  They are columns of a table that was learnt from; arrays `NAME [N]` of an `.npz` (and
+  `NAME_test` where there is `x_test`); or further columns of a folder's CSV, by title.
+
+  Args:
+    dataset: of `datasets.load`.
+    names: of the columns.
+
+  Returns:
+    name -> `[num_examples]` values.
+
+  Raises:
+    ValueError: there is no such column, or it has another number of rows.
+  """
+  known = _columns(dataset)
+  found = {}
+  for name in names:
+    if name not in known:
+      raise ValueError(
+        f"groups: {dataset.name} has no column {name!r} (has: "
+        f"{', '.join(sorted(known)) or 'none'})"
+      )
+    found[name] = known[name]
+    if found[name].shape != (dataset.num_examples,):
+      raise ValueError(
+        f"groups: {name} has shape {found[name].shape}, expected "
+        f"({dataset.num_examples},)"
+      )
+  return found
+
+
+def files(dataset: types.Dataset) -> dict[str, np.ndarray]:
+  """Returns `{"file": [N] names}` of a folder of images; nothing of other datasets."""
+  table = _folder_table(dataset)
+  if table is None or len(table.names) != dataset.num_examples:
+    return {}
+  return {"file": np.array(table.names)}
+
+
+def _columns(dataset: types.Dataset) -> dict[str, np.ndarray]:
+  """Everything that is known of the rows, by name."""
+  kind, _, path = dataset.name.partition(":")
+  given = getattr(dataset, "given", None)
+  if given is not None and given.dtype.names:
+    return {name: given[name] for name in given.dtype.names}
+  if kind == "npz":
+    return _of_npz(path)
+  table = _folder_table(dataset)
+  if table is None:
+    return {}
+  (csv_path,) = pathlib.Path(path).expanduser().glob("*.csv")
+  header, *rows = image_folder.read_lines(csv_path)
+  return {
+    title: np.array([row[at] if at < len(row) else "" for row in rows])
+    for at, title in enumerate(header)
+  }
+
+
+def _of_npz(path: str) -> dict[str, np.ndarray]:
+  """The archive's one-dimensional arrays, the test split's after them."""
+  with np.load(pathlib.Path(path).expanduser(), allow_pickle=False) as file:
+    held = {name: file[name] for name in file.files if file[name].ndim == 1}
+    has_test = "x_test" in file.files
+  if not has_test:
+    return held
+  return {
+    name: np.concatenate([values, held[f"{name}_test"]])
+    for name, values in held.items()
+    if f"{name}_test" in held
+  }
+
+
+def _folder_table(dataset: types.Dataset) -> image_folder.Table | None:
+  kind, _, path = dataset.name.partition(":")
+  if kind != "folder":
+    return None
+  return image_folder.read_table(pathlib.Path(path).expanduser())

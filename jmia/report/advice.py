@@ -1,0 +1,96 @@
+"""Which defences to try next: those that helped on such data in our own measurements.
+
+BUILD_NOTES.md has the whole tables ("Measured: defences") with their commands. Nothing
+is advised that was not measured.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jmia.report import wording
+
+
+class Measured(NamedTuple):
+  """What a defence did: AUC of the strongest of seven attacks, and test accuracy."""
+
+  defense: str
+  what: str
+  auc: float
+  accuracy: float
+
+
+class Study(NamedTuple):
+  """Defences measured on one dataset, with the figures without any."""
+
+  data: str
+  without: Measured
+  helped: Sequence[Measured]
+  remark: str
+
+
+class Advice(NamedTuple):
+  """A defence, what it did there, and the command that tries it here."""
+
+  defense: str
+  sentence: str
+  command: str
+
+
+_TABLES = Study(
+  "purchase100_synthetic (generated rows of 600 bits, an MLP, 2,500 members)",
+  Measured("", "", 0.914, 0.583),
+  (
+    Measured("bit_flip:0.1", "flips a tenth of the bits in training", 0.852, 0.759),
+    Measured("noise:0.05", "adds noise to the answers", 0.813, 0.583),
+    Measured("label_only", "answers with the class alone", 0.719, 0.583),
+    Measured("stacking:3", "trains parts on parts of the data", 0.759, 0.460),
+    Measured("dp_sgd:8", "trains with a privacy guarantee", 0.542, 0.100),
+  ),
+  "There mixup, dropout, label smoothing, top-k masking and strong L2 did not lower "
+  "the strongest attack, whatever they did for accuracy.",
+)
+_IMAGES = Study(
+  "digits (8 x 8 pixels, a small CNN, 449 members)",
+  Measured("", "", 0.555, 0.935),
+  (
+    Measured("label_only", "answers with the class alone", 0.514, 0.935),
+    Measured("dp_sgd:8", "trains with a privacy guarantee", 0.517, 0.439),
+  ),
+  "There nothing else helped by more than chance may explain; crop:1 came nearest, and "
+  "early stopping and label smoothing did not lower the strongest attack.",
+)
+
+
+def of(report: wording.Report) -> tuple[Sequence[Advice], str]:
+  """Returns what to try, and how far it holds; nothing where nothing was found.
+
+  Args:
+    report: as `report.json`; its dataset's `shape` says whether rows are images.
+  """
+  if wording.verdict(report).kind == "none":
+    return (), ""
+  about = report.get("dataset") or {}
+  study = _IMAGES if len(about.get("shape", ())) == 3 else _TABLES
+  has_bits = about.get("dtype") == "uint8"
+  dataset = report.get("config", {}).get("dataset")
+  before = study.without
+  found = [
+    Advice(
+      one.defense,
+      f"{one.what}: the strongest attack's AUC {before.auc:.3f} → {one.auc:.3f}, test "
+      f"accuracy {before.accuracy:.3f} → {one.accuracy:.3f}.",
+      _command(dataset, one.defense),
+    )
+    for one in study.helped
+    if has_bits or not one.defense.startswith("bit_flip")
+  ]
+  caveat = (
+    f"Measured on {study.data}, with attackers who know the defence. {study.remark} "
+    "Other data may answer otherwise: audit again with the defence, and compare."
+  )
+  return found, caveat
+
+
+def _command(dataset: str | None, defense: str) -> str:
+  data = f" --dataset={dataset}" if dataset and dataset != "digits" else ""
+  return f"jmia audit{data} --defense={defense} --output_dir=DIR"
