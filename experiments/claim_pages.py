@@ -66,7 +66,7 @@ def of_submarks(
         one.claim,
         claims.sentence(one),
         one.hints,
-        [("The tests; the first decides.", table), (_MARKS, _marks(one))],
+        [(_TESTS if len(suspects) == 1 else _ALONE, table), (_MARKS, _marks(one))],
       )
       for suspect, one, table in zip(suspects, verdicts, tables, strict=True)
     ],
@@ -116,7 +116,7 @@ def of_one_mark(
         bool(verdict.result.rejected),
         ownership.sentence(verdict),
         (),
-        [("The tests; the first decides.", table)],
+        [(_TESTS, table)],
       )
     ],
     together="",
@@ -204,6 +204,8 @@ def sha256(path: str) -> str:
   return hashlib.sha256(pathlib.Path(path).expanduser().read_bytes()).hexdigest()
 
 
+_TESTS = "The tests; the first decides."
+_ALONE = "The tests, p-values of this suspect alone; the first decides, once adjusted."
 _MARKS = "Sub-mark by sub-mark: queries of the label's own class are left out."
 
 
@@ -221,7 +223,13 @@ def _facts(key: keys.Key, verdict: claims.Verdict) -> list[tuple[str, str]]:
 
 def _marks(verdict: claims.Verdict) -> list[tuple[str, ...]]:
   rows: list[tuple[str, ...]] = [
-    ("sub-mark", "answered so", "share", "best other class", "rank of label")
+    (
+      "sub-mark",
+      "answered with its label",
+      "share",
+      "best other class",
+      "rank of label",
+    )
   ]
   for j, one in enumerate(verdict.by_submark):
     rows.append(

@@ -70,7 +70,7 @@ def default_num_submarks(
 
   The least T whose floor `K^-T` is at most 1 %, if that leaves each sub-mark 4 rows;
   else the least whose floor allows a claim at the confidence at all. For K = 30 and 95
-  %: 1 with fewer than 8 rows, 2 from there on; for K = 2: 5 and, from 28 rows, 7. By
+  %: 1 with fewer than 8 rows, 2 from there on; for K = 2: 5, and 7 from 28 rows. By
   simulation, dividing few rows costs more claims than a lower floor brings.
 
   Args:
