@@ -42,6 +42,7 @@ def text(plan: Plan, asr: float | None = None) -> str:
       " each sub-mark"
     )
   each = plan.num_marked / plan.num_submarks
+  cases: list[tuple[str, float | None, float]]
   if asr is None:
     cases = [
       (of.title, measured.rate(of, each), of.accuracy)
@@ -51,6 +52,9 @@ def text(plan: Plan, asr: float | None = None) -> str:
     cases = [("as given", asr, 0.8)]
   rows: list[tuple[str, ...]] = [("data and model", "success rate", *_HEADER)]
   for title, success, accuracy in cases:
+    if success is None:
+      rows.append((title, "not measured", *("–",) * len(_HEADER)))
+      continue
     chances = power.of_submarks(
       success,
       plan.num_submarks,
