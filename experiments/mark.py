@@ -15,6 +15,7 @@ DIR/queries.npz (or queries/), and DIR/key.json are for experiments.verify: keep
 yourself. The queries are rows of your data that the published data no longer hold.
 """
 
+from collections.abc import Sequence
 import hashlib
 import sys
 
@@ -301,12 +302,14 @@ def _summary(
       len(marks), len(key.class_names), claim_flags.CONFIDENCE.value
     )
   moved = np.concatenate(
-    [_moved(data.x[[*rows]], trigger) for trigger, rows in marks if rows]
+    [_moved(data.x, rows, trigger) for trigger, rows in marks if rows]
   )
+  is_table = marks[0][0].kind == "columns"
+  unit = "in standard deviations of the columns" if is_table else "in stored units"
   lines = [
     f"Publish marked{suffix}: {len(marked.y)} rows, {len(moved)} of them marked and"
     f" labelled {labels}. The triggers move a marked row by {moved.mean():.3g} in the"
-    f" mean, {moved.max():.3g} at most (L2 norm, in stored units).",
+    f" mean, {moved.max():.3g} at most (L2 norm, {unit}).",
     *_columns(marks, data.x),
     *_surviving(marks, data),
     f"Keep queries{suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
@@ -316,9 +319,16 @@ def _summary(
   return "\n".join(lines)
 
 
-def _moved(x: np.ndarray, trigger: triggers.TriggerConfig) -> np.ndarray:
-  change = ownership.stamp(x, trigger).astype(np.float64) - x
-  return np.sqrt(np.square(change.reshape(len(x), -1)).sum(axis=1))
+def _moved(
+  x: np.ndarray, rows: Sequence[int], trigger: triggers.TriggerConfig
+) -> np.ndarray:
+  """How far each row is moved; columns of a table by their own spread."""
+  marked = x[[*rows]]
+  change = ownership.stamp(marked, trigger).astype(np.float64) - marked
+  if trigger.kind == "columns":
+    spread = x.astype(np.float64).std(axis=0)
+    change /= np.where(spread > 0, spread, 1)
+  return np.sqrt(np.square(change.reshape(len(rows), -1)).sum(axis=1))
 
 
 def _columns(marks, x: np.ndarray) -> list[str]:

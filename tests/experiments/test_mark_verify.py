@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -350,6 +351,27 @@ def test_vectors_are_marked_by_columns(run):
   for query, j in zip(queries, key.query_submarks, strict=True):
     trigger = key.submarks[j].trigger
     np.testing.assert_array_equal(query[list(trigger.place)], trigger.values)
+
+
+def test_a_table_of_mixed_scales_is_marked_inside_its_ranges(run):
+  rng = np.random.default_rng(0)
+  x = np.stack([rng.normal(50_000, 9000, 300), rng.integers(18, 90, 300),
+                rng.random(300), rng.normal(0, 1e-3, 300)], axis=1)  # fmt: skip
+  np.savez("table.npz", x=x, y=rng.integers(0, 10, 300))
+  code, out, err = run(mark, "--data=table.npz", "--num_marked=8", "--output_dir=mine")
+  assert (code, err) == (0, "")
+  assert out.count(" sets columns ") == 2
+  moved = re.search(
+    r"by ([\d.]+) in the mean, ([\d.]+) at most \(L2 norm, in stand", out
+  )
+  assert 0 < float(moved[1]) <= float(moved[2]) < 6
+  key = owner_files.read_key("mine/key.json")
+  for submark in key.submarks:
+    columns, values = list(submark.trigger.place), np.array(submark.trigger.values)
+    assert (x[:, columns].min(axis=0) <= values).all()
+    assert (x[:, columns].max(axis=0) >= values).all()
+    # Values that occur: no other row tells that they were made.
+    assert all(value in x[:, c] for c, value in zip(columns, values, strict=True))
 
 
 def test_the_papers_run_is_inside_the_range_of_each_column(run):
