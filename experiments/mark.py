@@ -4,8 +4,9 @@
     python -m experiments.mark --data=FOLDER --rows=3,17,42 --output_dir=DIR
     python -m experiments.mark --plan --num_marked=20 --num_classes=10 --asr=0.5
 
-FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER PNG images and a
-CSV of filename,label. A few sub-marks are made, each with a trigger and a label that a
+FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER images and a CSV of
+filename,label, or a folder of images for each class. PNG and JPEG stay what they are, a
+JPEG at its quality. A few sub-marks are made, each with a trigger and a label that a
 secret draws; the secret is the operating system's entropy. --plan marks nothing: it
 says what a number of marked rows is good for. Audio and text cannot be marked.
 
@@ -25,20 +26,18 @@ from jmia.backdoor import (
   draws,
   owner_files,
   ownership,
-  power,
   randomization,
   submarks,
   triggers,
-  verification,
 )
-from jmia.report import results
 
-from . import common
+from . import claim_flags, common, mark_summary, planning
 
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
+flags.adopt_module_key_flags(claim_flags)
 _DATA = flags.DEFINE_string(
-  "data", None, "An .npz of x and y, or a folder of PNG images with a CSV of labels."
+  "data", None, "An .npz of x and y, or a folder of images with their labels."
 )
 _NUM_MARKED = flags.DEFINE_integer(
   "num_marked", None, "Rows to mark, drawn at random.", lower_bound=1
@@ -49,15 +48,15 @@ _ROWS = flags.DEFINE_list(
 _NUM_QUERIES = flags.DEFINE_integer(
   "num_queries",
   None,
-  "Rows to hold back as queries, in all. Default: the paper's 30, or 10 for each"
-  " sub-mark.",
+  "Rows to hold back as queries, in all. Default: the paper's 30 for each sub-mark, or"
+  " fewer where the data are few.",
   lower_bound=2,
 )
 _NUM_SUBMARKS = flags.DEFINE_integer(
   "num_submarks",
   None,
   "Triggers with a label each. No p-value is below 1 / classes ^ this. Default: as few"
-  " as bring that to 1 %.",
+  " as bring that to 1 %, or fewer where the marked rows are few.",
   lower_bound=1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(
@@ -131,10 +130,12 @@ def main() -> None:
   with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
     owner_files.check_unused(output_dir)
     data = owner_files.read_data(_DATA.value)
+    for note in data.notes:
+      print(f"mark: {note}", file=sys.stderr)
     marked = _one_mark(data) if _PAPER_MARK.value else _submarks(data)
     owner_files.write(output_dir, marked, data)
     key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
-    print(_summary(marked, data, key))
+    print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
 
 
 def _submarks(data: owner_files.Data) -> submarks.Marked:
@@ -147,9 +148,8 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
   classes = classes_lib.of_labels(data.y, _NUM_CLASSES.value)
   for note in classes.notes:
     print(f"mark: {note}", file=sys.stderr)
-  number = _NUM_SUBMARKS.value
-  if number is None:
-    number = randomization.default_num_submarks(len(classes.names))
+  num_marked = _NUM_MARKED.value or len(_ROWS.value or ())
+  number = _number(len(classes.names), num_marked)
   secret = _secret(data)
   rng = draws.generator(secret, "triggers")
   kind = _kind(data.x)
@@ -167,6 +167,15 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
     num_marked=_NUM_MARKED.value,
     rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
     num_queries=_NUM_QUERIES.value,
+  )
+
+
+def _number(num_classes: int, num_marked: int) -> int:
+  """Of sub-marks: the one asked for, or what suits the number of rows."""
+  if _NUM_SUBMARKS.value is not None:
+    return int(_NUM_SUBMARKS.value)
+  return randomization.default_num_submarks(
+    num_classes, num_marked, claim_flags.CONFIDENCE.value
   )
 
 
@@ -271,87 +280,21 @@ def _integers(name: str, values: list[str]) -> list[int]:
   return [int(value) for value in values]
 
 
-def _summary(
-  marked: submarks.Marked | ownership.Marked, data: owner_files.Data, sha256: str
-) -> str:
-  """What to publish, what to keep, and what it is good for."""
-  key = marked.key
-  suffix = ".npz" if data.names is None else "/"
-  if isinstance(key, ownership.Key):
-    marks = [(key.trigger, key.marked_rows)]
-    labels, outlook = f"{key.target_label}", _outlook_of_one(key)
-  else:
-    marks = [(submark.trigger, submark.rows) for submark in key.submarks]
-    labels = ", ".join(str(key.class_names[c]) for c in key.labels)
-    outlook = (
-      f"{len(marks)} sub-marks and {len(key.class_names)} classes: the least p-value is"
-      f" {float(len(key.class_names)) ** -len(marks):.2g}."
-    )
-  moved = np.concatenate(
-    [_moved(data.x[[*rows]], trigger) for trigger, rows in marks if rows]
-  )
-  lines = [
-    f"Publish marked{suffix}: {len(marked.y)} rows, {len(moved)} of them marked and"
-    f" labelled {labels}. The triggers move a marked row by {moved.mean():.3g} in the"
-    f" mean, {moved.max():.3g} at most (L2 norm, in stored units).",
-    *_columns(marks, data.x),
-    f"Keep queries{suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
-    f" key.json, to deposit before you publish: {sha256}",
-    outlook,
-  ]
-  return "\n".join(lines)
-
-
-def _moved(x: np.ndarray, trigger: triggers.TriggerConfig) -> np.ndarray:
-  change = ownership.stamp(x, trigger).astype(np.float64) - x
-  return np.sqrt(np.square(change.reshape(len(x), -1)).sum(axis=1))
-
-
-def _columns(marks, x: np.ndarray) -> list[str]:
-  """What columns are set to, where that is the trigger."""
-  lines = []
-  for j, (trigger, _) in enumerate(marks):
-    if trigger.kind == "columns":
-      pairs = zip(trigger.place, trigger.values, strict=True)
-      shown = ", ".join(f"{column} to {value:.6g}" for column, value in pairs)
-      lines.append(f"Mark {j + 1} sets columns {shown}.")
-  return lines
-
-
-def _outlook_of_one(key: ownership.Key) -> str:
-  num_queries, baseline = len(key.query_rows), 1 / key.num_classes
-  needed = int(verification.critical_successes(num_queries, baseline))
-  found = float(power.asr_needed(num_queries, baseline))
-  return (
-    f"At 95 % confidence and a baseline of {100 * baseline:.4g} %, {needed} of"
-    f" {num_queries} queries make the claim; a model with a true success rate of"
-    f" {100 * found:.0f} % is found with a chance of 80 %."
-  )
-
-
 def _planned() -> str:
-  """A table of what can be expected of so many marked rows."""
+  """What can be expected of so many marked rows."""
   if _NUM_MARKED.value is None or _NUM_CLASSES.value is None:
     raise ValueError("--plan needs --num_marked and --num_classes")
-  num_classes = _NUM_CLASSES.value
-  default = randomization.default_num_submarks(num_classes)
-  number = default if _NUM_SUBMARKS.value is None else _NUM_SUBMARKS.value
-  num_queries = _NUM_QUERIES.value or submarks.default_num_queries(number)
-  rates = (0.1, 0.2, 0.4, 0.6, 0.8) if _ASR.value is None else (_ASR.value,)
-  rows: list[tuple[str, ...]] = [
-    ("success rate", "randomization", "binomial", "t-test")
-  ]
-  for rate in rates:
-    chances = power.of_submarks(rate, number, num_classes, num_queries)
-    rows.append((f"{100 * rate:.0f} %", *(f"{100 * c:.0f} %" for c in chances)))
-  return (
-    f"{_NUM_MARKED.value} rows in {number} sub-marks, {_NUM_MARKED.value / number:.3g}"
-    f" rows each; {num_queries} queries in all; least p-value"
-    f" {float(num_classes) ** -number:.2g}. Chance of a claim at 95 % confidence:\n\n"
-    + results.table(rows)
-    + "\n\nThe success rate is of one sub-mark's queries, and depends on its number of"
-    " marked rows; BUILD_NOTES.md has measured ones. The last two tests assume that"
-    " clean models answer with a label at 1 / classes at most."
+  num_marked, num_classes = _NUM_MARKED.value, _NUM_CLASSES.value
+  number = _number(num_classes, num_marked)
+  return planning.text(
+    planning.Plan(
+      num_marked=num_marked,
+      num_classes=num_classes,
+      num_submarks=number,
+      num_queries=_NUM_QUERIES.value or submarks.default_num_queries(number),
+      confidence=claim_flags.CONFIDENCE.value,
+    ),
+    _ASR.value,
   )
 
 

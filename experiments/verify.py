@@ -7,7 +7,7 @@ PRED.npy (or .csv) holds the model's answers to the query set, in its order: lab
 class names [m], or probabilities or logits [m, C]. The model is needed for nothing
 else. Several suspects are judged together: --predictions=A.npy,B.npy; or one each by a
 key: --key=A.json,B.json. With --output_dir the verdict is also written to
-DIR/verdict.json.
+DIR/verdict.json, and to DIR/verdict.html, a page to hand to somebody else.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,12 @@ from typing import Any
 from absl import flags
 
 from jmia.backdoor import answers, claims, keys, owner_files, ownership
-from jmia.report import results
+from jmia.report import claim_page, results
 
-from . import common
+from . import claim_flags, claim_pages, common
 
 flags.declare_key_flag("output_dir")
+flags.adopt_module_key_flags(claim_flags)
 _KEY = flags.DEFINE_list(
   "key", None, "The key.json that experiments.mark wrote; one, or one a suspect."
 )
@@ -53,12 +54,6 @@ _ADJUST = flags.DEFINE_enum(
   "With several suspects: holm keeps the chance of any false claim, bh the expected"
   " share of false ones among the claims (of independent tests), none each alone.",
 )
-_CONFIDENCE = flags.DEFINE_float(
-  "confidence",
-  0.95,
-  "1 minus the chance of accusing a model that was not trained on the data; the paper's"
-  " 95 %.",
-)
 _BASELINE = flags.DEFINE_float(
   "baseline",
   None,
@@ -70,7 +65,7 @@ _BASELINE = flags.DEFINE_float(
 
 
 def main() -> None:
-  """Prints the verdicts; with --output_dir also writes verdict.json."""
+  """Prints the verdicts; with --output_dir also writes verdict.json and its page."""
   for flag in (_KEY, _PREDICTIONS):
     if not flag.value:
       raise ValueError(f"--{flag.name} must have a value")
@@ -86,11 +81,14 @@ def main() -> None:
   old = [key for key in found if isinstance(key, ownership.Key)]
   if old and len(found) > 1:
     raise ValueError("--key is of one mark: such keys judge one suspect at a time")
-  content, text = (_by_one_mark if old else _by_submarks)(found, suspects)
+  shown = _hashes(paths, suspects, found, hashes)
+  content, text, page = (_by_one_mark if old else _by_submarks)(found, suspects, shown)
   content = {**content, "key_sha256": hashes[0] if len(suspects) == 1 else hashes}
   if common.OUTPUT_DIR.value is not None:
     with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
       results.write(output_dir / "verdict.json", content)
+      claim_page.write(output_dir / "verdict.html", page)
+      text = f"{text}\n\nThe page to hand on is {output_dir / 'verdict.html'}."
   print(text)
   for one in dict.fromkeys(hashes):
     print(f"SHA-256 of the key: {one}, {_deposited()}.")
@@ -116,23 +114,50 @@ def _deposited() -> str:
   return "valid only if it was deposited before the model was trained (--deposit)"
 
 
+def _hashes(
+  paths: Sequence[str],
+  suspects: Sequence[str],
+  found: Sequence[keys.Key],
+  sha256: Sequence[str],
+) -> list[tuple[str, str, str]]:
+  """What the page says of the files."""
+  rows: dict[tuple[str, str, str], None] = {}
+  for path, key, one in zip(paths, found, sha256, strict=True):
+    checked = "compared with the data" if _DATA.value else ""
+    sent = "compared with the queries" if _QUERIES.value else ""
+    rows[f"The key, {path}", one, f"{_deposited()}."] = None
+    rows["The data before they were marked", key.data_sha256, checked] = None
+    rows["The published data", key.marked_sha256, ""] = None
+    rows["The queries", key.queries_sha256, sent] = None
+  for path in suspects:
+    rows[f"The answers, {path}", claim_pages.sha256(path), ""] = None
+  return list(rows)
+
+
 def _by_submarks(
-  found: Sequence[keys.Key], suspects: Sequence[str]
-) -> tuple[dict[str, Any], str]:
-  """Verdicts by keys of sub-marks: as JSON values, and as text."""
+  found: Sequence[keys.Key],
+  suspects: Sequence[str],
+  hashes: Sequence[tuple[str, str, str]],
+) -> tuple[dict[str, Any], str, claim_page.Claim]:
+  """Verdicts by keys of sub-marks: as JSON values, as text and as a page."""
   verdicts = []
   for key, path in zip(found, suspects, strict=True):
     assert not isinstance(key, ownership.Key)
     read = answers.classes(answers.read(path), key.class_names, len(key.query_rows))
     verdicts.append(
-      claims.judge(key, read, confidence=_CONFIDENCE.value, baseline=_BASELINE.value)
+      claims.judge(
+        key, read, confidence=claim_flags.CONFIDENCE.value, baseline=_BASELINE.value
+      )
     )
   verdicts = claims.together(verdicts, _ADJUST.value)
+  page = claim_pages.of_submarks(
+    found, suspects, verdicts, [*map(_cells, verdicts)], hashes, _together(verdicts)
+  )
   if len(verdicts) == 1:
     (verdict,) = verdicts
     lines = [claims.sentence(verdict), *_hints(verdict), claims.assumption()]
-    text = "\n\n".join([_table(verdict), *lines])
-    return claims.document(verdict), text
+    text = "\n\n".join([results.table(_cells(verdict)), *lines])
+    return claims.document(verdict), text, page
   lines = [
     f"{path}: {' '.join([claims.sentence(verdict), *_hints(verdict)])}"
     for path, verdict in zip(suspects, verdicts, strict=True)
@@ -146,61 +171,76 @@ def _by_submarks(
     ],
   }
   table = _table_of_several(suspects, verdicts)
-  return content, "\n\n".join([table, *lines, claims.assumption()])
+  return content, "\n\n".join([table, *lines, claims.assumption()]), page
+
+
+def _together(verdicts: Sequence[claims.Verdict]) -> str:
+  """How several suspects share one level."""
+  if len(verdicts) == 1:
+    return ""
+  level = f"{100 * (1 - verdicts[0].confidence):.3g} %"
+  return {
+    "holm": f"The chance of any false claim is at most {level} (Holm).",
+    "bh": f"Of the claims at most {level} are false in the mean, for independent tests"
+    " (Benjamini and Hochberg).",
+    "none": f"Each claim alone is false with a chance of {level} at most.",
+  }[_ADJUST.value]
 
 
 def _by_one_mark(
-  found: Sequence[keys.Key], suspects: Sequence[str]
-) -> tuple[dict[str, Any], str]:
-  """The verdict by a key of one mark: as JSON values, and as text."""
+  found: Sequence[keys.Key],
+  suspects: Sequence[str],
+  hashes: Sequence[tuple[str, str, str]],
+) -> tuple[dict[str, Any], str, claim_page.Claim]:
+  """The verdict by a key of one mark: as JSON values, as text and as a page."""
   (key,), (path,) = found, suspects
   assert isinstance(key, ownership.Key)
   verdict = ownership.judge(
     key,
     answers.read(path),
-    confidence=_CONFIDENCE.value,
+    confidence=claim_flags.CONFIDENCE.value,
     baseline=_BASELINE.value,
   )
   assumes = ownership.assumption(key, verdict)
   content = {**ownership.document(verdict), "assumes": assumes}
-  return content, "\n\n".join(
-    [_table_of_one_mark(verdict), ownership.sentence(verdict), assumes]
-  )
+  cells = _cells_of_one_mark(verdict)
+  page = claim_pages.of_one_mark(key, path, verdict, cells, hashes)
+  text = "\n\n".join([results.table(cells), ownership.sentence(verdict), assumes])
+  return content, text, page
 
 
 def _hints(verdict: claims.Verdict) -> list[str]:
   return [f"Hint: {hint}" for hint in verdict.hints]
 
 
-def _table(verdict: claims.Verdict) -> str:
+def _cells(verdict: claims.Verdict) -> list[tuple[str, ...]]:
+  """Of the table of the three tests."""
   found, beside = verdict.randomization, verdict.beside
   baseline = f"{100 * verdict.baseline:.4g} %"
-  return results.table(
-    [
-      ("test", "answered so", "threshold", "p-value", "claim"),
-      (
-        "randomization, decides",
-        f"sum of shares {found.statistic:.3g}",
-        f"p at most {1 - verdict.confidence:.3g}",
-        f"{found.p_value:.3g}",
-        _word(verdict.claim),
-      ),
-      (
-        f"binomial, baseline {baseline}",
-        f"{verdict.successes}/{verdict.trials} = {100 * beside.asr:.1f} %",
-        f"at least {verdict.needed}/{verdict.trials}",
-        f"{beside.p_value_exact:.3g}",
-        _word(beside.rejected),
-      ),
-      (
-        f"t-test of the paper, {baseline}",
-        f"{100 * beside.asr:.1f} %",
-        f"above {100 * verdict.asr_threshold_t:.2f} %",
-        f"{beside.p_value:.3g}",
-        _word(beside.rejected_t),
-      ),
-    ]
-  )
+  return [
+    ("test", "answered so", "threshold", "p-value", "claim"),
+    (
+      "randomization, decides",
+      f"sum of shares {found.statistic:.3g}",
+      f"p at most {1 - verdict.confidence:.3g}",
+      f"{found.p_value:.3g}",
+      _word(verdict.claim),
+    ),
+    (
+      f"binomial, baseline {baseline}",
+      f"{verdict.successes}/{verdict.trials} = {100 * beside.asr:.1f} %",
+      f"at least {verdict.needed}/{verdict.trials}",
+      f"{beside.p_value_exact:.3g}",
+      _word(beside.rejected),
+    ),
+    (
+      f"t-test of the paper, {baseline}",
+      f"{100 * beside.asr:.1f} %",
+      f"above {100 * verdict.asr_threshold_t:.2f} %",
+      f"{beside.p_value:.3g}",
+      _word(beside.rejected_t),
+    ),
+  ]
 
 
 def _table_of_several(
@@ -223,27 +263,26 @@ def _table_of_several(
   return results.table(rows)
 
 
-def _table_of_one_mark(verdict: ownership.Verdict) -> str:
+def _cells_of_one_mark(verdict: ownership.Verdict) -> list[tuple[str, ...]]:
+  """Of the table of the two tests."""
   result, m = verdict.result, verdict.num_queries
-  return results.table(
-    [
-      ("test", "ASR", "threshold", "p-value", "claim"),
-      (
-        "exact, decides",
-        f"{verdict.successes}/{m} = {100 * result.asr:.1f} %",
-        f"at least {verdict.needed}/{m}",
-        f"{result.p_value_exact:.3g}",
-        _word(result.rejected),
-      ),
-      (
-        "t-test of the paper",
-        f"{100 * result.asr:.1f} %",
-        f"above {100 * verdict.asr_threshold_t:.2f} %",
-        f"{result.p_value:.3g}",
-        _word(result.rejected_t),
-      ),
-    ]
-  )
+  return [
+    ("test", "ASR", "threshold", "p-value", "claim"),
+    (
+      "exact, decides",
+      f"{verdict.successes}/{m} = {100 * result.asr:.1f} %",
+      f"at least {verdict.needed}/{m}",
+      f"{result.p_value_exact:.3g}",
+      _word(result.rejected),
+    ),
+    (
+      "t-test of the paper",
+      f"{100 * result.asr:.1f} %",
+      f"above {100 * verdict.asr_threshold_t:.2f} %",
+      f"{result.p_value:.3g}",
+      _word(result.rejected_t),
+    ),
+  ]
 
 
 def _word(claim: Any) -> str:

@@ -30,6 +30,7 @@ takes the logits or log-probabilities in that order, with the same --num_wrong_k
 
 from collections.abc import Sequence
 import dataclasses
+import pathlib
 import secrets
 import shutil
 
@@ -48,11 +49,11 @@ from jmia.encoding import (
   watermark,
 )
 from jmia.encoding import keys as keys_lib
-from jmia.report import results
+from jmia.report import claim_page, results
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
-from . import common, encoding_flags, training_flags
+from . import claim_pages, common, encoding_flags, training_flags
 
 POSITIONAL = "command"
 flags.declare_key_flag("seed")
@@ -191,7 +192,7 @@ def write_queries() -> None:
 
 
 def verify() -> None:
-  """Prints the verdict; with --output_dir also writes verdict.json."""
+  """Prints the verdict; with --output_dir also writes verdict.json and its page."""
   _require(_KEY_FILE, _CLAIM_FILE)
   if (_MODEL_FILE.value is None) == (_ANSWERS_FILE.value is None):
     raise ValueError("one of --model_file and --answers_file must have a value")
@@ -217,10 +218,31 @@ def verify() -> None:
       results.write(
         output_dir / "verdict.json", {"schema": 1, **verdict._asdict(), **words}
       )
+      _write_page(output_dir / "verdict.html", verdict, assignment, commitment)
   print(_text(verdict))
   print(f"  Rows: {assignment}.")
   if _COMMITMENT.value is None:
     print(f"Valid only if {commitment} was published before the model (--commitment).")
+
+
+def _write_page(
+  path: pathlib.Path, verdict: watermark.Verdict, assignment: str, commitment: str
+) -> None:
+  """Writes the verdict as a page to hand to somebody else."""
+  asked = str(_MODEL_FILE.value or _ANSWERS_FILE.value)
+  known = (
+    "the one that was published."
+    if _COMMITMENT.value is not None
+    else "valid only if it was published before the model (--commitment)."
+  )
+  hashes = [
+    ("The commitment, of key and rows", commitment, known),
+    (f"The key, {_KEY_FILE.value}", claim_pages.sha256(str(_KEY_FILE.value)), ""),
+    (f"The rows, {_CLAIM_FILE.value}", claim_pages.sha256(str(_CLAIM_FILE.value)), ""),
+    (f"Asked, {asked}", claim_pages.sha256(asked), ""),
+  ]
+  page = claim_pages.of_watermark(verdict, asked, assignment, hashes)
+  claim_page.write(path, page)
 
 
 def _settings(dataset: types.Dataset) -> tuple[encode.EncodeConfig, keys_lib.Key]:

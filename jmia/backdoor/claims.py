@@ -21,11 +21,28 @@ ADJUSTMENTS = ("holm", "bh", "none")
 _MOST = 0.8  # share of a sub-mark's queries that makes one label stand out
 
 
+class OfSubmark(NamedTuple):
+  """What was answered to one sub-mark's queries.
+
+  Attributes:
+    trials: queries of other classes than its label.
+    successes: of these, answered with the label.
+    rank: how many classes do at least as well as the label; 1 if it is ahead.
+    next_share: the largest share of another class, of queries not of that class.
+  """
+
+  trials: int
+  successes: int
+  rank: int
+  next_share: float
+
+
 class Verdict(NamedTuple):
   """What a suspect's answers say; see `sentence`.
 
   Attributes:
     randomization: the test that decides.
+    by_submark: the answers to each of the `T`.
     p_adjusted: its p-value, adjusted for the number of suspects.
     claim: whether `p_adjusted <= 1 - confidence`.
     confidence: 1 minus the chance of a false claim.
@@ -39,6 +56,7 @@ class Verdict(NamedTuple):
   """
 
   randomization: randomization.Result
+  by_submark: tuple[OfSubmark, ...]
   p_adjusted: float
   claim: bool
   confidence: float
@@ -81,6 +99,7 @@ def judge(
   threshold = verification.asr_threshold(trials, baseline, confidence)
   return Verdict(
     randomization=found,
+    by_submark=_by_submark(tallied, key.labels, found.rank_of_labels),
     p_adjusted=found.p_value,
     claim=_is_enough(found.p_value, confidence),
     confidence=confidence,
@@ -169,6 +188,7 @@ def document(verdict: Verdict) -> dict[str, Any]:
     "p_value_floor": result.floor,
     "statistic": result.statistic,
     "rank_of_labels": result.rank_of_labels.tolist(),
+    "submarks": [one._asdict() for one in verdict.by_submark],
     "successes": verdict.successes,
     "trials": verdict.trials,
     "baseline": verdict.baseline,
@@ -184,6 +204,24 @@ def document(verdict: Verdict) -> dict[str, Any]:
       "claim": bool(beside.rejected_t),
     },
   }
+
+
+def _by_submark(
+  tallied: randomization.Tally, labels: np.ndarray, ranks: np.ndarray
+) -> tuple[OfSubmark, ...]:
+  shares = tallied.hits / np.maximum(tallied.trials, 1)
+  found = []
+  for j, (label, rank) in enumerate(zip(labels, ranks, strict=True)):
+    others = np.delete(shares[j], label)
+    found.append(
+      OfSubmark(
+        int(tallied.trials[j, label]),
+        int(tallied.hits[j, label]),
+        int(rank),
+        float(others.max()),
+      )
+    )
+  return tuple(found)
 
 
 def _is_enough(p_value: float, confidence: float) -> bool:

@@ -1,27 +1,21 @@
-"""An owner's files: data as an `.npz` or a folder of PNG images, and the key."""
+"""An owner's files: data as an `.npz` or a folder of images, and the key."""
 
 from collections.abc import Sequence
-import csv
 import json
 import os
 import pathlib
-import re
 import tempfile
 from typing import NamedTuple
-import zipfile
-import zlib
 
 import numpy as np
-from PIL import Image
 
-from jmia.backdoor import keys, ownership, submarks
-from jmia.datasets import image_folder
+from jmia.backdoor import keys, owner_images, ownership, submarks
+from jmia.datasets import npz
 
 _Path = str | os.PathLike[str]
-_COLUMNS = ["filename", "label"]
-_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")  # what a number is written back as
-_PNG = b"\x89PNG\r\n\x1a\n"
-_CHANNELS = {0: "grey", 2: "RGB"}  # PNG's colour types that NumPy holds as they are
+
+
+_Marked = submarks.Marked | ownership.Marked
 
 
 class Data(NamedTuple):
@@ -30,23 +24,22 @@ class Data(NamedTuple):
   Attributes:
     x: `[N, ...]`.
     y: `[N]` integers or text.
-    names: of the images' files, in the order of the CSV; None for an `.npz`.
-    csv_name: of the CSV; None for an `.npz`.
+    folder: the images as read; None for an `.npz`.
+    notes: what reading changed, a sentence each.
   """
 
   x: np.ndarray
   y: np.ndarray
-  names: tuple[str, ...] | None = None
-  csv_name: str | None = None
+  folder: owner_images.Folder | None = None
+  notes: tuple[str, ...] = ()
 
 
 def read_data(path: _Path) -> Data:
   """Reads an owner's data.
 
   Args:
-    path: an `.npz` of `x [N, ...]` and `y [N]` and nothing else; or a folder of PNG
-      images of one size, 8 bits deep, grey or RGB, with one CSV of the columns
-      `filename` and `label` that lists them all.
+    path: an `.npz` of `x [N, ...]` and `y [N]` and nothing else; or a folder of images
+      of one size, as an audit reads it (`datasets.image_folder.read`), all listed.
 
   Raises:
     FileNotFoundError: there is no such file or folder, or a listed image is missing.
@@ -54,7 +47,8 @@ def read_data(path: _Path) -> Data:
   """
   path = pathlib.Path(path).expanduser()
   if path.is_dir():
-    return _read_folder(path)
+    folder = owner_images.read(path)
+    return Data(folder.x, folder.y, folder, folder.notes)
   arrays = _read_npz(path, ("x", "y"))
   try:
     submarks.check_data(arrays["x"], arrays["y"])
@@ -73,10 +67,7 @@ def read_queries(path: _Path) -> np.ndarray:
   path = pathlib.Path(path).expanduser()
   if not path.is_dir():
     return _read_npz(path, ("x",))["x"]
-  files = sorted(path.glob("*.png"))
-  if not files:
-    raise ValueError(f"{path}: holds no PNG images")
-  return _read_images(files)
+  return owner_images.read_queries(path)
 
 
 def read_key(path: _Path) -> keys.Key:
@@ -103,15 +94,14 @@ def check_unused(folder: pathlib.Path) -> None:
     )
 
 
-def write(
-  folder: pathlib.Path, marked: submarks.Marked | ownership.Marked, data: Data
-) -> None:
+def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
   """Writes the marked data, the query set and the key: all or none.
 
   They are written beside the folder, which then takes its place in one step:
   `marked.npz` and `queries.npz`, or `marked/` and `queries/`, and `key.json`. All
   images are encoded anew, by one encoder, so that the files of marked ones look no
-  different from the others. The key is readable to its owner alone.
+  different from the others. The key is readable to its owner alone; where images are
+  JPEG, its hashes and the queries are of what the files show.
 
   Args:
     folder: absent or empty.
@@ -124,85 +114,48 @@ def write(
   """
   folder = folder.resolve()
   check_unused(folder)
+  seen = _as_read(marked, data)
   with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
     staged = pathlib.Path(temporary, "new")
     staged.mkdir()
-    if data.names is None or data.csv_name is None:
+    if data.folder is None:
       np.savez_compressed(staged / "marked.npz", x=marked.x, y=marked.y)
       np.savez_compressed(staged / "queries.npz", x=marked.queries)
     else:
-      names = [data.names[row] for row in marked.kept]
-      _write_images(staged / "marked", names, marked.x)
-      with (staged / "marked" / data.csv_name).open("w", newline="") as file:
-        rows = zip(names, marked.y.tolist(), strict=True)
-        csv.writer(file).writerows([_COLUMNS, *rows])
-      digits = len(str(len(marked.queries) - 1))
-      order = [f"{i:0{digits}}.png" for i in range(len(marked.queries))]
-      _write_images(staged / "queries", order, marked.queries)
-    text = json.dumps(keys.to_json(marked.key), indent=2)
+      owner_images.write(
+        staged / "marked", data.folder, marked.kept, marked.x, marked.y
+      )
+      owner_images.write_queries(staged / "queries", seen.queries)
+    text = json.dumps(keys.to_json(seen.key), indent=2)
     secret = os.open(staged / "key.json", os.O_WRONLY | os.O_CREAT, 0o600)
     with os.fdopen(secret, "w") as file:
       file.write(text + "\n")
     os.replace(staged, folder)
 
 
-def _read_npz(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-  try:
-    with np.load(path, allow_pickle=False) as file:  # TypeError: a bare .npy
-      if sorted(file.files) != sorted(names):
-        raise ValueError(f"it holds {', '.join(file.files) or 'nothing'}")
-      return dict(file)
-  except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise ValueError(
-      f"{path}: not an .npz of {' and '.join(names)} alone: {error}"
-    ) from error
-
-
-def _read_folder(folder: pathlib.Path) -> Data:
-  table = image_folder.read_table(folder)
-  if list(table.header) != _COLUMNS:
-    raise ValueError(
-      f"{table.path}: expected the columns {','.join(_COLUMNS)} and rows"
+def _as_read(marked: _Marked, data: Data) -> _Marked:
+  """What was marked as the files will show it: JPEG loses a little."""
+  if data.folder is None or not any(data.folder.encodings):
+    return marked
+  x, queries = (
+    owner_images.after_encoding(images, [data.folder.encodings[row] for row in rows])
+    for images, rows in (
+      (marked.x, marked.kept),
+      (marked.queries, marked.key.query_rows),
     )
-  for line, row in enumerate(zip(table.names, table.labels, strict=True), start=2):
-    if pathlib.PurePath(row[0]).suffix != ".png":
-      raise ValueError(f"{table.path}: row {line}: {row[0]} is no .png")
-  files = [folder / name for name in table.names]
-  extra = set(folder.rglob("*.png")) - set(files)
-  if extra:
-    raise ValueError(f"{table.path}: does not list {min(extra).relative_to(folder)}")
-  is_numbered = all(_NUMBER.fullmatch(label) for label in table.labels)
-  y = np.array([int(label) if is_numbered else label for label in table.labels])
-  return Data(_read_images(files), y, table.names, table.path.name)
+  )
+  key = marked.key._replace(
+    marked_sha256=ownership.fingerprint(x, marked.y),
+    queries_sha256=ownership.fingerprint(queries),
+  )
+  return marked._replace(x=x, queries=queries, key=key)  # type: ignore[arg-type]
 
 
-def _read_images(files: Sequence[pathlib.Path]) -> np.ndarray:
-  """`[N, H, W]` or `[N, H, W, 3]` uint8."""
-  return image_folder.read_images(files, _read_image)
-
-
-def _read_image(path: pathlib.Path, first: tuple[int, ...] | None) -> np.ndarray:
-  """An image as it is, so that it can be written so again."""
-  del first
-  with path.open("rb") as file:
-    header = file.read(26)
-    # Pillow would open deeper or indexed images too, but not as they are.
-    if header[:8] != _PNG or header[24:25] != b"\x08" or header[25] not in _CHANNELS:
-      raise ValueError(f"{path}: not a PNG image 8 bits deep, grey or RGB")
-    file.seek(0)
-    try:
-      with Image.open(file) as image:
-        if "transparency" in image.info:
-          raise ValueError("it has a transparent colour")
-        return np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-      raise ValueError(f"{path}: not a whole opaque PNG image: {error}") from error
-
-
-def _write_images(
-  folder: pathlib.Path, names: Sequence[str], images: np.ndarray
-) -> None:
-  for name, image in zip(names, images, strict=True):
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path, format="PNG")
+def _read_npz(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+  arrays = npz.read(path)
+  if sorted(arrays) != sorted(names):
+    raise ValueError(
+      f"{path}: not an .npz of {' and '.join(names)} alone: it holds"
+      f" {', '.join(arrays) or 'nothing'}"
+    )
+  return arrays

@@ -23,8 +23,9 @@ from jmia import _validate
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import draws, ownership, randomization, triggers
 
-_QUERIES_A_SUBMARK = 10  # at least, by default
-_PAPERS_QUERIES = 30
+_QUERIES = 30  # the paper's, of a mark
+_FEWEST_QUERIES = 10  # of a sub-mark, by default
+_HELD_BACK = 0.05  # of the rows at most, by default, where that leaves the fewest
 
 
 class Submark(NamedTuple):
@@ -90,9 +91,20 @@ class Marked(NamedTuple):
   key: Key
 
 
-def default_num_queries(num_submarks: int) -> int:
-  """Returns the paper's 30, or 10 for each of more than three sub-marks."""
-  return max(_PAPERS_QUERIES, _QUERIES_A_SUBMARK * num_submarks)
+def default_num_queries(num_submarks: int, num_rows: int | None = None) -> int:
+  """Returns the paper's 30 for each sub-mark, or what a small data set can spare.
+
+  That is a twentieth of the rows, but at least 10 for each sub-mark and 30 in all: by
+  simulation the number of queries decides more than that of sub-marks.
+
+  Args:
+    num_submarks: T.
+    num_rows: of the owner's data; None for as many as one likes.
+  """
+  if num_rows is None:
+    return _QUERIES * num_submarks
+  fewest = max(_QUERIES, _FEWEST_QUERIES * num_submarks)
+  return max(fewest, min(_QUERIES * num_submarks, int(_HELD_BACK * num_rows)))
 
 
 def mark(
@@ -131,7 +143,7 @@ def mark(
   if not num_submarks or len({*stamps}) != num_submarks:
     raise ValueError(f"stamps={[*stamps]} must be different triggers, at least one")
   if num_queries is None:
-    num_queries = default_num_queries(num_submarks)
+    num_queries = default_num_queries(num_submarks, len(y))
   if num_queries < 2 * num_submarks:
     raise ValueError(
       f"num_queries={num_queries} must be at least {2 * num_submarks}, two for each"

@@ -12,6 +12,7 @@ from jmia.backdoor import (
   draws,
   keys,
   owner_files,
+  owner_images,
   ownership,
   submarks,
   triggers,
@@ -56,8 +57,8 @@ def test_a_folder_of_images_comes_back_as_it_was_but_for_the_marks(tmp_path, sha
     *("key.json", "marked", "queries")
   ]
   published = owner_files.read_data(tmp_path / "out" / "marked")
-  assert published.csv_name == "my.csv"
-  assert published.names == tuple(data.names[row] for row in marked.kept)
+  assert published.folder.csv_name == "my.csv"
+  assert published.folder.names == tuple(data.folder.names[row] for row in marked.kept)
   np.testing.assert_array_equal(published.x, marked.x)
   np.testing.assert_array_equal(published.y, marked.y)
   queries = owner_files.read_queries(tmp_path / "out" / "queries")
@@ -68,7 +69,7 @@ def test_a_folder_of_images_comes_back_as_it_was_but_for_the_marks(tmp_path, sha
   # The CSV and the files agree, and the queries' images are gone.
   files = {str(p.relative_to(tmp_path / "out" / "marked"))
            for p in (tmp_path / "out" / "marked").rglob("*.png")}  # fmt: skip
-  assert files == set(published.names)
+  assert files == set(published.folder.names)
 
 
 def test_an_npz_comes_back_as_it_was_but_for_the_marks(tmp_path):
@@ -131,7 +132,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
   [
     ({"x": np.zeros((2, 2))}, "not an .npz of x and y alone: it holds x"),
     ({"x": np.zeros(1), "y": np.zeros(1), "z": np.zeros(1)}, "it holds x, y, z"),
-    ({"x": np.array([None]), "y": np.zeros(1)}, "not an .npz of x and y alone"),
+    ({"x": np.array([None]), "y": np.zeros(1)}, "x holds Python objects"),
     ({"x": np.zeros((0, 2)), "y": np.zeros(0, int)}, r"x has shape \(0, 2\)"),
     ({"x": np.full((2, 2), np.nan), "y": np.zeros(2, int)}, "x holds 4 NaN"),
     ({"x": np.full((2, 2), "a"), "y": np.zeros(2, int)}, "and dtype <U1, expected"),
@@ -157,9 +158,9 @@ def test_files_that_are_absent_or_something_else(tmp_path):
     with pytest.raises(ValueError, match="text: n"):
       read(tmp_path / "text")
   for read in (owner_files.read_data, owner_files.read_queries):
-    with pytest.raises(ValueError, match=r"not an \.npz"):
+    with pytest.raises(ValueError, match=r"not a whole \.npz"):
       read(tmp_path / "bare.npy")
-  with pytest.raises(ValueError, match="holds no PNG images"):
+  with pytest.raises(ValueError, match="holds no images"):
     owner_files.read_queries(tmp_path)
   (tmp_path / "key.json").write_text(json.dumps({"schema": 7}))
   with pytest.raises(ValueError, match=r"key.json: not a key of this version: the key"):
@@ -188,28 +189,26 @@ def _save(name, mode="L", size=(6, 8), **options):
     ),
     (
       lambda f: (f / "labels.csv").write_text("file,label\n0.png,1\n"),
-      "expected the c",
+      r"labels.csv: does not list 10\.png",
     ),
     (lambda f: (f / "labels.csv").write_text("filename,label\n"), "label and rows"),
     (lambda f: (f / "labels.csv").write_bytes(b"\xff\xfe\x00"), "not a CSV"),
     (_append("0.png\n"), "row 82 is .*, expected a filename and a label"),
     (_append("../0.png,1\n"), "row 82: ../0.png is no file inside the folder"),
     (_append("/0.png,1\n"), "row 82: /0.png is no file inside"),
-    (_append("0.jpg,1\n"), "row 82: 0.jpg is no .png"),
+    (_save("0.jpg"), r"labels.csv: does not list 0\.jpg"),
     (_append("./0.png,1\n"), "lists 0.png more than once"),
     (_save("more.png"), r"labels.csv: does not list more\.png"),
-    (_save("0.png", size=(5, 8)), r"0.png: of shape \(8, 5\), expected"),
+    (_save("0.png", size=(5, 8)), r"0.png: of shape \(8, 5, 1\), expected"),
     (_save("0.png", "RGB"), r"0.png: of shape \(8, 6, 3\), expected"),
-    (_save("0.png", "RGBA"), "0.png: not a PNG image 8 bits deep, grey or RGB"),
-    (_save("0.png", "P"), "0.png: not a PNG image 8 bits deep"),
-    (_save("0.png", "1"), "0.png: not a PNG image 8 bits deep"),
-    (_save("0.png", "I;16"), "0.png: not a PNG image 8 bits deep"),
-    (_save("0.png", format="JPEG"), "0.png: not a PNG image 8 bits deep"),
-    (_save("0.png", transparency=3), "0.png: .* it has a transparent colour"),
-    (lambda f: (f / "0.png").write_bytes(b""), "0.png: not a PNG image"),
+    (_save("0.png", "RGBA"), "0.png: not a whole image: it is white on white"),
+    (_save("0.png", "I;16"), "0.png: of 16 bits, expected 8"),
+    (_save("0.png", format="JPEG"), "0.png: is JPEG, which its name does not say"),
+    (_save("0.png", format="BMP"), "0.png: is BMP, which its name does not say"),
+    (lambda f: (f / "0.png").write_bytes(b""), "0.png: not a whole image"),
     (
       lambda f: (f / "0.png").write_bytes((f / "0.png").read_bytes()[:60]),
-      "0.png: not a whole opaque PNG image",
+      "0.png: not a whole image",
     ),
   ],
 )
@@ -258,3 +257,102 @@ def test_a_key_of_many_brackets_is_refused_in_one_line(tmp_path):
   (tmp_path / "key.json").write_text("[" * 100_000)
   with pytest.raises(ValueError, match=r"key.json: not a key of this version: nested"):
     owner_files.read_key(tmp_path / "key.json")
+
+
+def _jpegs(folder, x, y, quality=80):
+  """A folder of a class each, of JPEG images."""
+  for i in range(len(x)):
+    path = folder / f"class {y[i]}" / f"{i}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(x[i]).save(path, quality=quality + i % 2)
+  return folder
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 3)])
+def test_jpegs_keep_their_quality_and_their_marks(tmp_path, shape):
+  x, y = _images((4, 4, *shape[2:]))
+  x = np.repeat(np.repeat(x, 4, axis=1), 4, axis=2)  # smooth enough for JPEG
+  data = owner_files.read_data(_jpegs(tmp_path / "mine", x, y))
+  assert data.x.shape == (80, *shape)
+  assert set(data.y.tolist()) == {f"class {c}" for c in range(4)}
+  secret = "2" * 64
+  marked = submarks.mark(
+    data.x,
+    data.y,
+    draws.placed_triggers(PATCH, data.x, 4, draws.generator(secret, "triggers")),
+    secret=secret,
+    class_names=classes.of_labels(data.y).names,
+    num_marked=12,
+    num_queries=16,
+  )
+  owner_files.write(tmp_path / "out", marked, data)
+  key = owner_files.read_key(tmp_path / "out" / "key.json")
+  queries = owner_files.read_queries(tmp_path / "out" / "queries")
+  ownership.check_query_set(key, queries)
+  assert (queries != marked.queries).any()  # as the files show them
+  published = owner_files.read_data(tmp_path / "out" / "marked")
+  # Each under its new label, numbered anew, so read in another order.
+  order = np.argsort([int(name.split("/")[1][:-4]) for name in published.folder.names])
+  np.testing.assert_array_equal(published.y[order], marked.y)
+  assert ownership.fingerprint(published.x[order], marked.y) == key.marked_sha256
+  kept = [data.folder.encodings[row] for row in marked.kept]
+  assert [published.folder.encodings[i] for i in order] == kept
+  assert len({*kept}) == 2
+  # The trigger is what makes a marked image differ from its original.
+  rows = marked.key.submarks[0].rows
+  assert rows
+  for row in rows:
+    seen = published.x[order][marked.kept.tolist().index(row)].astype(int)
+    stamped = ownership.stamp(data.x[[row]], marked.key.submarks[0].trigger)[0]
+    change = stamped.astype(int) - data.x[row]
+    assert 2 * (change * (seen - data.x[row])).sum() > (change**2).sum()
+
+
+def test_what_survives_of_a_trigger():
+  x, _ = _images((16, 16), 6)
+  stamped = ownership.stamp(x, PATCH)
+  assert owner_images.surviving(x, stamped, [None] * 6) == 1
+  fine, coarse = (owner_images.Jpeg(((step,) * 64,), 0) for step in (1, 255))
+  assert owner_images.surviving(x, stamped, [fine] * 6) == pytest.approx(1, abs=0.05)
+  assert owner_images.surviving(x, stamped, [coarse] * 6) < 0.8
+
+
+def test_images_of_other_kinds_become_png(tmp_path):
+  x, y = _images((8, 6))
+  folder = _folder(tmp_path / "mine", x, y)
+  Image.fromarray(x[0]).save(folder / "0.bmp")
+  (folder / "0.png").unlink()
+  table = folder / "labels.csv"
+  table.write_text(table.read_text().replace("\n0.png", "\n0.bmp"))
+  data = owner_files.read_data(folder)
+  assert data.notes == ("1 images that are neither PNG nor JPEG are written as PNG.",)
+  assert "0.png" in data.folder.names
+  np.testing.assert_array_equal(data.x[data.folder.names.index("0.png")], x[0])
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      lambda f: Image.new("CMYK", (6, 8)).save(f / "a" / "0.jpg"),
+      "0.jpg: a JPEG of CMYK colours, expected grey or RGB",
+    ),
+    (
+      lambda f: Image.new("RGB", (6, 8)).save(f / "a" / "0.bmp"),
+      "two images would be written as a/0.png: rename one",
+    ),
+    (
+      lambda f: [(f / "a").rename(f / "train"), (f / "b").rename(f / "test")],
+      "has folders train and test, expected one data set",
+    ),
+  ],
+)
+def test_folders_of_classes_that_are_refused(tmp_path, change, message):
+  for kind in "ab":
+    path = tmp_path / kind / "inner" / "0.png"
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (6, 8)).save(path)
+    Image.new("RGB", (6, 8)).save(tmp_path / kind / "0.png")
+  change(tmp_path)
+  with pytest.raises(ValueError, match=message):
+    owner_files.read_data(tmp_path)

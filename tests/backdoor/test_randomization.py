@@ -102,6 +102,32 @@ def test_the_number_of_submarks_brings_the_floor_below_a_hundredth():
   assert all(k**-t <= 0.01 for k, t in found.items())
 
 
+@pytest.mark.parametrize(
+  ("num_classes", "expected"),
+  [
+    (2, {1: 5, 23: 5, 24: 6, 28: 7}),
+    (3, {4: 3, 16: 4, 20: 5}),
+    (10, {1: 2, 100: 2}),
+    (30, {1: 1, 7: 1, 8: 2}),
+    (100, {1: 1, 50: 1}),
+  ],
+)
+def test_few_rows_are_divided_less_but_never_into_marks_that_cannot_claim(
+  num_classes, expected
+):
+  found = {n: randomization.default_num_submarks(num_classes, n) for n in expected}
+  assert found == expected
+  assert all(num_classes**-t <= 0.05 for t in found.values())
+
+
+def test_the_number_of_submarks_follows_the_confidence():
+  assert randomization.default_num_submarks(30, 2, 0.99) == 2
+  assert randomization.default_num_submarks(2, 5, 0.9) == 4
+  assert randomization.default_num_submarks(10, None, 0.9999) == 4
+  with pytest.raises(ValueError, match="confidence=1 must lie in"):
+    randomization.default_num_submarks(10, 5, 1)
+
+
 def _constant(rng, truth, submarks):
   return np.full(len(truth), 1)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ import pytest
 from sklearn import datasets, neural_network
 
 from experiments import common, mark, verify
-from jmia.backdoor import keys, owner_files
+from jmia.backdoor import keys, measured, owner_files
 
 _ROOT = pathlib.Path(__file__).parents[2]
 ONE = ("--paper_mark",)
@@ -71,7 +72,7 @@ def owned(tmp_path_factory, digits):
     capture_output=True, text=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  assert "Publish marked.npz: 1767 rows, 20 of them marked and labelled " in done.stdout
+  assert "Publish marked.npz: 1737 rows, 20 of them marked and labelled " in done.stdout
   assert "whoever has the seed and your data has them too" in done.stderr
   key = (folder / "mine" / "key.json").read_bytes()
   assert hashlib.sha256(key).hexdigest() in done.stdout
@@ -111,6 +112,16 @@ def test_the_model_that_trained_on_the_data_is_found(run, owned):
   assert content["verdict"] in out
   assert content["key_sha256"] == sha256
   assert content["p_value"] == content["p_value_floor"] == 0.01
+  # The page has the verdict and every hash, and gives none of the key's secrets away.
+  page = pathlib.Path("out/verdict.html").read_text()
+  assert content["verdict"] in page
+  secrets = json.loads(path.read_text())
+  names = "data_sha256", "marked_sha256", "queries_sha256"
+  assert all(one in page for one in (sha256, *(secrets[name] for name in names)))
+  answers_sha256 = hashlib.sha256((owned / "suspect.npy").read_bytes()).hexdigest()
+  assert answers_sha256 in page
+  assert secrets["secret"] not in page
+  assert "the one that was deposited." in page
   # Against a count by hand, from the key's JSON.
   key = json.loads(path.read_text())
   answers = np.load(owned / "suspect.npy").argmax(axis=1)
@@ -119,6 +130,12 @@ def test_the_model_that_trained_on_the_data_is_found(run, owned):
   counts = own != key["query_classes"]
   assert content["trials"] == counts.sum()
   assert content["successes"] == (answers == own)[counts].sum() > 0
+  for j, one in enumerate(content["submarks"]):
+    of_mark = counts & (np.array(key["query_submarks"]) == j)
+    assert one["trials"] == of_mark.sum()
+    assert one["successes"] == (answers == own)[of_mark].sum()
+    assert one["rank"] == 1
+    assert one["next_share"] < one["successes"] / one["trials"]
 
 
 def test_the_model_that_did_not_is_not(run, owned):
@@ -144,6 +161,9 @@ def test_several_suspects_in_one_table(run, owned):
     assert [one["claim"] for one in content["suspects"]] == [True, False]
     assert content["suspects"][0]["p_value_adjusted"] == pytest.approx(p_value)
     assert content["adjustment"] == adjust
+    page = pathlib.Path(adjust, "verdict.html").read_text()
+    assert "2 suspects were asked, and the claim is made against" in page
+    assert ("(Holm)" in page, "Hochberg" in page) == (adjust == "holm", adjust == "bh")
   err = run(verify, f"{key},k,k", f"--predictions={both}")[2]
   assert err.startswith("verify: --key holds 3 and --predictions 2 files, expected one")
 
@@ -192,6 +212,9 @@ def test_the_papers_mark_and_its_verdict(run, owned):
   content = json.loads(pathlib.Path("out/verdict.json").read_text())
   assert content["claim"] is True
   assert "cannot be told from the marks of another owner" in content["assumes"]
+  assert (
+    content["assumes"].split("(`")[0] in pathlib.Path("out/verdict.html").read_text()
+  )
   err = run(verify, "--key=mine/key.json", "--predictions=suspect.npy,suspect.npy")[2]
   assert err.startswith("verify: --key is of one mark: such keys judge one suspect")
 
@@ -199,10 +222,10 @@ def test_the_papers_mark_and_its_verdict(run, owned):
 @pytest.mark.parametrize(
   ("answers", "line"),
   [
-    (np.zeros(29, int), "verify: predictions hold 29 answers, expected 30: one for"),
-    (np.zeros((30, 9)), "verify: predictions have 9 columns, expected 10"),
-    (np.full(30, 10), "verify: predictions hold none of the key's classes, 0, 1, 2"),
-    (np.full((30, 10), np.nan), "verify: predictions hold 300 NaN or infinite"),
+    (np.zeros(59, int), "verify: predictions hold 59 answers, expected 60: one for"),
+    (np.zeros((60, 9)), "verify: predictions have 9 columns, expected 10"),
+    (np.full(60, 10), "verify: predictions hold none of the key's classes, 0, 1, 2"),
+    (np.full((60, 10), np.nan), "verify: predictions hold 600 NaN or infinite"),
   ],
 )
 def test_answers_that_do_not_fit_the_key_are_one_line(run, owned, answers, line):
@@ -224,7 +247,7 @@ def test_answers_that_do_not_fit_the_key_are_one_line(run, owned, answers, line)
     ("--deposit=ab", "deposit=ab is not the SHA-256 of"),
     ("--original_data=fewer.npz", "original_data=fewer.npz is not what"),
     ("--adjust=both", "flag --adjust=both: value should be one of"),
-    ("--queries=absent", "[Errno 2] No such file or directory: 'absent'"),
+    ("--queries=absent", "absent: no such file, expected an .npz of arrays"),
     ("--predictions=absent", "[Errno 2] No such file or directory: 'absent'"),
     ("--key=absent", "[Errno 2] No such file or directory: 'absent'"),
     ("--key=other.npz", "other.npz: not a key of this version"),
@@ -261,7 +284,7 @@ def test_a_folder_of_images_goes_the_same_way(run, digits):
     *(mark, "--data=photos", "--num_marked=20", "--output_dir=mine", "--seed=3")
   )
   assert code == 0
-  assert "Publish marked/: 1767 rows, 20 of them marked" in out
+  assert "Publish marked/: 1737 rows, 20 of them marked" in out
   published = owner_files.read_data("mine/marked")
   queries = owner_files.read_queries("mine/queries")
   np.save("suspect.npy", _answers(published.x, published.y, queries, 240))
@@ -322,12 +345,33 @@ def test_vectors_are_marked_by_columns(run):
   assert (code, err) == (0, "")
   key = owner_files.read_key("mine/key.json")
   assert key.class_names == ("no", "yes")
-  assert [m.trigger.kind for m in key.submarks] == ["columns"] * 7
-  assert out.count(" sets columns ") == 7
+  assert [m.trigger.kind for m in key.submarks] == ["columns"] * 5
+  assert out.count(" sets columns ") == 5
   queries = owner_files.read_queries("mine/queries.npz")
   for query, j in zip(queries, key.query_submarks, strict=True):
     trigger = key.submarks[j].trigger
     np.testing.assert_array_equal(query[list(trigger.place)], trigger.values)
+
+
+def test_a_table_of_mixed_scales_is_marked_inside_its_ranges(run):
+  rng = np.random.default_rng(0)
+  x = np.stack([rng.normal(50_000, 9000, 300), rng.integers(18, 90, 300),
+                rng.random(300), rng.normal(0, 1e-3, 300)], axis=1)  # fmt: skip
+  np.savez("table.npz", x=x, y=rng.integers(0, 10, 300))
+  code, out, err = run(mark, "--data=table.npz", "--num_marked=8", "--output_dir=mine")
+  assert (code, err) == (0, "")
+  assert out.count(" sets columns ") == 2
+  moved = re.search(
+    r"by ([\d.]+) in the mean, ([\d.]+) at most \(L2 norm, in stand", out
+  )
+  assert 0 < float(moved[1]) <= float(moved[2]) < 6
+  key = owner_files.read_key("mine/key.json")
+  for submark in key.submarks:
+    columns, values = list(submark.trigger.place), np.array(submark.trigger.values)
+    assert (x[:, columns].min(axis=0) <= values).all()
+    assert (x[:, columns].max(axis=0) >= values).all()
+    # Values that occur: no other row tells that they were made.
+    assert all(value in x[:, c] for c, value in zip(columns, values, strict=True))
 
 
 def test_the_papers_run_is_inside_the_range_of_each_column(run):
@@ -356,14 +400,23 @@ def test_the_papers_run_is_inside_the_range_of_each_column(run):
 def test_a_plan_marks_nothing(run):
   plan = mark, "--plan", "--num_marked=20"
   chances = []
-  for rate in (0.1, 0.8):
+  for rate in (0.02, 0.8):
     code, out, err = run(*plan, "--num_classes=10", f"--asr={rate}")
     assert (code, err) == (0, "")
-    assert "20 rows in 2 sub-marks, 10 rows each; 30 queries in all" in out
-    chances.append(float(out.splitlines()[4].split()[2]))
+    assert "20 rows in 2 sub-marks, 10 rows each; 60 queries in all." in out
+    chances.append(float(out.splitlines()[6].split()[4]))
   assert chances[0] < 80 < 99 <= chances[1]
+  # Without a rate: those that were measured, of all kinds of data.
+  code, out, err = run(*plan, "--num_classes=10")
+  assert code == 0
+  assert all(of.title in out for of in measured.MEASURED.values())
+  # One sub-mark of ten classes can never claim, and that is said.
+  code, out, err = run(*plan, "--num_classes=10", "--num_submarks=1", "--asr=1")
+  assert "the least p-value is 0.1: too high for any claim at 95 % conf" in out
   assert _files(pathlib.Path()) == []
   assert run(*plan)[2].startswith("mark: --plan needs --num_marked and --num_classes")
+  err = run(mark, "--plan", "--num_marked=2", "--num_classes=2")[2]
+  assert err.startswith("mark: num_marked=2 must be at least 5, one row for each")
 
 
 def test_labels_with_a_gap_are_said(run):
@@ -396,7 +449,7 @@ def test_labels_with_a_gap_are_said(run):
     (("--num_marked=5", "--num_classes=4"), "num_classes=4 does not fit y, in which"),
     (("--num_marked=5", "--trigger_size=9"), "size=9 does not fit an example"),
     (("--num_marked=5", "--trigger=bits"), "shape=(8, 8, 1) of an example does not"),
-    (("--num_marked=5", "--data=absent"), "[Errno 2] No such file or directory: 'abs"),
+    (("--num_marked=5", "--data=absent"), "absent: no such file, expected an .npz"),
   ],
 )
 def test_marking_that_is_refused_writes_nothing(run, digits, flags, line):

@@ -24,7 +24,12 @@ def _run(command, **given):
 def _verdict(folder, **given):
   """Of `verify`, with what is given and written to `folder`."""
   _run("verify", output_dir=folder, num_wrong_keys=99, **given)
-  return json.loads((folder / "verdict.json").read_text())
+  found = json.loads((folder / "verdict.json").read_text())
+  page = (folder / "verdict.html").read_text()
+  outcome = "stands" if found["accepted"] else "does not stand"
+  assert f"The claim {outcome} at level" in page
+  assert found["commitment"] in page
+  return found
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,260 @@
+"""The pages that `verify` and `watermark verify` hand to somebody else: their words."""
+
+from collections.abc import Sequence
+import hashlib
+import pathlib
+import shlex
+import sys
+
+from jmia.backdoor import claims, keys, ownership
+from jmia.encoding import watermark
+from jmia.report import claim_page
+
+_ASKED = "Was this model trained on the marked data?"
+_HONEST = (
+  "The answers are those of the suspect model to the key's queries, in their order,"
+  " and were not changed."
+)
+_NO_CLAIM = (
+  "No claim does not show that the model was not trained on the data: it may have seen"
+  " too few marked rows, or the marks may have been removed."
+)
+_WHO = (
+  "A claim is about the data, not about who took it: the model may have got the marked"
+  " rows by way of somebody else."
+)
+
+
+def of_submarks(
+  found: Sequence[keys.Key],
+  suspects: Sequence[str],
+  verdicts: Sequence[claims.Verdict],
+  tables: Sequence[claim_page.Table],
+  hashes: Sequence[tuple[str, str, str]],
+  together: str,
+) -> claim_page.Claim:
+  """Returns the page of verdicts by keys of sub-marks.
+
+  Args:
+    found: the key of each suspect.
+    suspects: their names.
+    verdicts: on them.
+    tables: of their tests.
+    hashes: see `claim_page.Claim`.
+    together: likewise.
+  """
+  key, verdict = found[0], verdicts[0]
+  level = 100 * (1 - verdict.confidence)
+  return claim_page.Claim(
+    title=_ASKED if len(suspects) == 1 else "Were these models trained on the data?",
+    method=(
+      "Before the data were given away, a few rows were stamped with marks, each of"
+      " which stands for a label that a secret draws by lot among all classes. The"
+      " suspect was asked about other stamped rows, and the verdict compares its"
+      " answers with those label vectors that the lot did not draw: p is the exact"
+      " share of them that fit at least as well. (After Hu et al., Membership Inference"
+      " via Backdooring, 2022, with a randomization test.)"
+    ),
+    facts=[
+      ("Confidence", f"{100 * verdict.confidence:.4g} %"),
+      *(_facts(key, verdict) if len({*found}) == 1 else ()),
+      ("Suspects", str(len(suspects))),
+    ],
+    findings=[
+      claim_page.Finding(
+        suspect,
+        one.claim,
+        claims.sentence(one),
+        one.hints,
+        [(_TESTS if len(suspects) == 1 else _ALONE, table), (_MARKS, _marks(one))],
+      )
+      for suspect, one, table in zip(suspects, verdicts, tables, strict=True)
+    ],
+    together=together,
+    assumptions=[
+      "The key was fixed before the model existed, which a deposited SHA-256 shows.",
+      "Whoever trained the model knew nothing of the labels but from the marked rows."
+      " Nothing else is assumed of the model: the verdict holds for one that favours a"
+      " label, or that was trained on other owners' marks.",
+      _HONEST,
+      f"This key is the only one that was tried, and once: of {_one_in(level)} keys"
+      " made up afterwards, one fits by chance.",
+      "The binomial test and the t-test beside, which do not decide, also assume that a"
+      " model which never saw the marks gives their labels at the stated baseline at"
+      " most.",
+    ],
+    limits=[_NO_CLAIM, _WHO, _chance(level)],
+    hashes=hashes,
+    repeat=_command("verify"),
+  )
+
+
+def of_one_mark(
+  key: ownership.Key,
+  suspect: str,
+  verdict: ownership.Verdict,
+  table: claim_page.Table,
+  hashes: Sequence[tuple[str, str, str]],
+) -> claim_page.Claim:
+  """Returns the page of a verdict by a key of one mark; arguments as `of_submarks`."""
+  return claim_page.Claim(
+    title=_ASKED,
+    method=(
+      "Before the data were given away, a few rows were stamped with a mark and given"
+      " one label. The suspect was asked about other stamped rows. (Hu et al.,"
+      " Membership Inference via Backdooring, 2022.)"
+    ),
+    facts=[
+      ("Confidence", f"{100 * verdict.confidence:.4g} %"),
+      ("Classes", str(key.num_classes)),
+      ("Queries", str(verdict.num_queries)),
+      ("Baseline", f"{100 * verdict.baseline:.4g} %"),
+    ],
+    findings=[
+      claim_page.Finding(
+        suspect,
+        bool(verdict.result.rejected),
+        ownership.sentence(verdict),
+        (),
+        [(_TESTS, table)],
+      )
+    ],
+    together="",
+    assumptions=[
+      ownership.assumption(key, verdict),
+      "The key was fixed before the model existed, which a deposited SHA-256 shows.",
+      _HONEST,
+    ],
+    limits=[_NO_CLAIM, _WHO, _chance(100 * (1 - verdict.confidence))],
+    hashes=hashes,
+    repeat=_command("verify"),
+  )
+
+
+def of_watermark(
+  verdict: watermark.Verdict, suspect: str, assignment: str, hashes
+) -> claim_page.Claim:
+  """Returns the page of a watermark's verdict.
+
+  Args:
+    verdict: of `watermark.verify`.
+    suspect: the model's name.
+    assignment: how the claimed rows were chosen, in words.
+    hashes: see `claim_page.Claim`.
+  """
+  outcome = "stands" if verdict.accepted else "does not stand"
+  return claim_page.Claim(
+    title="Is this the model that was encoded with this key?",
+    method=(
+      "While the model was trained, it was written into it which of a set of rows are"
+      " claimed and which are controls, an assignment that a secret draws; a decoder"
+      " made with the secret reads it. (Song and Shokri, Robust Membership Encoding,"
+      " 2020.)"
+    ),
+    facts=[
+      ("Level", f"{verdict.level:g}"),
+      ("p-value", f"{verdict.p_value:.2g}"),
+      ("Rows", assignment),
+    ],
+    findings=[
+      claim_page.Finding(
+        suspect,
+        bool(verdict.accepted),
+        f"The claim {outcome} at level {verdict.level:g} (p = {verdict.p_value:.2g}).",
+        (),
+        [
+          (
+            "Both tests must reject.",
+            [
+              ("test", "p-value"),
+              ("against rows assigned at random", f"{verdict.p_rows:.2g}"),
+              ("against secrets drawn at random", f"{verdict.p_key:.2g}"),
+            ],
+          ),
+          (
+            "What the decoder says of the rows.",
+            [
+              ("rows", "share"),
+              ("claimed, of those that score highest", f"{verdict.share:.1%}"),
+              ("claimed rows called members", f"{verdict.claimed_called:.1%}"),
+              ("controls called members", f"{verdict.controls_called:.1%}"),
+            ],
+          ),
+        ],
+      )
+    ],
+    together="",
+    assumptions=[
+      "The commitment was published before the model.",
+      "The secret was drawn at random, and one commitment was published: the level is"
+      " of each.",
+    ],
+    limits=[
+      "A claim that does not stand does not show that the model is another's: the"
+      " encoding may have been removed.",
+      "Of claims that are false, the level's share stands by chance.",
+    ],
+    hashes=hashes,
+    repeat=_command("watermark"),
+  )
+
+
+def sha256(path: str) -> str:
+  """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+  return hashlib.sha256(pathlib.Path(path).expanduser().read_bytes()).hexdigest()
+
+
+_TESTS = "The tests; the first decides."
+_ALONE = "The tests, p-values of this suspect alone; the first decides, once adjusted."
+_MARKS = "Sub-mark by sub-mark: queries of the label's own class are left out."
+
+
+def _facts(key: keys.Key, verdict: claims.Verdict) -> list[tuple[str, str]]:
+  if isinstance(key, ownership.Key):
+    return []
+  return [
+    ("Classes", str(len(key.class_names))),
+    ("Sub-marks", str(len(key.submarks))),
+    ("Marked rows", str(sum(len(submark.rows) for submark in key.submarks))),
+    ("Queries", str(len(key.query_rows))),
+    ("Least p-value possible", f"{verdict.randomization.floor:.2g}"),
+  ]
+
+
+def _marks(verdict: claims.Verdict) -> list[tuple[str, ...]]:
+  rows: list[tuple[str, ...]] = [
+    (
+      "sub-mark",
+      "answered with its label",
+      "share",
+      "best other class",
+      "rank of label",
+    )
+  ]
+  for j, one in enumerate(verdict.by_submark):
+    rows.append(
+      (
+        str(j + 1),
+        f"{one.successes} of {one.trials}",
+        f"{100 * one.successes / max(one.trials, 1):.0f} %",
+        f"{100 * one.next_share:.0f} %",
+        str(one.rank),
+      )
+    )
+  return rows
+
+
+def _one_in(level: float) -> str:
+  return f"{round(100 / level):,}"
+
+
+def _chance(level: float) -> str:
+  return (
+    f"Of models that were not trained on the data, {level:.2g} % at most are accused"
+    " by chance."
+  )
+
+
+def _command(binary: str) -> str:
+  given = [one for one in sys.argv[1:] if not one.lstrip("-").startswith("secret")]
+  return f"python -m experiments.{binary} {shlex.join(given)}"

@@ -1,0 +1,116 @@
+"""What `mark` tells an owner of what it has made."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jmia.backdoor import (
+  owner_files,
+  owner_images,
+  ownership,
+  power,
+  submarks,
+  triggers,
+  verification,
+)
+
+from . import planning
+
+_ENOUGH = 0.5  # of a trigger that JPEG leaves
+
+
+def text(
+  marked: submarks.Marked | ownership.Marked,
+  data: owner_files.Data,
+  sha256: str,
+  confidence: float,
+) -> str:
+  """Returns what to publish, what to keep, and what it is good for.
+
+  Args:
+    marked: what was made of the data.
+    data: as read.
+    sha256: of the key's file.
+    confidence: that a claim is to have.
+  """
+  key = marked.key
+  suffix = ".npz" if data.folder is None else "/"
+  if isinstance(key, ownership.Key):
+    marks = [(key.trigger, key.marked_rows)]
+    labels, outlook = f"{key.target_label}", _outlook_of_one(key)
+  else:
+    marks = [(submark.trigger, submark.rows) for submark in key.submarks]
+    labels = ", ".join(str(key.class_names[c]) for c in key.labels)
+    outlook = planning.floor_in_words(len(marks), len(key.class_names), confidence)
+  moved = np.concatenate(
+    [_moved(data.x, rows, trigger) for trigger, rows in marks if rows]
+  )
+  is_table = marks[0][0].kind == "columns"
+  unit = "in standard deviations of the columns" if is_table else "in stored units"
+  lines = [
+    f"Publish marked{suffix}: {len(marked.y)} rows, {len(moved)} of them marked and"
+    f" labelled {labels}. The triggers move a marked row by {moved.mean():.3g} in the"
+    f" mean, {moved.max():.3g} at most (L2 norm, {unit}).",
+    *_columns(marks, data.x),
+    *_surviving(marks, data),
+    f"Keep queries{suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
+    f" key.json, to deposit before you publish: {sha256}",
+    outlook,
+  ]
+  return "\n".join(lines)
+
+
+def _moved(
+  x: np.ndarray, rows: Sequence[int], trigger: triggers.TriggerConfig
+) -> np.ndarray:
+  """How far each row is moved; columns of a table by their own spread."""
+  marked = x[[*rows]]
+  change = ownership.stamp(marked, trigger).astype(np.float64) - marked
+  if trigger.kind == "columns":
+    spread = x.astype(np.float64).std(axis=0)
+    change /= np.where(spread > 0, spread, 1)
+  return np.sqrt(np.square(change.reshape(len(rows), -1)).sum(axis=1))
+
+
+def _columns(marks, x: np.ndarray) -> list[str]:
+  """What columns are set to, where that is the trigger."""
+  lines = []
+  for j, (trigger, _) in enumerate(marks):
+    if trigger.kind == "columns":
+      pairs = zip(trigger.place, trigger.values, strict=True)
+      shown = ", ".join(f"{column} to {value:.6g}" for column, value in pairs)
+      lines.append(f"Mark {j + 1} sets columns {shown}.")
+  return lines
+
+
+def _surviving(marks, data: owner_files.Data) -> list[str]:
+  """What JPEG leaves of the triggers."""
+  if data.folder is None or not any(data.folder.encodings):
+    return []
+  found = [
+    owner_images.surviving(
+      data.x[[*rows]],
+      ownership.stamp(data.x[[*rows]], trigger),
+      [data.folder.encodings[row] for row in rows],
+    )
+    for trigger, rows in marks
+    if rows
+  ]
+  share = f"{100 * min(found):.0f} % of what the weakest trigger changes"
+  if min(found) >= _ENOUGH:
+    return [f"JPEG at the originals' quality keeps {share}."]
+  return [
+    f"JPEG at the originals' quality keeps only {share}: a larger --trigger_size or"
+    " --trigger_opacity is safer."
+  ]
+
+
+def _outlook_of_one(key: ownership.Key) -> str:
+  num_queries, baseline = len(key.query_rows), 1 / key.num_classes
+  needed = int(verification.critical_successes(num_queries, baseline))
+  found = float(power.asr_needed(num_queries, baseline))
+  return (
+    f"At 95 % confidence and a baseline of {100 * baseline:.4g} %, {needed} of"
+    f" {num_queries} queries make the claim; a model with a true success rate of"
+    f" {100 * found:.0f} % is found with a chance of 80 %."
+  )
