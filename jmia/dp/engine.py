@@ -73,8 +73,9 @@ class Scored(NamedTuple):
   Attributes:
     final: `[M, m]`, of who sees the last model alone: by how much the canary's loss has
       fallen since the start.
-    steps: `[M, m]`, of who sees all models in between: how far the parameters moved
-      along the canary's clipped gradient, summed over the readings.
+    steps: `[M, m]`, of who sees all models in between: the log likelihood ratio of each
+      step, of how far it moved along the canary's clipped gradient, summed. Where a
+      reading is of several steps, or there is no noise, the distances are summed.
     is_in: `[M, m]` bool, who trained on what.
     accuracy: `[M]` share of the rows beside canaries that the model calls rightly.
     run: the mechanism as it is accounted for.
@@ -292,11 +293,18 @@ def _recipe(
     params = jax.tree.map(jnp.asarray, start)
     return _State(model._replace(params=params), jnp.zeros(setting.num_tested))
 
+  # A step of the mean clipped gradient, in units of the clipping norm.
+  unit = setting.train.optimizer.learning_rate * config.clip_norm
+  unit /= setting.train.batch_size
+
   def update(state: _State, job: _Job, data: recipe_lib.Data):
     def read(state: _State, _):
       model, metrics = inner.update(state.model, job, data)
-      moved = reader.alignment(state.model.params, model.params, data)
-      return _State(model, state.steps + moved), metrics
+      moved, size = reader.alignment(state.model.params, model.params, data)
+      seen = moved / unit
+      if interval == 1 and run.noise_multiplier > 0:
+        seen = _log_ratio(seen, size, run)
+      return _State(model, state.steps + seen), metrics
 
     state, metrics = jax.lax.scan(read, state, length=steps_per_epoch // interval)
     return state, jax.tree.map(lambda a: a.mean(0), metrics)
@@ -315,20 +323,38 @@ def _recipe(
   return recipe_lib.Recipe(init, update, setting.train.num_epochs), collect
 
 
+def _log_ratio(moved: jax.Array, size: jax.Array, run: dp_sgd.Mechanism) -> jax.Array:
+  """Returns log P(moved | in) / P(moved | out) of one step along a canary.
+
+  Out, it is noise of standard deviation sigma; in, `size` is added where the canary is
+  sampled: the test that no other beats, by Neyman and Pearson, if nobody else pushes
+  along it.
+
+  Args:
+    moved: `[m]` in units of the clipping norm.
+    size: `[m]` norm of the clipped gradient, in the same unit.
+    run: gives sampling rate and sigma.
+  """
+  rate, variance = run.sampling_rate, run.noise_multiplier**2
+  sampled = (size * moved - size**2 / 2) / variance
+  return jnp.logaddexp(jnp.log1p(-rate), jnp.log(rate) + sampled)
+
+
 class _Reader(NamedTuple):
   """How canaries are trained on and read.
 
   Attributes:
     loss: loss seam of training.
     losses: (params, data) -> each canary's loss `[m]`.
-    alignment: (params before, params after, data) -> `[m]`, how far the parameters
-      moved against each canary's clipped gradient.
+    alignment: (params before, params after, data) -> `[m]` how far the parameters
+      moved along each canary's clipped gradient, and `[m]` that gradient's norm, in
+      units of the clipping norm.
     logits: (params, x) -> logits.
   """
 
   loss: recipe_lib.Loss
   losses: Callable[..., jax.Array]
-  alignment: Callable[..., jax.Array]
+  alignment: Callable[..., tuple[jax.Array, jax.Array]]
   logits: Callable[..., jax.Array]
 
 
@@ -352,7 +378,10 @@ def _reader(dataset: types.Dataset, setting: Setting, start: Any) -> _Reader:
     return _Reader(
       canaries_lib.coordinate_loss(loss, places, first, clip_norm),
       pushed,
-      lambda before, after, data: pushed(before) - pushed(after),
+      lambda before, after, data: (
+        (pushed(before) - pushed(after)) / clip_norm,
+        jnp.ones(num),
+      ),
       logits,
     )
 
@@ -364,14 +393,14 @@ def _reader(dataset: types.Dataset, setting: Setting, start: Any) -> _Reader:
     return jax.lax.map(lambda row: one_loss(params, *row), (x, y), batch_size=64)
 
   def alignment(before, after, data):
-    moved = jax.tree.map(jnp.subtract, before, after)
+    moved = jax.tree.map(jnp.subtract, after, before)
 
     def of_one(row):
       grads = jax.grad(one_loss)(before, *row)
       leaves, steps = jax.tree.leaves(grads), jax.tree.leaves(moved)
       norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in leaves))
-      along = sum(jnp.vdot(g, s) for g, s in zip(leaves, steps, strict=True))
-      return along * jnp.minimum(1, clip_norm / jnp.maximum(norm, 1e-12))
+      along = -sum(jnp.vdot(g, s) for g, s in zip(leaves, steps, strict=True))
+      return along / jnp.maximum(norm, 1e-12), jnp.minimum(norm / clip_norm, 1)
 
     return jax.lax.map(of_one, (data.x[first:], data.y[first:]), batch_size=16)
 

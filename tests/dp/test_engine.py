@@ -4,6 +4,7 @@ import dp_example
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from jmia.dp import audit, engine
 
@@ -34,8 +35,9 @@ def test_without_noise_scores_tell_who_was_in(without_noise):
   held = scored.steps[scored.is_in]
   others = scored.steps[~scored.is_in]
   assert np.median(held) > np.percentile(others, 95)
-  # The parameter moved by as much as its sum over the steps says.
-  np.testing.assert_allclose(scored.final, scored.steps, rtol=1e-3, atol=1e-5)
+  # The parameter moved by as much as the sum over the steps says, in units of a step's
+  # largest gradient, .5 x 1 / 8.
+  np.testing.assert_allclose(scored.final, scored.steps / 16, rtol=1e-3, atol=1e-5)
   assert scored.num_diverged == 0
   assert setting.num_tested == 20
   rows = audit.rows(scored, setting)
@@ -64,6 +66,18 @@ def test_a_run_is_the_same_at_any_width_and_once_more(without_noise):
   again = engine.run(dp_example.dataset(), setting, width=jax.device_count())
   np.testing.assert_array_equal(again.is_in, scored.is_in)
   np.testing.assert_allclose(again.steps, scored.steps, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_is_weighed_by_its_likelihood_ratio():
+  run = engine.mechanism(dp_example.setting())
+  sigma, rate = run.noise_multiplier, run.sampling_rate
+  moved, size = np.array([-3.0, 0.2, 1.0, 9.0]), np.array([1.0, 0.4, 1.0, 0.0])
+  noise = stats.norm(scale=sigma)
+  expected = np.log(
+    ((1 - rate) * noise.pdf(moved) + rate * noise.pdf(moved - size)) / noise.pdf(moved)
+  )
+  found = engine._log_ratio(moved, size, run)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_does_not_fit_is_refused():
