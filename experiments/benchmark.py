@@ -57,21 +57,21 @@ _SUITE = flags.DEFINE_string(
   "training",
   f"What to measure: {', '.join(_SUITES)}, or `training` for all of its parts.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
-_TINY = flags.DEFINE_boolean(
+OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
+TINY = flags.DEFINE_boolean(
   "tiny", False, f"A few models, of {', '.join(_TINY_SUITES)} alone: a try."
 )
 
 
 def main() -> None:
   """Measures a suite, writes its rows, and prints them."""
-  suites = _TINY_SUITES if _TINY.value else _SUITES
+  suites = _TINY_SUITES if TINY.value else _SUITES
   names = [n for n in suites if n == _SUITE.value or n.startswith(f"{_SUITE.value}/")]
   if not names:
     raise ValueError(f"suite={_SUITE.value}, expected training or {', '.join(suites)}")
-  if not _OUTPUT.value:
+  if not OUTPUT.value:
     raise ValueError("--output must have a value: the file for the results")
-  output = pathlib.Path(_OUTPUT.value).expanduser()
+  output = pathlib.Path(OUTPUT.value).expanduser()
   output.parent.mkdir(parents=True, exist_ok=True)
   # Compilation is measured, so it must not come from a folder.
   jax.config.update("jax_enable_compilation_cache", False)

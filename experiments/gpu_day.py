@@ -34,15 +34,13 @@ from absl import flags
 
 from jmia.report import results
 
-from . import common
+from . import benchmark, common
 from .benchmarks import measure
 
-_OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
+flags.declare_key_flag("output")
+flags.declare_key_flag("tiny")
 _MINUTES = flags.DEFINE_float(
   "minutes", 8.0, "When to stop, whatever is left undone.", lower_bound=0.1
-)
-_TINY = flags.DEFINE_boolean(
-  "tiny", False, "A few models each, to try the command itself."
 )
 _STEPS = flags.DEFINE_list(
   "steps",
@@ -58,9 +56,9 @@ _LEAST_SECONDS = 10.0  # less is no use to any
 
 def main() -> None:
   """Runs the steps that fit, and prints their rows."""
-  if not _OUTPUT.value:
+  if not benchmark.OUTPUT.value:
     raise ValueError("--output must have a value: the file for the results")
-  output = pathlib.Path(_OUTPUT.value).expanduser()
+  output = pathlib.Path(benchmark.OUTPUT.value).expanduser()
   output.parent.mkdir(parents=True, exist_ok=True)
   end = time.monotonic() + 60 * _MINUTES.value
   rows: list[dict[str, Any]] = []
@@ -79,7 +77,11 @@ def main() -> None:
       output,
       results.document(
         rows,
-        config={"steps": _STEPS.value, "tiny": _TINY.value, "minutes": _MINUTES.value},
+        config={
+          "steps": _STEPS.value,
+          "tiny": benchmark.TINY.value,
+          "minutes": _MINUTES.value,
+        },
         seed=common.SEED.value,
         seconds=seconds,
         notes=notes,
@@ -95,10 +97,10 @@ def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
   with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder) / "rows.json"
     command = [
-      *(sys.executable, "-m", "experiments.benchmark"),
+      *(sys.executable, "-m", f"{__package__}.benchmark"),
       *(f"--suite={suite}", f"--output={file}"),
       f"--matmul_precision={'float32' if suite in _EXACT else 'tensorfloat32'}",
-      *(["--tiny"] if _TINY.value else []),
+      *(["--tiny"] if benchmark.TINY.value else []),
     ]
     try:
       done = subprocess.run(command, timeout=timeout, capture_output=True, text=True)

@@ -6,12 +6,15 @@ import sys
 
 from absl.testing import flagsaver
 import jax
+import numpy as np
 import pytest
 
 from experiments import benchmark as binary
-from experiments import common
+from experiments import common, gpu_day
 from experiments.benchmarks import (
+  agreement,
   measure,
+  memory,
   products,
   rate_tests,
   scaling,
@@ -170,3 +173,83 @@ def test_bad_input_is_one_line(run, arguments, line):
   code, _, err = run(*arguments)
   assert code == 2
   assert err.startswith(f"benchmark: {line}")
+
+
+def test_bytes_of_a_step_by_hand():
+  # 100 weights of 4 bytes in 3 models: weight twice; gradient, momentum, weight twice.
+  assert memory.of_step(100, 3) == 100 * 4 * 3 * 8
+  assert memory.bandwidth(2**20) > 0
+
+
+def test_a_peer_that_is_not_there_leaves_its_columns_empty(monkeypatch):
+  monkeypatch.setattr(torch_loop, "is_installed", lambda: False)
+  case = training.Case(
+    name="fc",
+    shape=(6,),
+    num_classes=3,
+    num_rows=40,
+    num_members=20,
+    config=config_lib.TrainConfig(model="mlp_256_128", batch_size=8),
+  )
+  row = training.beside_vmap(case, 2, target={"ratio": 3}, num_turns=1).content()
+  assert (row["peer"], row["peer_s"], row["met"]) == (
+    "torch.func.vmap (not installed)", None, None,
+  )  # fmt: skip
+  assert row["ours_s"] > 0
+
+
+@pytest.mark.skipif(not torch_loop.is_installed(), reason="needs PyTorch")
+def test_stacked_models_in_pytorch_train_each_as_alone():
+  import torch
+
+  from experiments.benchmarks import torch_vmap
+
+  case = dataclasses.replace(training.FC, num_rows=40, num_members=40)
+  members = np.tile(np.arange(40), (2, 1))
+  torch.manual_seed(0)
+  epoch = torch_vmap.trainer(case.dataset(), case.config, members)
+  epoch()  # it runs, on batches of one size and of another
+
+
+def test_agreement_says_how_far_two_devices_are_apart():
+  here = np.array([[1.0, 2.0], [3.0, 4.0]])
+  row = agreement._row("loss of fc", here, here * 1.005).content()
+  assert (row["difference"], row["met"]) == (pytest.approx(0.005 / 1.005), True)
+  off = agreement._row("loss of fc", here, here + np.nan).content()
+  assert (off["met"], off["difference"]) == (False, 1e9)
+  scores = np.array([0.0, 10.0, np.nan, np.inf])
+  same = agreement._row("scores of r", scores, scores).content()
+  assert (same["difference"], same["met"]) == (0.0, True)
+  other = agreement._row("scores of r", scores + 0.1, scores).content()
+  assert (other["difference"], other["met"]) == (pytest.approx(0.01), False)
+
+
+def test_the_scores_of_every_attack_on_answers_are_compared():
+  found = agreement._scores()
+  assert {"scores of lira_online", "scores of rmia_offline"} <= found.keys()
+  assert all(np.isfinite(scores).all() for scores in found.values())
+
+
+def test_gpu_day_keeps_what_it_has(monkeypatch, tmp_path, capsys):
+  calls = []
+
+  def run(suite, timeout):
+    calls.append(suite)
+    if suite == "scoring":
+      return [], "scoring: it broke"
+    return [_row(suite=suite)], ""
+
+  monkeypatch.setattr(gpu_day, "_run", run)
+  output = tmp_path / "gpu.json"
+  with flagsaver.flagsaver(
+    output=str(output), steps=["agreement", "scoring", "tests"], minutes=8.0
+  ):
+    gpu_day.main()
+  content = json.loads(output.read_text())
+  assert calls == ["agreement", "scoring", "tests"]
+  assert [row["suite"] for row in content["rows"]] == ["agreement", "tests"]
+  assert content["notes"] == ["scoring: it broke"]
+  assert "scoring: it broke" in capsys.readouterr().out
+  with flagsaver.flagsaver(output=str(output), steps=["tests"], minutes=0.1):
+    gpu_day.main()  # 6 s are not enough to begin
+  assert json.loads(output.read_text())["notes"] == ["tests: not run, no time was left"]
