@@ -114,13 +114,6 @@ _NUM_LEFT_OUT = flags.DEFINE_integer(
 _NUM_RETRAINED = flags.DEFINE_integer(
   "num_retrained", 8, "Models retrained for each sample that leave_one_out attacks."
 )
-_NUM_QUERIES = flags.DEFINE_integer(
-  "num_queries",
-  1,
-  "Copies of each image that LiRA and RMIA ask about: the image, its mirror image, and"
-  " shifted ones. Rows that are no images are asked about once.",
-  lower_bound=1,
-)
 
 
 def main() -> None:
@@ -172,6 +165,8 @@ def _say_plan() -> None:
 
 def _audit_signals() -> audit.Result:
   seed = common.SEED.value
+  if not _SIGNALS.value:
+    raise ValueError("--signals must have a value: a file or a folder")
   targets, notes = importers.load(str(_SIGNALS.value), _TARGET.value, seed=seed or 0)
   result = audit.from_evidence(
     targets,
@@ -251,7 +246,7 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     num_distilled=_NUM_DISTILLED.value,
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
-    num_queries=_NUM_QUERIES.value,
+    num_queries=common.NUM_QUERIES.value or 1,
     estimator=_ESTIMATOR.value,
     delta=common.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),

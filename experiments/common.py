@@ -51,6 +51,15 @@ DELTA = flags.DEFINE_float(
   "Of a differential privacy guarantee. Default: DP-SGD's is 1e-5; an epsilon that"
   " attacks refute is shown at that of the models, or at 0 where they have none.",
 )
+NUM_QUERIES = flags.DEFINE_integer(
+  "num_queries",
+  None,
+  "audit: copies of each image that LiRA and RMIA ask about: itself, its mirror image,"
+  " and shifted ones; rows that are no images are asked about once. Default: 1. mark:"
+  " rows to hold back as queries, in all. Default: the paper's 30 for each sub-mark, or"
+  " fewer where the data are few.",
+  lower_bound=1,
+)
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
   "~/.cache/jmia/xla",
@@ -271,7 +280,7 @@ def _configure_jax() -> None:
   jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION.value)
   # Small models are trained faster by a core each than by all cores one after another.
   num_cpus = _CPU_DEVICES.value
-  if num_cpus is None and _DISTRIBUTED.value:
+  if num_cpus is None and _DISTRIBUTED.value and not jmia.is_cpu_split():
     num_cpus = 1
   jmia.configure(cpu_devices=num_cpus, compilation_cache=_CACHE.value)
 

@@ -35,6 +35,7 @@ from . import claim_flags, common, mark_summary, planning
 
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
+flags.declare_key_flag("num_queries")
 flags.adopt_module_key_flags(claim_flags)
 _DATA = flags.DEFINE_string(
   "data", None, "An .npz of x and y, or a folder of images with their labels."
@@ -44,13 +45,6 @@ _NUM_MARKED = flags.DEFINE_integer(
 )
 _ROWS = flags.DEFINE_list(
   "rows", None, "Rows to mark, counted from 0, instead of drawing --num_marked."
-)
-_NUM_QUERIES = flags.DEFINE_integer(
-  "num_queries",
-  None,
-  "Rows to hold back as queries, in all. Default: the paper's 30 for each sub-mark, or"
-  " fewer where the data are few.",
-  lower_bound=2,
 )
 _NUM_SUBMARKS = flags.DEFINE_integer(
   "num_submarks",
@@ -166,7 +160,7 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
     class_names=classes.names,
     num_marked=_NUM_MARKED.value,
     rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
-    num_queries=_NUM_QUERIES.value,
+    num_queries=common.NUM_QUERIES.value,
   )
 
 
@@ -211,7 +205,7 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
     num_classes=_num_classes(data.y),
     num_marked=_NUM_MARKED.value,
     rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
-    num_queries=30 if _NUM_QUERIES.value is None else _NUM_QUERIES.value,
+    num_queries=30 if common.NUM_QUERIES.value is None else common.NUM_QUERIES.value,
     seed=common.SEED.value,
   )
 
@@ -291,7 +285,7 @@ def _planned() -> str:
       num_marked=num_marked,
       num_classes=num_classes,
       num_submarks=number,
-      num_queries=_NUM_QUERIES.value or submarks.default_num_queries(number),
+      num_queries=common.NUM_QUERIES.value or submarks.default_num_queries(number),
       confidence=claim_flags.CONFIDENCE.value,
     ),
     _ASR.value,

@@ -26,7 +26,7 @@ def configure(
   """
   import jax
 
-  if cpu_devices is None and not _is_cpu_split():
+  if cpu_devices is None and not is_cpu_split():
     cpu_devices = _num_cores()
   if cpu_devices is not None:
     jax.config.update("jax_num_cpu_devices", cpu_devices)
@@ -37,7 +37,7 @@ def configure(
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def _is_cpu_split() -> bool:
+def is_cpu_split() -> bool:
   """Whether the environment says how many devices a CPU is split into."""
   return "JAX_NUM_CPU_DEVICES" in os.environ or (
     "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 BASE = {"types", "_validate"}
 ALLOWED = {
   "experiments": {
-    "attacks", "audit", "backdoor", "classic", "datasets", "defenses", "encoding",
+    "attacks", "audit", "backdoor", "classic", "datasets", "defenses", "dp", "encoding",
     "enhanced", "models", "report", "signals", "splits", "stats", "training", "types",
     "jmia",
   },

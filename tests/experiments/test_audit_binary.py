@@ -315,7 +315,7 @@ def _refused(run, tmp_path, *arguments):
     (["--dataset=table:/absent.csv"], "names no target, expected table:PATH?target="),
     (["--dataset=folder:/absent"], "/absent: no such folder"),
     (["--signals=/absent.npz"], "/absent.npz: no such file"),
-    (["--signals="], ": no such file"),
+    (["--signals="], "--signals must have a value"),
   ],
 )
 def test_bad_flags_are_one_line(run, tmp_path, arguments, message):
