@@ -22,9 +22,8 @@ def test_the_sound_mechanism_is_not_contradicted():
   assert min(_p_values(None).values()) > 0.05
 
 
-@pytest.mark.parametrize("control", ["noise_tenth", "no_clipping"])
-def test_too_little_noise_is_contradicted(control):
-  assert max(_p_values(control).values()) < 1e-3
+def test_too_little_noise_is_contradicted():
+  assert max(_p_values("noise_tenth").values()) < 1e-3
 
 
 def _linear(params, variables, batch, key, job):

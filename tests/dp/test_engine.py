@@ -1,7 +1,6 @@
 """Private models with canaries: who holds what, and what scores say."""
 
 import dp_example
-import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -47,10 +46,14 @@ def test_without_noise_scores_tell_who_was_in(without_noise):
   assert "up to" in audit.sentences(rows)[0]
 
 
-@pytest.mark.parametrize("canary", ["mislabelled", "feature"])
-def test_rows_are_read_by_loss_and_by_alignment(canary):
+def test_rows_are_read_by_loss_and_by_alignment():
   setting = dp_example.setting(
-    np.inf, mode="one_run", canary=canary, num_runs=4, num_canaries=10, start="trained"
+    np.inf,
+    mode="one_run",
+    canary="mislabelled",
+    num_runs=4,
+    num_canaries=10,
+    start="trained",
   )
   scored = engine.run(dp_example.dataset(), setting)
   assert np.isfinite(scored.final).all()
@@ -59,13 +62,6 @@ def test_rows_are_read_by_loss_and_by_alignment(canary):
     for own, held in zip(scored.steps, scored.is_in, strict=True)
   ]
   assert np.mean(difference) > 0
-
-
-def test_a_run_is_the_same_at_any_width_and_once_more(without_noise):
-  setting, scored = without_noise
-  again = engine.run(dp_example.dataset(), setting, width=jax.device_count())
-  np.testing.assert_array_equal(again.is_in, scored.is_in)
-  np.testing.assert_allclose(again.steps, scored.steps, rtol=1e-4, atol=1e-5)
 
 
 def test_a_step_is_weighed_by_its_likelihood_ratio():
