@@ -340,7 +340,11 @@ def _samples(
       if "logits" in evidence.signals
       else None
     ),
-    correct=evidence.signals["correctness"] > 0,
+    correct=(
+      evidence.signals["correctness"] > 0
+      if "correctness" in evidence.signals
+      else None
+    ),
   )
 
 

@@ -88,7 +88,7 @@ def test_report_has_the_contracts_keys_and_is_json(result):
   assert json.loads(json.dumps(report, allow_nan=False)) == report
   assert set(report) == {
     *("schema", "config", "versions", "device", "seed", "target", "attacks"),
-    *("missing", "notes", "seconds", "dataset", "epsilon_lower"),
+    *("missing", "notes", "seconds", "dataset", "epsilon_lower", "found", "groups"),
   }
   assert (report["schema"], report["seed"]) == (1, 3)
   assert report["device"] == jax.devices()[0].device_kind
@@ -512,7 +512,9 @@ def test_too_many_models_that_diverge_are_an_error(poison, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-FILES = ["report.html", "report.json", "roc.png", "scores.npz"]
+FILES = [
+  "exposed.csv", "model_card.md", "report.html", "report.json", "roc.png", "scores.npz",
+]  # fmt: skip
 
 
 def test_write_leaves_the_contracts_files(result, tmp_path):

@@ -8,7 +8,7 @@ from jmia.attacks import classifier, similarity
 from jmia.audit import auditing, signals_file, trainer
 from jmia.audit import outcome as outcome_lib
 from jmia.defenses import registry
-from jmia.report import page, tables
+from jmia.report import exposure, page, tables
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
@@ -80,10 +80,10 @@ def test_the_page_says_that_they_only_rank(result):
   assert html.count("has no threshold of its own") == len(RANKINGS)
   assert "Modified entropy" in html
   assert "Similarity" in tables.text(result.report)
-  row = tables.exposed(result.report, result.samples)[0]
+  row = exposure.records(result.report, result.samples)[0]
   # But ranks among rows that calibrate are p-values, whatever the attack.
-  assert "–" not in row.p_values
-  assert None not in row.called
+  assert "–" not in (row.p_value, row.q_value)
+  assert row.num_agree[1] == len(result.report["attacks"])
 
 
 def _arrays(seed=0):
