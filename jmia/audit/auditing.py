@@ -19,6 +19,9 @@ from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
 from jmia.audit import view, whom
+from jmia.audit.checks import learnt
+from jmia.audit.checks import references as references_check
+from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
 from jmia.defenses import dp_sgd
@@ -132,9 +135,10 @@ def run(
     "defenses": [str(defense) for defense in config.defenses],  # an epsilon may be inf
   }
   mechanism = trainer.defended().mechanism
-  targets = [view.evidence(panel, target) for target in range(len(panel.targets))]
+  found = [view.evidence(panel, target) for target in range(len(panel.targets))]
+  targets = [evidence for evidence in found if evidence is not None]
   result = _of_targets(
-    [evidence for evidence in targets if evidence is not None],
+    targets,
     config.attacks,
     config.options(),
     settings,
@@ -147,7 +151,11 @@ def run(
     *panel.notes,
   ]
   report = result.report
-  report["notes"] = [*notes, *report["notes"]]
+  report["blind"], checked = _checks(targets, result.samples, dataset.x, config.seed)
+  if predict is not None:
+    kind = _name(trainer, None, references)
+    checked += references_check.notes(targets[0].evaluated(), kind)
+  report["notes"] = [*checked, *notes, *report["notes"]]
   report["dataset"] = _describe(dataset)
   seconds = dict(panel.seconds)
   report["seconds"] |= {
@@ -166,6 +174,7 @@ def from_evidence(
   settings: Mapping[str, Any] | None = None,
   *,
   delta: float = 0.0,
+  x: np.ndarray | None = None,
 ) -> Result:
   """Audits a model on answers that exist already; trains nothing.
 
@@ -176,6 +185,9 @@ def from_evidence(
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     settings: recorded as the report's `config`; what JSON has no value for, as text.
     delta: at which an epsilon is shown.
+    x: `[n, ...]` features of the rows that `evidence.index` counts, if they are at
+      hand: for copies of members and the blind baseline, which else looks at labels
+      alone.
 
   Raises:
     ValueError: if no attack can run, or delta is not in [0, 1).
@@ -185,6 +197,8 @@ def from_evidence(
   targets = [evidence] if isinstance(evidence, Evidence) else evidence
   result = _of_targets(targets, attacks, options, settings, delta)
   report, samples = whom.told(result.report, result.samples)
+  report["blind"], checked = _checks(targets, samples, x, report["seed"])
+  report["notes"] = [*checked, *report["notes"]]
   return Result(report, (samples, *result.targets[1:]))
 
 
@@ -271,6 +285,22 @@ def _of_targets(
   return Result(report, tuple(samples))
 
 
+def _checks(
+  targets: Sequence[Evidence],
+  samples: samples_lib.Samples,
+  x: np.ndarray | None,
+  seed: int,
+) -> tuple[dict[str, Any], list[str]]:
+  """The blind baseline, and what stands above all other notes, of the first target."""
+  evidence = targets[0].evaluated()
+  rows = None if x is None else np.asarray(x)[evidence.index]
+  baseline, notes = split_check.describe(evidence, rows, samples.scores, seed)
+  notes = [*learnt.notes(evidence), *notes]
+  if len(targets) > 1:
+    notes = [f"of the first target: {note}" for note in notes]
+  return baseline, notes
+
+
 def _epsilon_lower(
   report: dict[str, Any],
   outcomes: Mapping[str, list[Outcome]],
@@ -341,9 +371,7 @@ def _samples(
       else None
     ),
     correct=(
-      evidence.signals["correctness"] > 0
-      if "correctness" in evidence.signals
-      else None
+      evidence.signals["correctness"] > 0 if "correctness" in evidence.signals else None
     ),
   )
 

@@ -3,24 +3,27 @@
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from typing import Any
 
+from absl import logging
 import numpy as np
 
 from jmia.audit.auditing import Result
 from jmia.report import exposed_file
 
-# In the order in which they are moved into place.
-FILES = (
-  "scores.npz", "exposed.csv", "roc.png", "model_card.md", "report.html", "report.json",
-)  # fmt: skip
+_LEFT = ".incomplete-"  # folders of files in the making, named by their process
+_NUMBERS = ("scores.npz", "report.json")
+_DRAWN = ("exposed.csv", "roc.png", "model_card.md", "report.html")
+FILES = (*_NUMBERS, *_DRAWN)
 
 
 def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
-  """Writes `FILES`, all or none.
+  """Writes `FILES`, each whole.
 
-  They are made in a folder beside and moved into place, `report.json` last.
+  The numbers come first, and `report.json` once more last: what cannot be made is a note
+  in it, and its file is absent. What killed runs left half-written is removed.
 
   Args:
     result: an audit's.
@@ -29,26 +32,76 @@ def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
   Raises:
     OSError: if the folder cannot be written.
   """
-  from jmia.report import (
-    model_card,
-    page,
-    plots,
-  )  # matplotlib and jinja2 are slow to import
-
-  report, samples = result.report, result.samples
   output_dir = pathlib.Path(output_dir)
   output_dir.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
+  _remove_left(output_dir)
+  prefix = f"{_LEFT}{os.getpid()}-"
+  with tempfile.TemporaryDirectory(dir=output_dir, prefix=prefix) as name:
     folder = pathlib.Path(name)
-    content = json.dumps(report, indent=2, allow_nan=False)
-    (folder / "report.json").write_text(content + "\n")
     np.savez(folder / "scores.npz", **arrays(result))
-    plots.write_roc(folder / "roc.png", report, samples)
-    page.write(folder / "report.html", report, samples)
-    (folder / "exposed.csv").write_text(exposed_file.content(report, samples))
-    (folder / "model_card.md").write_text(model_card.content(report))
-    for file in FILES:
+    _write_report(folder, result.report)
+    for file in _DRAWN:  # an earlier audit's do not go with these numbers
+      (output_dir / file).unlink(missing_ok=True)
+    for file in _NUMBERS:
       os.replace(folder / file, output_dir / file)
+    report = result.report
+    for file in _DRAWN:
+      report = _drawn(file, folder, report, result)
+      if (folder / file).exists():
+        os.replace(folder / file, output_dir / file)
+    if report is not result.report:
+      _write_report(folder, report)
+      os.replace(folder / "report.json", output_dir / "report.json")
+
+
+def _drawn(
+  file: str, folder: pathlib.Path, report: dict[str, Any], result: Result
+) -> dict[str, Any]:
+  """Makes a file; returns the report, with a note if it could not be made."""
+  # matplotlib and jinja2 are slow to import
+  from jmia.report import model_card, page, plots
+
+  samples, path = result.samples, folder / file
+  make = {
+    "exposed.csv": lambda: path.write_text(exposed_file.content(report, samples)),
+    "roc.png": lambda: plots.write_roc(path, report, samples),
+    "model_card.md": lambda: path.write_text(model_card.content(report)),
+    "report.html": lambda: page.write(path, report, samples),
+  }
+  try:
+    make[file]()
+  except OSError:
+    raise  # a full disk: the numbers are written
+  except Exception as error:  # whatever a plot dies of, hours of training stand
+    logging.warning("%s could not be made", file, exc_info=error)
+    path.unlink(missing_ok=True)
+    why = f"{file} could not be made ({type(error).__name__}: {error})"
+    return {**report, "notes": [*report.get("notes", []), why]}
+  return report
+
+
+def _write_report(folder: pathlib.Path, report: dict[str, Any]) -> None:
+  content = json.dumps(report, indent=2, allow_nan=False)
+  (folder / "report.json").write_text(content + "\n")
+
+
+def _remove_left(output_dir: pathlib.Path) -> None:
+  """Removes what runs that were killed while they wrote left behind."""
+  for left in output_dir.glob(f"{_LEFT}*"):
+    number = left.name.removeprefix(_LEFT).split("-")[0]
+    if not (number.isdecimal() and _is_alive(int(number))):
+      shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+  """Whether another process of that number runs on this machine."""
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except (PermissionError, OverflowError):
+    return True
+  return process != os.getpid()
 
 
 def arrays(result: Result) -> dict[str, Any]:

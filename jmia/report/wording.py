@@ -287,6 +287,7 @@ def verdict(report: Report) -> Verdict:
   if coverage(report, name):
     choice.append(f"It was run on {coverage(report, name)}.")
   choice += _less_sure(report, name)
+  choice += _explained_by_split(report)
   if wide[0] > 0.5:
     return Verdict("leak", standing, (*choice, *_at_low_fpr(report), *_found(report)))
   few = _stands_out(report)
@@ -304,6 +305,19 @@ def verdict(report: Report) -> Verdict:
       "in the input, such as members and non-members exchanged."
     )
   return Verdict("none", headline, (standing, *choice))
+
+
+def _explained_by_split(report: Report) -> list[str]:
+  """Says that members are told from non-members without the model, where they are."""
+  blind = report.get("blind")
+  if not blind or blind["auc_ci"][0] <= 0.5:
+    return []
+  return [
+    f"Without the model, by the data alone, they are told apart "
+    f"{percent(blind['auc'])} of the time (95% interval "
+    f"{percent_interval(blind['auc_ci'])}): the split, not "
+    "the model, may explain the figure."
+  ]
 
 
 def _less_sure(report: Report, name: str) -> list[str]:

@@ -89,6 +89,7 @@ def test_report_has_the_contracts_keys_and_is_json(result):
   assert set(report) == {
     *("schema", "config", "versions", "device", "seed", "target", "attacks"),
     *("missing", "notes", "seconds", "dataset", "epsilon_lower", "found", "groups"),
+    "blind",
   }
   assert (report["schema"], report["seed"]) == (1, 3)
   assert report["device"] == jax.devices()[0].device_kind

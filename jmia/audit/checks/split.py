@@ -1,0 +1,164 @@
+"""Whether members and non-members differ without any model: a comparison's fairness."""
+
+from collections.abc import Mapping
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from jmia.attacks.evidence import Evidence
+from jmia.stats import intervals, roc
+
+_ROWS, _FEATURES = 4000, 64
+_SURE = 0.01  # level at which class shares count as different
+
+
+def blind(
+  x: np.ndarray | None,
+  labels: np.ndarray,
+  members: np.ndarray,
+  num_classes: int,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """How well members are told from non-members by the data alone, without the model.
+
+  A forest of 100 extremely randomised trees of the features (at most 64; of more, 64
+  random projections) and labels, trained on half of the rows and tried on the other
+  half, so
+  that DeLong's interval holds: the rows tried are independent of what was trained, and
+  each is scored once by one classifier. At most 4,000 rows, drawn from the seed.
+
+  Args:
+    x: `[N, ...]` features, or None for labels alone.
+    labels: `[N]` int.
+    members: `[N]` bool.
+    num_classes: `C`.
+    seed: of the halves, projections and the classifier.
+
+  Returns:
+    "auc", "auc_ci" (95 %), "num_rows" tried and whether "features" were looked at;
+    empty where a half would hold fewer than 10 of either kind.
+  """
+  from sklearn import ensemble
+
+  rng = np.random.default_rng([seed, 0x5B11])
+  kinds = [rng.permutation(np.flatnonzero(members == kind)) for kind in (True, False)]
+  kinds = [rows[: _ROWS // 2] for rows in kinds]
+  if min(map(len, kinds)) < 20:
+    return {}
+  train = np.concatenate([rows[: len(rows) // 2] for rows in kinds])
+  test = np.concatenate([rows[len(rows) // 2 :] for rows in kinds])
+  inputs = _inputs(x, labels, num_classes, rng, np.concatenate([train, test]))
+  model = ensemble.ExtraTreesClassifier(
+    100, min_samples_leaf=5, random_state=seed, n_jobs=1
+  )
+  model.fit(inputs[: len(train)], members[train])
+  scores = model.predict_proba(inputs[len(train) :])[:, 1]
+  found = intervals.auc(scores, members[test])
+  return {
+    "auc": float(found.auc),
+    "auc_ci": [float(found.low), float(found.high)],
+    "num_rows": len(test),
+    "features": x is not None,
+  }
+
+
+def _inputs(x, labels, num_classes, rng, rows) -> np.ndarray:
+  """`[n, F]` of rows: few features, the label and how often the label comes."""
+  parts = [labels[rows, None].astype(np.float32)]
+  if num_classes <= 32:
+    parts.append(np.eye(num_classes, dtype=np.float32)[labels[rows]])
+  if x is not None:
+    flat = np.asarray(x[rows], np.float32).reshape(len(rows), -1)
+    if flat.shape[1] > _FEATURES:
+      draws = rng.normal(size=(flat.shape[1], _FEATURES)).astype(np.float32)
+      flat = flat @ (draws / np.sqrt(flat.shape[1]))
+    parts.append(flat)
+  return np.concatenate(parts, axis=1)
+
+
+def blind_notes(found: Mapping[str, Any]) -> list[str]:
+  """Says that the split may explain the figures, where the interval is above 0.5."""
+  if not found or found["auc_ci"][0] <= 0.5:
+    return []
+  low, high = found["auc_ci"]
+  what = "features and labels" if found["features"] else "labels"
+  return [
+    f"members and non-members differ without the model: a classifier of their {what}"
+    f" alone tells them apart with AUC {found['auc']:.3f} (95% interval {low:.3f} to"
+    f" {high:.3f}); the split, not the model, may explain the attacks' figures. Draw"
+    " both from one source at random"
+  ]
+
+
+def class_notes(labels: np.ndarray, members: np.ndarray) -> list[str]:
+  """Says that class shares differ, by a chi-square test at level 0.01.
+
+  Classes with fewer than 10 rows are taken together, so that the test's law holds.
+  """
+  from scipy import stats
+
+  counts = np.stack([
+    np.bincount(labels[members == kind], minlength=labels.max() + 1)
+    for kind in (True, False)
+  ])  # fmt: skip
+  total = counts.sum(0)
+  rare = counts[:, total < 10].sum(1, keepdims=True)
+  table = np.concatenate([counts[:, total >= 10], rare], axis=1)
+  table = table[:, table.sum(0) > 0]
+  if table.shape[1] < 2:
+    return []
+  p = float(stats.chi2_contingency(table, correction=False).pvalue)
+  if p >= _SURE:
+    return []
+  return [
+    "members and non-members have different class shares (chi-square test, p ="
+    f" {p:.2g}): the attacks' figures may be those of the classes"
+  ]
+
+
+def copies(x: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
+  """`[N]` bool, the non-members whose features and label are those of a member."""
+  flat = np.ascontiguousarray(x).reshape(len(x), -1)
+  digests = np.array([
+    hashlib.blake2b(row.tobytes() + b"/%d" % label, digest_size=16).hexdigest()
+    for row, label in zip(flat, labels, strict=True)
+  ])  # fmt: skip
+  return ~members & np.isin(digests, digests[members])
+
+
+def copy_notes(
+  copied: np.ndarray, members: np.ndarray, scores: Mapping[str, np.ndarray]
+) -> list[str]:
+  """Says how many non-members are copies, and each attack's AUC without them."""
+  num = int(copied.sum())
+  if not num:
+    return []
+  said = (
+    f"{num:,} of {int((~members).sum()):,} non-members are exact copies of members, so"
+    " that no attack can tell them apart"
+  )
+  keep = ~copied
+  without = []
+  for name, score in scores.items():
+    rows = keep & np.isfinite(score)
+    if (members & rows).any() and (~members & rows).any():
+      without.append(f"{name} {float(roc.auc(score[rows], members[rows])):.3f}")
+  if without:
+    said += f"; the AUC without them: {', '.join(without)}"
+  return [said]
+
+
+def describe(
+  evidence: Evidence,
+  x: np.ndarray | None,
+  scores: Mapping[str, np.ndarray],
+  seed: int,
+) -> tuple[dict[str, Any], list[str]]:
+  """The blind baseline of the evaluated samples, and the notes of all of this file."""
+  labels, members = evidence.labels, evidence.members
+  baseline = blind(x, labels, members, evidence.num_classes, seed)
+  notes = [*blind_notes(baseline), *class_notes(labels, members)]
+  if x is not None:
+    notes += copy_notes(copies(x, labels, members), members, scores)
+  return baseline, notes
