@@ -22,8 +22,8 @@ FILES = (*_NUMBERS, *_DRAWN)
 def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
   """Writes `FILES`, each whole.
 
-  The numbers come first, and `report.json` once more last: what cannot be made is a note
-  in it, and its file is absent. What killed runs left half-written is removed.
+  The numbers come first, and `report.json` once more last: what cannot be made is a
+  note in it, and its file is absent. What killed runs left half-written is removed.
 
   Args:
     result: an audit's.
