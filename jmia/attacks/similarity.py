@@ -7,10 +7,12 @@ divergence, and the score is how much nearer it is to the models with the sample
   `mean_out KL(target || model) - mean_in KL(target || model)`.
 
 Source: Long, Bindschaedler & Gunter, "Towards Measuring Membership Privacy", which
-Yang's "Membership Inference Attack on Classification Models" names and leaves out for
-its cost. Both compare a model's answer with those of models that had and had not the
-record; that the two groups enter by the difference of their mean divergences, and that
-the target is the first argument, is our choice, since their texts were not at hand.
+Yang's "Membership Inference Attack on Classification Models" describes (section 2.5)
+and leaves out for its cost. The report trains k models on draws and k on the same with
+the record, and compares "the similarity between M(x) and y^", "a typical choice is the
+KL divergence": that y^ is the target's answer, that the two groups enter by the
+difference of their mean divergences, and that the target is the first argument, is how
+we read it.
 """
 
 import numpy as np
