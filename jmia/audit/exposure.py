@@ -26,7 +26,9 @@ class OfGroup(NamedTuple):
   num_nonmembers: int
 
 
-def by_sample(scores: np.ndarray, held: np.ndarray) -> intervals.AucInterval:
+def by_sample(
+  scores: np.ndarray, held: np.ndarray, *, confidence: float = 0.95
+) -> intervals.AucInterval:
   """Returns how well an attack tells models that hold a sample from those that do not.
 
   Ye et al., section 5: the AUC of each sample over models.
@@ -34,6 +36,8 @@ def by_sample(scores: np.ndarray, held: np.ndarray) -> intervals.AucInterval:
   Args:
     scores: `[M, N]` of every model attacked in turn; higher = member.
     held: `[M, N]` bool, whether model m was trained on sample n.
+    confidence: of each interval; those of samples that are picked for their intervals
+      need `intervals.each_of` as many as they are picked from.
 
   Returns:
     An `AucInterval` of `[N]`; NaN where no model, or every model, holds the sample.
@@ -43,7 +47,9 @@ def by_sample(scores: np.ndarray, held: np.ndarray) -> intervals.AucInterval:
   """
   step = max(1, _BLOCK_SIZE // len(scores))
   blocks = [
-    intervals.auc(scores[:, i : i + step], held[:, i : i + step], axis=0)
+    intervals.auc(
+      scores[:, i : i + step], held[:, i : i + step], confidence=confidence, axis=0
+    )
     for i in range(0, scores.shape[1], step)
   ]
   return intervals.AucInterval(*map(np.concatenate, zip(*blocks, strict=True)))

@@ -75,7 +75,9 @@ def of_target(panel: Panel, target: int, at: np.ndarray | None = None) -> Eviden
   return evidence
 
 
-def by_sample(models: Models, attack: str) -> intervals.AucInterval:
+def by_sample(
+  models: Models, attack: str, *, confidence: float = 0.95
+) -> intervals.AucInterval:
   """Returns how well an attack tells models that hold a sample from models that do not.
 
   Every model of the cohort that converged is attacked in turn. For one sample, Attacks
@@ -85,6 +87,7 @@ def by_sample(models: Models, attack: str) -> intervals.AucInterval:
   Args:
     models: of the cohort.
     attack: "population" or "reference", which stands for "shadow" too.
+    confidence: of each interval.
 
   Returns:
     An `AucInterval` of `[U]`; NaN where no model, or every model, holds the sample.
@@ -98,7 +101,7 @@ def by_sample(models: Models, attack: str) -> intervals.AucInterval:
   if attack == "population":
     pairs = zip(models.losses, models.population, strict=True)
     scores = np.stack([population.score(*pair) for pair in pairs])
-  return exposure.by_sample(scores, models.held)
+  return exposure.by_sample(scores, models.held, confidence=confidence)
 
 
 def by_num_models(

@@ -8,7 +8,7 @@ from jmia.audit import exposure
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.enhanced import metrics
-from jmia.stats import roc
+from jmia.stats import intervals, roc
 
 M, T, K, P, C, U = 9, 2, 30, 60, 3, 80
 ATTACKS = ("population", "shadow", "reference", "distillation")
@@ -192,3 +192,18 @@ def test_exposure_by_group_is_each_groups_own(made):
     assert of_class.num_members == evidence.members[at].sum()
     assert of_class.num_nonmembers == (~evidence.members[at]).sum()
     assert of_class.low <= of_class.auc <= of_class.high
+
+
+def test_without_leakage_no_sample_of_many_is_shown_to_be_exposed():
+  # 20 cohorts of 16 models and 300 samples, of scores that know nothing.
+  num_samples, single, together = 300, 0, 0
+  for seed in range(20):
+    generator = np.random.default_rng(seed)
+    scores = generator.normal(size=(16, num_samples))
+    held = generator.random((16, num_samples)) < 0.5
+    each = exposure.by_sample(scores, held)
+    of_all = exposure.by_sample(scores, held, confidence=intervals.each_of(num_samples))
+    single += int(np.nanmax(each.low) > 0.5)
+    together += int(np.nanmax(of_all.low) > 0.5)
+  assert together <= 3  # at 5 %: more has p < .02
+  assert single >= 10  # what choosing one of 300 does to an interval of its own
