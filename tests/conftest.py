@@ -2,6 +2,16 @@
 
 import os
 
+# Most of a test's time is compiling, and most of that LLVM's optimisation, which
+# changes results by rounding alone. Programs that tests start inherit it.
+os.environ["XLA_FLAGS"] = " ".join(
+  [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+  ]
+).strip()
+
 import jax
 import pytest
 

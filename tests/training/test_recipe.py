@@ -354,4 +354,5 @@ def test_answers_are_those_of_one_batch(batch_size):
   found = recipe_lib.answers(
     lambda w, batch: batch @ w, weights, x, rows, batch_size=batch_size
   )
-  np.testing.assert_allclose(found, x[rows] @ weights, rtol=1e-5)
+  # Sums of products up to 100, in float32.
+  np.testing.assert_allclose(found, x[rows] @ weights, rtol=1e-5, atol=1e-4)

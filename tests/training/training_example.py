@@ -120,7 +120,9 @@ def subprocess_environment(num_devices=1):
     **inherited,
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": os.pathsep.join(paths),
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+    # Beside what tests compile with: rounding must be the same.
+    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')}"
+    f" --xla_force_host_platform_device_count={num_devices}",
   }
 
 
