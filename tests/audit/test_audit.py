@@ -535,16 +535,18 @@ def test_write_leaves_the_contracts_files(result, tmp_path):
       np.testing.assert_array_equal(arrays[f"score_{attack}"], scores)
 
 
-def test_a_write_that_fails_changes_nothing(result, tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_the_numbers_and_nothing_half_written(
+  result, tmp_path, monkeypatch
+):
   def fail(*args):
     raise OSError("disk full")
 
-  (tmp_path / "report.json").write_text("before")
+  (tmp_path / "report.html").write_text("an earlier audit's")
   monkeypatch.setattr(page, "write", fail)
   with pytest.raises(OSError, match="disk full"):
     audit.write(result, tmp_path)
-  assert os.listdir(tmp_path) == ["report.json"]
-  assert (tmp_path / "report.json").read_text() == "before"
+  assert sorted(os.listdir(tmp_path)) == [f for f in FILES if f != "report.html"]
+  assert json.loads((tmp_path / "report.json").read_text()) == result.report
 
 
 def test_progress_counts_model_epochs():
