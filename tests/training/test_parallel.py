@@ -282,8 +282,8 @@ def _lowered(recipe, collect, width):
   )
 
 
-def test_512_purchase_networks_train_in_one_call_within_the_budget(monkeypatch):
-  num_models, num_members, budget = 512, 8, 128 * 2**20
+def test_256_purchase_networks_train_in_one_call_within_the_budget(monkeypatch):
+  num_models, num_members, budget = 256, 8, 128 * 2**20
   config = optimizers.OptimizerConfig()
   recipe = recipe_lib.supervised(
     models.make("mlp_purchase", 100),
@@ -313,7 +313,7 @@ def test_512_purchase_networks_train_in_one_call_within_the_budget(monkeypatch):
   measure = parallel._bytes_needed
   monkeypatch.setattr(parallel, "_bytes_needed", bytes_needed)
   result = parallel.run(recipe, KEY, jobs, data, memory_budget=budget)
-  # All models at once would be 512 * 486,000 parameters and their momentum, 2 GB.
+  # All models at once would be 256 * 486,000 parameters and their momentum, 1 GB.
   # Beside the budget stand the compiler and what malloc keeps. Linux counts KiB.
   grown = 2**10 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
   assert grown < budget + 2**29
