@@ -16,7 +16,7 @@ FIRST: Mapping[str, Sequence[str]] = {
   "classic_mia": ("output_dir", "study", "dataset", "defenses", "attacks"),
   "compare": ("output_dir", "names"),
   "data": ("dataset", "data_dir"),
-  "dp_audit": ("output_dir", "dataset", "epsilon", "delta", "num_models"),
+  "dp_audit": ("output_dir", "dataset", "mode", "canary", "claimed_epsilon"),
   "enhanced_mia": ("output_dir", "config", "dataset", "num_models", "num_targets"),
   "mark": ("output_dir", "data", "num_marked", "plan", "rows"),
   "membership_encoding": ("output_dir", "study", "setup", "form", "models_dir"),
