@@ -40,6 +40,7 @@ STUDIES: Mapping[str, Command] = {
   "mib": Command("mib", "Hu et al.: membership inference via backdooring"),
   "membership_encoding": Command("membership_encoding", "Song & Shokri: encoding"),
   "attack_power": Command("attack_power", "How many reference models attacks need"),
+  "simulations": Command("simulations", "Do the claims hold where the truth is known?"),
   "gpu_day": Command("gpu_day", "What a GPU is asked in eight minutes"),
   "ledger": Command("ledger", "Every figure of the papers beside ours"),
 }

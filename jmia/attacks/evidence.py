@@ -26,6 +26,7 @@ _ANSWERS = (*signals.SIGNALS, LOGITS, DIVERGENCE)
 SIGNALS = (*_ANSWERS, FEATURES)  # every name
 QUERIES, MOVED, NOISY = "queries", "moved", "noisy"
 COPIES = (QUERIES, MOVED, NOISY)  # every kind of them
+_BLOCK = 2**22  # logits whose signals are computed at once, 16 MiB of float32
 
 
 class Lazy(Mapping[str, np.ndarray]):
@@ -191,8 +192,8 @@ def of_logits(
   """Returns every signal of answers that are at hand, computed where it is asked for.
 
   Args:
-    logits: `[N, C]` finite logits, or `[R, N, C]` of several models, of which one at a
-      time is computed, to bound memory.
+    logits: `[N, C]` finite logits, or `[R, N, C]` of several models, of which a few at
+      a time are computed, to bound memory.
     labels: `[N]`, or `[R, N]` where each model has rows of its own.
     target_logits: `[N, C]`, for the divergence from the target; absent without it.
 
@@ -215,7 +216,9 @@ def of_logits(
     if logits.ndim == 2:
       return of_one(logits, labels, name)
     each = np.broadcast_to(labels, logits.shape[:-1])
-    return np.stack([of_one(*pair, name) for pair in zip(logits, each, strict=True)])
+    step = max(1, _BLOCK // logits[0].size)
+    blocks = [slice(first, first + step) for first in range(0, len(logits), step)]
+    return np.concatenate([of_one(logits[at], each[at], name) for at in blocks])
 
   return Lazy(names, compute)
 

@@ -1,0 +1,141 @@
+"""Do the claims hold? Audits of drawn numbers, of which the truth is known.
+
+    python -m experiments.simulations --output_dir=DIR --study=attacks
+    python -m experiments.simulations --output_dir=DIR --study=discoveries
+    python -m experiments.simulations --output_dir=DIR --study=epsilon
+
+Nothing is trained. Studies:
+
+    attacks      members like others: how often each attack's AUC interval misses .5,
+                 and how often its p-values are below .001, .01, .05 and .1, with 2, 8
+                 and 64 reference models, with and without ties
+    discoveries  members that stand out, none to half of all: the share of the records
+                 found at a false discovery rate of 10 % that are no members'
+    epsilon      how often each lower bound on epsilon is above the truth, and how near
+                 it comes
+
+DIR/results.json holds a row for each cell. A run that was interrupted goes on with the
+first cell that is missing when it is started again.
+"""
+
+from collections.abc import Callable, Iterator
+import functools
+import hashlib
+import json
+import pathlib
+import shutil
+import time
+from typing import Any
+
+from absl import flags
+
+from jmia.attacks import registry
+from jmia.audit import simulated as simulated_audit
+from jmia.dp import simulated as simulated_dp
+from jmia.report import results
+
+from . import attack_flags, common
+
+flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(attack_flags)
+_NUM = flags.DEFINE_integer("num_simulations", 1000, "Of each cell.", lower_bound=2)
+# They train networks in each simulation, or on features, of which there are none.
+_SLOW = ("classifier", "quantile_regression")
+
+Cell = tuple[str, Callable[..., list[dict[str, Any]]]]
+
+
+def _attacks() -> Iterator[Cell]:
+  for num_models in (2, 8, 64):
+    for ties in (False, True):
+      name = f"{num_models} references{', ties' if ties else ''}"
+      yield (
+        name,
+        functools.partial(
+          simulated_audit.null_rows, _chosen(), num_models=num_models, ties=ties
+        ),
+      )
+
+
+def _discoveries() -> Iterator[Cell]:
+  for share in (0.0, 0.01, 0.1, 0.5):
+    call = functools.partial(simulated_audit.discovery_rows, _chosen(), share=share)
+    yield f"{share:g} members", call
+
+
+def _epsilon() -> Iterator[Cell]:
+  for num_runs in (100, 1_000, 10_000):
+    for mu in (0.0, 0.5, 1.0, 2.0):
+      call = functools.partial(simulated_dp.many_rows, mu, num_runs)
+      yield f"many_runs {num_runs}, mu {mu:g}", call
+  for num_canaries, epsilons in ((100, (0.0, 1.0, 4.0)), (400, (0.0, 1.0))):
+    for epsilon in epsilons:
+      call = functools.partial(simulated_dp.one_run_rows, epsilon, num_canaries)
+      yield f"one_run {num_canaries}, epsilon {epsilon:g}", call
+  for num_attacks in (1, 12):
+    for ties in (False, True):
+      call = functools.partial(
+        simulated_dp.audit_rows, num_attacks, correlation=0.5, ties=ties
+      )
+      yield f"{num_attacks} attacks{', ties' if ties else ''}", call
+
+
+_STUDIES = {"attacks": _attacks, "discoveries": _discoveries, "epsilon": _epsilon}
+_STUDY = flags.DEFINE_enum("study", "attacks", list(_STUDIES), "See the description.")
+
+
+def main() -> None:
+  """Simulates, and writes the rows."""
+  started = time.monotonic()
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    kept = output_dir / "checkpoints"
+    kept.mkdir(exist_ok=True)
+    rows, seconds = [], {}
+    with common.progress_bars() as progress:
+      for name, call in _STUDIES[_STUDY.value]():
+        begun = time.monotonic()
+        rows += _cell(kept, name, call, functools.partial(progress, name))
+        seconds[name] = time.monotonic() - begun
+    seconds["total"] = time.monotonic() - started
+    content = results.document(
+      rows,
+      config={"study": _STUDY.value, "num_simulations": _NUM.value},
+      seed=common.SEED.value,
+      seconds=seconds,
+    )
+    results.write(output_dir / "results.json", content)
+    shutil.rmtree(kept)
+  print(results.table(_table(rows)))
+  print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _cell(folder: pathlib.Path, name: str, call, progress) -> list[dict[str, Any]]:
+  """The rows of a cell, simulated or as an earlier run left them."""
+  asked = json.dumps([name, _NUM.value, common.SEED.value, _chosen()])
+  path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+  if path.exists():
+    return json.loads(path.read_text())["rows"]
+  rows = call(num_simulations=_NUM.value, seed=common.SEED.value, progress=progress)
+  results.write(path, {"rows": rows})
+  return rows
+
+
+def _chosen() -> tuple[str, ...]:
+  """The attacks that are tried."""
+  return attack_flags.chosen(tuple(n for n in registry.names() if n not in _SLOW))
+
+
+def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
+  """A line for each row; numbers in a short form."""
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  return [names, *[[_text(row.get(name)) for name in names] for row in rows]]
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, dict):
+    return " ".join(f"{number:.4f}" for number in value.values())
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+  common.run(main)
