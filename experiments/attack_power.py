@@ -3,6 +3,7 @@
     python -m experiments.attack_power --output_dir=DIR --dataset=location30
     python -m experiments.attack_power --output_dir=DIR --sizes=1,2,4,8,16,64,256
     python -m experiments.attack_power --output_dir=DIR --references=population
+    python -m experiments.attack_power --output_dir=DIR --dataset=mnist --num_queries=9
 
 Targets and reference models are trained once, and every attack is run with the first
 reference models alone, fewer and more of them. With --references=in_out each is trained
@@ -34,6 +35,7 @@ from . import attack_flags, common, training_flags
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
+flags.declare_key_flag("num_queries")
 _SIZES = flags.DEFINE_list(
   "sizes", ["1", "2", "4", "8", "16", "64"], "Numbers of reference models."
 )
@@ -66,6 +68,7 @@ def main() -> None:
     # Models in and out come in pairs, whose halves are each other's complement.
     num_references=max(sizes[-1], 2),
     train=training_flags.override(config_lib.preset(name)),
+    num_queries=common.NUM_QUERIES.value or 1,
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )
@@ -90,6 +93,7 @@ def main() -> None:
         "sizes": sizes,
         "references": config.references,
         "num_targets": config.num_targets,
+        "num_queries": config.num_queries,
         "num_members": int(panel.design.members.num_members[0]),
         "train": config.train,
         "matmul_precision": jax.config.values["jax_default_matmul_precision"],
@@ -127,12 +131,18 @@ def _text(rows, sizes) -> str:
   parts = []
   for title, figure in _FIGURES.items():
     lines = [[title, "0", *map(str, sizes)]]
-    for attack in dict.fromkeys(row["attack"] for row in rows):
-      cells = {r["num_references"]: figure(r) for r in rows if r["attack"] == attack}
+    for attack, queries in dict.fromkeys(map(_curve, rows)):
+      of_curve = [row for row in rows if _curve(row) == (attack, queries)]
+      cells = {row["num_references"]: figure(row) for row in of_curve}
       at = [f"{cells[n]:.3f}" if n in cells else "–" for n in (0, *sizes)]
-      lines.append([wording.attack(attack).title, *at])
+      title = wording.attack(attack).title
+      lines.append([title if queries == 1 else f"{title}, {queries} queries", *at])
     parts.append(results.table(lines))
   return "\n\n".join(parts)
+
+
+def _curve(row) -> tuple[str, int]:
+  return row["attack"], row["num_queries"]
 
 
 _FIGURES = {

@@ -4,13 +4,14 @@ One panel is trained with the most models, and its targets are attacked with the
 few of them, so that sizes differ in the models alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import os
 from typing import Any
 
 import numpy as np
 
 from jmia import types
+from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
 from jmia.audit import auditing, view
@@ -62,11 +63,20 @@ def rows(
   Returns:
     Rows `{"attack", "num_references", "num_samples", ...}` with what `over_targets`
     measures; none where an attack needs more models, or needs none and has its row
-    already (`num_references` 0).
+    already (`num_references` 0). An attack that asks about several copies of a row has
+    rows of the row alone too, `num_queries` 1.
   """
   evidence = [view.evidence(panel, target) for target in range(len(panel.targets))]
   targets = [of_target for of_target in evidence if of_target is not None]
   num_references = len(panel.design.models("reference"))
+  found = _rows(targets, attacks, sizes, num_references)
+  several = {row["attack"] for row in found if row["num_queries"] > 1}
+  alone = [_without_copies(of_target) for of_target in targets]
+  names = [name for name in attacks if name in several]
+  return found + _rows(alone, names, sizes, num_references)
+
+
+def _rows(targets, attacks, sizes, num_references) -> list[dict[str, Any]]:
   found = []
   for attack in attacks:
     (needs,) = registry.get(attack).all_needs()
@@ -95,12 +105,33 @@ def _with_first(evidence: Evidence, size: int, num_references: int) -> Evidence:
   return evidence._replace(groups=groups)
 
 
+def _without_copies(evidence: Evidence) -> Evidence:
+  """The evidence of the rows themselves."""
+
+  def plain(signals: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    names = [n for n in signals if evidence_lib.parse(n)[1] != evidence_lib.QUERIES]
+    return evidence_lib.Lazy(names, lambda name: signals[name])
+
+  groups = {
+    name: group._replace(
+      signals=plain(group.signals), population=plain(group.population)
+    )
+    for name, group in evidence.groups.items()
+  }
+  return evidence._replace(
+    signals=plain(evidence.signals),
+    population=plain(evidence.population),
+    groups=groups,
+  )
+
+
 def _row(attack: str, size: int, outcomes) -> dict[str, Any]:
   summary = outcome_lib.over_targets(outcomes)
   measured = ("auc", "auc_ci", "tpr_at_fpr", "tpr_at_fpr_ci")
   return {
     "attack": attack,
     "num_references": size,
+    "num_queries": outcomes[0].summary.get("num_queries", 1),
     "num_targets": len(outcomes),
     "num_samples": int(np.mean([o.summary["num_samples"] for o in outcomes])),
     **{name: summary[name] for name in measured},

@@ -140,10 +140,10 @@ def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
       intervals over targets.
   """
   drawing = plots.empty_figure(10.4, 4.6)
-  names = list(dict.fromkeys(row["attack"] for row in rows))
+  curves = list(dict.fromkeys((row["attack"], row["num_queries"]) for row in rows))
   sizes = sorted({row["num_references"] for row in rows} - {0})
   # Side by side around each number, so that whiskers do not hide each other.
-  shift = np.geomspace(0.9, 1 / 0.9, max(len(names), 2))
+  shift = np.geomspace(0.9, 1 / 0.9, max(len(curves), 2))
   figures = {
     "AUC": (lambda row: row["auc"], lambda row: row["auc_ci"]),
     "TPR at 1% FPR": (
@@ -153,18 +153,22 @@ def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
   }
   panels = drawing.subplots(1, len(figures))
   for panel, (label, (value, bounds)) in zip(panels, figures.items(), strict=True):
-    for attack, moved in zip(names, shift, strict=False):
-      of_attack = [row for row in rows if row["attack"] == attack]
+    for (attack, queries), moved in zip(curves, shift, strict=False):
+      of_attack = [
+        row for row in rows if (row["attack"], row["num_queries"]) == (attack, queries)
+      ]
       at = np.array([row["num_references"] for row in of_attack]) * moved
       values = np.array([value(row) for row in of_attack])
       title = wording.attack(attack).title
+      title = title if queries == 1 else f"{title}, {queries} queries"
       if not at[0]:
         panel.axhline(values[0], label=title, linewidth=1.4, **_look(attack))
         continue
       around = np.abs(np.array([bounds(row) for row in of_attack]).T - values)
+      look = {**_look(attack), **({} if queries == 1 else {"linestyle": ":"})}
       panel.errorbar(
         at, values, around, label=title, linewidth=1.4, elinewidth=0.7, marker="o",
-        markersize=3, **_look(attack),
+        markersize=3, **look,
       )  # fmt: skip
     panel.set_xscale("log")
     panel.minorticks_off()

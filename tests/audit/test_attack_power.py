@@ -59,3 +59,25 @@ def test_each_row_is_of_the_first_references_alone(panel):
   figure = study_plots.power_figure(rows)
   labels = [text.get_text() for text in figure.legends[0].get_texts()]
   assert len(labels) == len(ATTACKS)
+
+
+def test_copies_and_the_rows_alone_have_curves_of_their_own():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(120, 8, 8, 1)).astype(np.float32)
+  y = rng.integers(0, 3, 120).astype(np.int32)
+  dataset = types.Dataset("noise", x, y, 3, 120, 1.0, True, "Noise.")
+  config = audit.AuditConfig(
+    attacks=("calibrated_loss", "rmia_offline"),
+    num_members=30,
+    num_calibration=0,
+    num_references=2,
+    num_queries=3,
+    train=config_lib.TrainConfig(model="mlp_256_128", num_epochs=2, batch_size=20),
+  )
+  rows = power.rows(power.train(dataset, config), config.attacks, [2])
+  by_curve = {(row["attack"], row["num_queries"]): row["auc"] for row in rows}
+  assert set(by_curve) == {
+    ("calibrated_loss", 1), ("rmia_offline", 3), ("rmia_offline", 1)
+  }  # fmt: skip
+  labels = study_plots.power_figure(rows).legends[0].get_texts()
+  assert "RMIA, offline, 3 queries" in [label.get_text() for label in labels]
