@@ -276,6 +276,10 @@ def _of_targets(
   }
   if len(targets) > 1:
     report["targets"] = described
+    for name, of_attack in outcomes.items():
+      spread = outcome_lib.per_sample_fpr(of_attack, targets, report["seed"])
+      report["attacks"][name]["per_sample_fpr"] = spread
+    report["notes"] += outcome_lib.pooled(report["attacks"])
   else:
     report["epsilon_lower"] = _epsilon_lower(report, outcomes, targets[0], delta)
   samples = [

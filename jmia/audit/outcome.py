@@ -8,7 +8,7 @@ import numpy as np
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
-from jmia.stats import conformal, intervals, roc
+from jmia.stats import conformal, intervals, per_sample, roc
 from jmia.stats import epsilon as epsilon_lib
 
 ALPHA = 0.1  # the level at which each sample's threshold is reported
@@ -269,6 +269,59 @@ def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:
   found["num_targets"] = len(summaries)
   found["by_target"] = summaries
   return found
+
+
+def per_sample_fpr(
+  outcomes: Sequence[Outcome], targets: Sequence[Evidence], seed: int = 0
+) -> dict[str, Any]:
+  """Returns how the samples' own false positive rates differ, over several targets.
+
+  Args:
+    outcomes: of one attack on each target.
+    targets: each one's evidence; samples are the same where `index` is.
+    seed: of the permutations.
+
+  Returns:
+    Level of `FPRS` -> the fields of `per_sample.Spread`; levels at which nothing is
+    called, or no sample was out of two targets, are left out.
+  """
+  samples, at = np.unique(
+    np.concatenate([evidence.index for evidence in targets]), return_inverse=True
+  )
+  shape = len(targets), len(samples)
+  scores, members = np.full(shape, np.nan), np.zeros(shape, bool)
+  ends = np.cumsum([len(evidence.index) for evidence in targets])[:-1]
+  for number, places in enumerate(np.split(at, ends)):
+    scores[number, places] = outcomes[number].scores
+    members[number, places] = targets[number].members
+  found = {
+    str(level): per_sample.spread(scores, members, level, seed=seed) for level in FPRS
+  }
+  return {level: one._asdict() for level, one in found.items() if one is not None}
+
+
+def pooled(attacks: Mapping[str, Any]) -> list[str]:
+  """Says of which attacks a pooled false positive rate is not each sample's own.
+
+  Args:
+    attacks: the report's, with `per_sample_fpr` where it was measured.
+  """
+  level = str(FPRS[0])
+  of = {
+    name: entry["per_sample_fpr"][level]
+    for name, entry in attacks.items()
+    if level in entry.get("per_sample_fpr", {})
+  }
+  uneven = {n: one for n, one in of.items() if len(of) * one["p_value"] <= 0.05}
+  if not uneven:
+    return []
+  each = ", ".join(f"{name} {one['deviation']:.1%}" for name, one in uneven.items())
+  return [
+    "the targets' false alarms fall on the same samples more often than chance has it:"
+    f" where {FPRS[0]:.0%} of all non-members are called members, the standard"
+    f" deviation of the samples' own rates is {each}; a true positive rate at a low"
+    " false positive rate is an average over samples, and no certain sample's"
+  ]
 
 
 def _numbers(value: Any) -> np.ndarray:

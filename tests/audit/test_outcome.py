@@ -333,6 +333,27 @@ def test_over_targets_gives_means_with_intervals_over_them():
   assert [each["auc"] for each in found["by_target"]] == auc.tolist()
 
 
+def test_samples_that_raise_false_alarms_in_every_target_are_told():
+  targets = [_evidence(0.0, seed, 400) for seed in range(4)]
+  # The losses of a half of all rows are far below the others' in every target; the last
+  # target has its rows in another order.
+  easy = np.where(np.arange(400) < 200, np.float32(0.1), np.float32(1))
+  uneven = [t._replace(signals={"loss": t.signals["loss"] * easy}) for t in targets]
+  uneven[-1] = uneven[-1].at(np.random.default_rng(0).permutation(400))
+  entries = {}
+  for name, of in {"even": targets, "uneven": uneven}.items():
+    outcomes = [outcome_lib.evaluate(one, "population") for one in of]
+    entries[name] = {"per_sample_fpr": outcome_lib.per_sample_fpr(outcomes, of)}
+  found = entries["uneven"]["per_sample_fpr"]["0.1"]
+  assert found["rate"] == pytest.approx(0.1, abs=0.01)
+  # Were all false alarms of the easy half, its rate would be .2, the others' 0.
+  assert 0.05 < found["deviation"] <= 0.11
+  assert entries["even"]["per_sample_fpr"]["0.1"]["p_value"] > 0.05
+  (note,) = outcome_lib.pooled(entries)
+  assert "own rates is uneven " in note
+  assert outcome_lib.pooled({"even": entries["even"]}) == []
+
+
 def test_an_attack_that_decides_tells_its_threshold():
   (needs,) = registry.get("correctness").all_needs()
   assert needs.signals == ("correctness",)
