@@ -33,6 +33,7 @@ from .benchmarks import (
 _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   **training.SUITES,
   "scoring": scoring.rows,
+  "scoring/attacks": scoring.attack_rows,
   "tests": rate_tests.rows,
   "scaling": scaling.rows,
   "startup": startup.rows,
@@ -45,6 +46,7 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
 # What shows that a suite runs, in seconds, on any machine.
 _TINY_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "training/fc": lambda: [training.beside_vmap(training.FC, 2, target={}, num_turns=1)],
+  "scoring/attacks": lambda: scoring.attack_rows((4, 200, 100)),
   "agreement": lambda: agreement.rows(2),
   "references": lambda: studies.references(4),
   "private": lambda: studies.private(2),

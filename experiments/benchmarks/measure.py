@@ -132,6 +132,18 @@ def alternate(
   return [median(taken) for taken in costs]
 
 
+def bandwidth(num_bytes: int = 2**28) -> float:
+  """Returns the bytes a second that one core moves when it copies an array.
+
+  Args:
+    num_bytes: of the array; well above what caches hold.
+  """
+  source = np.ones(num_bytes, np.uint8)
+  copy = np.empty_like(source)
+  (cost,) = alternate(lambda: np.copyto(copy, source), seconds=1, least=3)
+  return 2 * num_bytes / cost.wall  # each byte is read and written
+
+
 @contextlib.contextmanager
 def compilation() -> Iterator[list[float]]:
   """Yields the seconds of each compilation that JAX makes inside, in order."""

@@ -4,23 +4,32 @@
 thresholds only, and calls a sample a member where its loss is at most the threshold.
 Its functions are called as its own metrics call them: attack R on a transposed view of
 the models' losses, attack S on what a mask leaves of all losses, class after class.
+
+Suite `scoring/attacks`: each attack's scores from losses of 256 reference models, half
+of them in, on 20,000 samples and 10,000 population rows. Its limit is the time that a
+core takes to read what the attack reads, once, at the rate at which it copies a large
+array.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import io
+import tracemalloc
 
 import jax
 import numpy as np
 
-from jmia.attacks import population, reference, shadow
+from jmia.attacks import evidence as evidence_lib
+from jmia.attacks import population, reference, registry, shadow
+from jmia.audit import signals_file
 
 from . import measure
 
 NUM_MODELS, NUM_SAMPLES, NUM_LEVELS, NUM_CLASSES = 1_000, 20_000, 100, 100
+ATTACKED = 256, 20_000, 10_000  # reference models, samples, population rows
 METHODS = ("linear", "gaussian", "logit_gaussian")
 _THEIRS = {
   "linear": "linear_itp_threshold_func",
@@ -63,6 +72,80 @@ def rows() -> list[measure.Row]:
     for method in METHODS
   ]
   return found + [_scores(losses, target, method) for method in METHODS]
+
+
+def attack_rows(sizes: tuple[int, int, int] | None = None) -> list[measure.Row]:
+  """Every attack that takes losses alone, from losses to scores.
+
+  Args:
+    sizes: reference models, samples and population rows; `ATTACKED` by default.
+  """
+  num_models, num_samples, num_population = sizes or ATTACKED
+  rng = np.random.default_rng(0)
+
+  def losses(*shape: int) -> np.ndarray:
+    return np.asarray(rng.exponential(size=shape), np.float32)
+
+  drawn = rng.random((num_models, num_samples + num_population))
+  held = np.argsort(drawn, axis=0) < num_models // 2
+  arrays = {
+    "target_losses": losses(num_samples),
+    "labels": rng.integers(NUM_CLASSES, size=num_samples),
+    "members": rng.random(num_samples) < 0.5,
+    "population_losses": losses(num_population),
+    "population_labels": rng.integers(NUM_CLASSES, size=num_population),
+    "reference_losses": losses(num_models, num_samples),
+    "reference_members": held[:, :num_samples],
+    "reference_population_losses": losses(num_models, num_population),
+    "reference_population_members": held[:, num_samples:],
+  }
+  evidence = signals_file.from_arrays(arrays)
+  bandwidth = measure.bandwidth()
+  return [
+    _attack(evidence, registry.get(name), bandwidth)
+    for name in (*registry.names(), "rmia_offline:by_share")
+    if registry.lacking(evidence, registry.get(name)) is None
+  ]
+
+
+def _attack(
+  evidence: evidence_lib.Evidence, attack: registry.Attack, bandwidth: float
+) -> measure.Row:
+  (needs,) = attack.all_needs()
+  num_bytes = _read(evidence, needs)
+  call = lambda: attack.score(evidence, **attack.options)  # noqa: E731
+  (cost,) = measure.alternate(call, seconds=1, least=3)
+  tracemalloc.start()
+  call()
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  options = ":by_share" if attack.options.get("by_share") else ""
+  groups = evidence.groups.values()
+  return measure.Row(
+    suite="scoring",
+    name=f"scores of {attack.name}{options}",
+    width=max(group.num_models for group in groups) if needs.groups else 1,
+    ours=cost,
+    limit_share=num_bytes / bandwidth / cost.wall,
+    more={"read_mib": num_bytes / 2**20, "peak_mib": peak / 2**20},
+  )
+
+
+def _read(evidence: evidence_lib.Evidence, needs: registry.Needs) -> int:
+  """Bytes of the signals that an attack takes, and of the masks beside them."""
+  of = _named(evidence.signals, needs.signals)
+  of += _named(evidence.population, needs.population)
+  for name, wanted in needs.groups.items():
+    group = evidence.groups[name]
+    of += _named(group.signals, wanted.signals)
+    of += _named(group.population, wanted.population)
+    of += [group.held, group.out] if wanted.signals else []
+    of += [group.population_held, group.population_out] if wanted.population else []
+  return sum(array.nbytes for array in of)
+
+
+def _named(signals: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+  return [evidence_lib.queried(signals, evidence_lib.parse(n)[0]) for n in names]
 
 
 def _thresholds(

@@ -147,6 +147,7 @@ def test_the_contracts_file_and_the_table_last(run, monkeypatch, tmp_path, suite
   monkeypatch.setattr(rate_tests, "NUM_TESTS", 100)
   for name, size in (("NUM_MODELS", 4), ("NUM_SAMPLES", 40), ("NUM_CLASSES", 2)):
     monkeypatch.setattr(scoring, name, size)
+  monkeypatch.setattr(scoring, "ATTACKED", (4, 40, 20))
   turns = measure.alternate
   monkeypatch.setattr(
     measure, "alternate", lambda *calls, **_: turns(*calls, seconds=0, least=1)
