@@ -27,6 +27,17 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _LEARNING_RATE = flags.DEFINE_float(
   "learning_rate", None, "Learning rate at the start. Default: the preset's."
 )
+_MOMENTUM = flags.DEFINE_float("momentum", None, "SGD's. Default: the preset's.")
+_WEIGHT_DECAY = flags.DEFINE_float(
+  "weight_decay",
+  None,
+  "Times a weight, added to its gradient, as in PyTorch. Default: the preset's.",
+)
+_DROPOUT_RATE = flags.DEFINE_float(
+  "dropout_rate",
+  None,
+  "Share of the last hidden layer dropped in training. Default: the network's own.",
+)
 _COMPUTE_DTYPE = flags.DEFINE_enum(
   "compute_dtype",
   None,
@@ -43,10 +54,17 @@ def override(preset: config_lib.TrainConfig) -> config_lib.TrainConfig:
     "batch_size": _BATCH_SIZE.value,
     "compute_dtype": _COMPUTE_DTYPE.value,
   }
-  if _LEARNING_RATE.value is not None:
-    given["optimizer"] = dataclasses.replace(
-      preset.optimizer, learning_rate=_LEARNING_RATE.value
-    )
-  return dataclasses.replace(
-    preset, **{name: value for name, value in given.items() if value is not None}
-  )
+  optimizer = {
+    "learning_rate": _LEARNING_RATE.value,
+    "momentum": _MOMENTUM.value,
+    "weight_decay": _WEIGHT_DECAY.value,
+  }
+  given["optimizer"] = dataclasses.replace(preset.optimizer, **_given(optimizer))
+  if _DROPOUT_RATE.value is not None:
+    options = {**dict(preset.model_options), "dropout_rate": _DROPOUT_RATE.value}
+    given["model_options"] = tuple(options.items())
+  return dataclasses.replace(preset, **_given(given))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+  return {name: value for name, value in values.items() if value is not None}
