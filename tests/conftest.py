@@ -18,7 +18,10 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-  """Programs that many tests share are compiled once; most take longer than to run."""
+  """Programs that many tests share are compiled once; most take longer than to run.
+
+  Returns the folder, which the workers share.
+  """
   folder = tmp_path_factory.getbasetemp()
   if "PYTEST_XDIST_WORKER" in os.environ:
     folder = folder.parent  # the workers'
@@ -31,3 +34,4 @@ def compiled_once(tmp_path_factory):
     jax.config.update(name, value)
     # Tests start programs too, which read these.
     os.environ[name.upper()] = str(value)
+  return folder / "compiled"

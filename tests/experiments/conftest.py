@@ -16,6 +16,12 @@ def devices():
     yield
 
 
+@pytest.fixture(scope="session")
+def cache(compiled_once):
+  """The flag of a binary that compiles what the tests have not compiled yet."""
+  return f"--compilation_cache={compiled_once}"
+
+
 @pytest.fixture(autouse=True)
 def jax_settings():
   """A binary sets JAX's for its process; the next test has those before."""

@@ -35,11 +35,6 @@ ALL = ("--width=4", f"--attacks={','.join(ATTACKS)}")
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-  return f"--compilation_cache={tmp_path_factory.mktemp('xla')}"
-
-
 @pytest.fixture
 def run(monkeypatch, capsys, cache):
   """Runs the binary with flags: its exit code, stdout and stderr."""

@@ -24,11 +24,6 @@ KEYS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return f"--compilation_cache={tmp_path_factory.mktemp('xla')}"
-
-
 @pytest.fixture
 def run(monkeypatch, capsys, cache, tmp_path):
   """Runs the binary with flags: its exit code, its results if any, stdout, stderr."""

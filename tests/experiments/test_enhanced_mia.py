@@ -43,9 +43,8 @@ FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """Runs the binary with flags: its exit code. What was compiled is kept."""
-  cache = f"--compilation_cache={tmp_path_factory.mktemp('xla')}"
+def run(cache):
+  """Runs the binary with flags: its exit code."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(configs.CONFIGS, "tiny", TINY)
 

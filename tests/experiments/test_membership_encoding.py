@@ -5,7 +5,6 @@ import json
 
 from absl import flags
 from absl.testing import flagsaver
-import jax
 import numpy as np
 import pytest
 
@@ -31,22 +30,6 @@ def _run(folder, **given):
   assert content["schema"] == 1
   assert not (folder / "checkpoints").exists()
   return content["rows"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-  """Studies of the same settings run the same programs."""
-  settings_before = {
-    name: getattr(jax.config, name)
-    for name in (
-      "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
-    )
-  }  # fmt: skip
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-  yield
-  for name, value in settings_before.items():
-    jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

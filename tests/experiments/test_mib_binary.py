@@ -37,11 +37,6 @@ PLOTS = ("baseline", "labels", "locations", "marked_images", "patterns", "ratio"
 PLOTS = sorted(f"{name}.png" for name in (*PLOTS, "sizes"))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return f"--compilation_cache={tmp_path_factory.mktemp('xla')}"
-
-
 def _run(patch, cache, *arguments):
   """Runs the binary with flags; returns its exit code."""
   patch.setattr(sys, "argv", ["mib", cache, *TINY, *arguments])

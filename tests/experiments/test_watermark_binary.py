@@ -32,15 +32,6 @@ def _verdict(folder, **given):
   return found
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-  """Every verification runs the same programs."""
-  before = jax.config.jax_compilation_cache_dir
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-  yield
-  jax.config.update("jax_compilation_cache_dir", before)
-
-
 @pytest.fixture(scope="module")
 def owned(tmp_path_factory):
   """An owner's data, and two watermarked models: in a layer, and in the outputs."""
