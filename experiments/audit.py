@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from jmia import audit, datasets, types
-from jmia.audit import estimate, importers, limits, repeat
+from jmia.audit import estimate, importers, limits, repeat, units
 from jmia.datasets import groups
 from jmia.report import advice, tables
 from jmia.stats import nulls
@@ -37,6 +37,12 @@ _SIGNALS = flags.DEFINE_string(
   "Answers to audit instead of training: an .npz of logits, losses, scaled logits or"
   " true-class probabilities, or a folder of LiRA's (lira-pytorch, TF Privacy) or"
   " Privacy Meter's; see the README.",
+)
+_OUTPUTS = flags.DEFINE_enum(
+  "outputs",
+  "auto",
+  units.OUTPUTS,
+  "What the answers in the file of --signals are. Default: told from them.",
 )
 _TARGET = flags.DEFINE_string(
   "target",
@@ -167,7 +173,9 @@ def _audit_signals() -> audit.Result:
   seed = common.SEED.value
   if not _SIGNALS.value:
     raise ValueError("--signals must have a value: a file or a folder")
-  targets, notes = importers.load(str(_SIGNALS.value), _TARGET.value, seed=seed or 0)
+  targets, notes = importers.load(
+    str(_SIGNALS.value), _TARGET.value, seed=seed or 0, outputs=_OUTPUTS.value
+  )
   result = audit.from_evidence(
     targets,
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
@@ -175,6 +183,7 @@ def _audit_signals() -> audit.Result:
     {
       "signals": _SIGNALS.value,
       "target": _TARGET.value,
+      "outputs": _OUTPUTS.value,
       "seed": seed,
       "title": _TITLE.value,
     },

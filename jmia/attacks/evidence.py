@@ -126,6 +126,7 @@ class Evidence(NamedTuple):
     calibrates: `[N]` bool, the samples that are known to be no members and are not
       evaluated: their scores calibrate the others' p-values. To every model they are
       what the non-members among the samples are. None if there are none.
+    notes: how answers were read, for the reader of the results.
   """
 
   index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, on purpose
@@ -138,6 +139,7 @@ class Evidence(NamedTuple):
   groups: Mapping[str, Group]
   seed: int = 0
   calibrates: np.ndarray | None = None
+  notes: tuple[str, ...] = ()
 
   def evaluated(self) -> "Evidence":
     """The evidence of the samples that do not calibrate."""

@@ -11,8 +11,10 @@ from jmia import _validate, signals
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import DIVERGENCE, LOGITS
 from jmia.audit import copies as copies_lib
+from jmia.audit import units
 from jmia.training import recipe as recipe_lib
 
+_NAME = "predict(x)"  # of a target's answers, for errors
 _TARGET_BATCH = 1024  # rows that a target is asked about at once
 
 
@@ -22,21 +24,31 @@ def ask(
   num_classes: int,
   rows: slice = slice(None),
   alter: Callable[[Any, Any], Any] | None = None,
-) -> np.ndarray:
-  """Returns a target's logits on all rows, or some.
+  *,
+  outputs: str = "auto",
+  told: units.Units | None = None,
+  coarse: units.Coarse = units.EXACT,
+) -> tuple[np.ndarray, units.Units]:
+  """Returns a target's logits on all rows, or some, and what its answers were.
 
   Args:
-    predict: features `[B, ...]` -> logits or probabilities `[B, C]`.
+    predict: features `[B, ...]` -> logits or probabilities `[B, C]`; of two classes
+      also `[B]` or `[B, 1]`, of class 1.
     x: `[n, ...]` features.
     num_classes: `C`.
     rows: which of them, one after another.
     alter: (features `[B, ...]`, their rows `[B]`) -> features asked about instead.
+    outputs: one of `units.OUTPUTS`.
+    told: what its answers were before, so that they are taken alike; found from these
+      by default.
+    coarse: how coarsely other models answer.
 
   Returns:
-    `[n, C]` float32.
+    `[n, C]` float32, and `told`.
 
   Raises:
-    ValueError: if an answer is of another shape or not finite.
+    ValueError: if an answer is of another shape, NaN or infinite, or no answer that
+      `units.recognise` can tell.
   """
   answers = []
   first, last, _ = rows.indices(len(x))
@@ -45,12 +57,23 @@ def ask(
     batch = x[start:stop]
     if alter is not None:
       batch = np.asarray(alter(batch, np.arange(start, stop)))
-    answers.append(np.asarray(predict(batch)))
-    _validate.shape("predict(x)", answers[-1], (len(batch), num_classes))
-  with np.errstate(over="ignore"):  # what float64 holds may overflow float32
-    answer = np.concatenate(answers).astype(np.float32)
-  _validate.finite("predict(x)", answer)
-  return as_logits(answer)
+    answers.append(_columns(np.asarray(predict(batch)), len(batch), num_classes))
+  values = np.concatenate(answers)
+  is_one = values.ndim == 1
+  if is_one:
+    values, note = units.two_columns(_NAME, values, outputs)
+  if told is None:
+    told = units.recognise({_NAME: values}, outputs, coarse=coarse)
+    told = told._replace(notes=(note, *told.notes)) if is_one else told
+  return told.logits(_NAME, values), told
+
+
+def _columns(answer: np.ndarray, num_rows: int, num_classes: int) -> np.ndarray:
+  """An answer `[B, C]`, or `[B]` of two classes in one number."""
+  if num_classes == 2 and answer.shape in ((num_rows,), (num_rows, 1)):
+    return answer.reshape(num_rows)
+  _validate.shape(_NAME, answer, (num_rows, num_classes))
+  return answer
 
 
 def on_copies(
@@ -61,6 +84,7 @@ def on_copies(
   rows: slice,
   names: Sequence[str],
   copies: Mapping[str, copies_lib.Copies],
+  told: units.Units,
 ) -> dict[str, np.ndarray]:
   """Returns a target's signals on altered copies of rows, one copy at a time.
 
@@ -72,6 +96,7 @@ def on_copies(
     rows: `[n']` of them.
     names: of signals; those that are of no copies are left out.
     copies: kind -> copies.
+    told: what its answers are, as `ask` found.
 
   Returns:
     name -> `[n', Q]` float32.
@@ -81,28 +106,12 @@ def on_copies(
     wanted = copies_lib.of_kind(names, kind)
     each = []
     for number in range(of.number if wanted else 0):
-      logits = ask(predict, x, num_classes, rows, of.of(number))
+      logits, _ = ask(predict, x, num_classes, rows, of.of(number), told=told)
       one = evidence_lib.of_logits(logits, labels[rows])
       each.append([one[name] for name in wanted])
     for name, arrays in zip(wanted, zip(*each, strict=True), strict=True):
       found[evidence_lib.on_copies(name, kind)] = np.stack(arrays, axis=1)
   return found
-
-
-def as_logits(predictions: np.ndarray) -> np.ndarray:
-  """Returns a black box's answers as logits; probabilities become their logarithms.
-
-  Rows that are nowhere negative and all sum to one are taken for probabilities. A
-  probability of 0 becomes the smallest normal float32, a loss of 87.3.
-
-  Args:
-    predictions: `[..., C]` finite logits or probabilities.
-  """
-  predictions = np.asarray(predictions, np.float32)
-  sums = predictions.sum(axis=-1, dtype=np.float64)
-  if predictions.min() >= 0 and np.allclose(sums, 1, atol=1e-3):
-    return np.log(np.maximum(predictions, np.finfo(np.float32).tiny))
-  return predictions
 
 
 def signals_of(

@@ -219,6 +219,7 @@ def trainer_of(
     width=config.width,
     checkpoint_dir=trainer_lib.folder(checkpoint_dir),
     progress=progress,
+    outputs=config.outputs,
   )
 
 
@@ -269,7 +270,10 @@ def _of_targets(
     "missing": missing,
     "notes": list(
       dict.fromkeys(
-        note for each in outcomes.values() for o in each for note in o.notes
+        [
+          *(note for evidence in targets for note in evidence.notes),
+          *(note for each in outcomes.values() for o in each for note in o.notes),
+        ]
       )
     ),
     "seconds": {"train": 0.0, "signals": 0.0, "attacks": seconds, "total": seconds},

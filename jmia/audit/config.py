@@ -8,6 +8,7 @@ import numpy as np
 from jmia import _validate, splits, types
 from jmia.attacks import registry as attacks_lib
 from jmia.audit import design as design_lib
+from jmia.audit import units
 from jmia.audit.design import Design, Part
 from jmia.defenses import registry
 from jmia.stats import epsilon, nulls
@@ -53,6 +54,8 @@ class AuditConfig:
     num_queries: copies of each image that models are asked about, the image itself, its
       mirror image and shifted ones, by the attacks that take them: LiRA sums over them,
       RMIA averages. Rows that are no images are asked about once.
+    outputs: what a black box answers, one of `units.OUTPUTS`. Default: told from its
+      answers, and those of models that the caller fits.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     delta: at which the epsilon is shown that the attacks refute; DP-SGD's own, where
       the models carry it.
@@ -76,6 +79,7 @@ class AuditConfig:
   num_left_out: int = 20
   num_retrained: int = 8
   num_queries: int = 1
+  outputs: str = "auto"
   estimator: str | None = None
   delta: float = 0.0
   train: config_lib.TrainConfig | None = None
@@ -91,6 +95,7 @@ class AuditConfig:
     _validate.positive("num_targets", self.num_targets)
     _validate.positive("num_queries", self.num_queries)
     _validate.known("references", self.references, REFERENCES)
+    _validate.known("outputs", self.outputs, units.OUTPUTS)
     epsilon.check_delta(self.delta)
     for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
       if getattr(self, name) < 2:

@@ -6,6 +6,7 @@ given of it. Signals are kept, not models, and of those only what the attacks ne
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import functools
 import time
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from jmia.attacks import registry
 from jmia.attacks.evidence import DIVERGENCE, LOGITS, parse
 from jmia.audit import answers as answers_lib
 from jmia.audit import copies as copies_lib
+from jmia.audit import units
 from jmia.audit.design import Design, Part
 from jmia.audit.trainer import Trainer
 from jmia.defenses import early_stopping
@@ -153,9 +155,13 @@ def train(
   seconds["targets"] = time.monotonic() - start
   asked = (needs, copies)
   as_given = data._replace(x=given)
-  targets, teachers = _ask_targets(
-    design, dataset.num_classes, as_given, predictors, asked
+  # What is trained here answers in logits.
+  outputs = trainer.outputs if predict or fit else "logits"
+  targets, teachers, told = _ask_targets(
+    design, dataset.num_classes, as_given, predictors, asked, outputs
   )
+  if told.notes:
+    notes = [*notes, *(f"the target's {note}" for note in told.notes)]
   seconds["signals"] = time.monotonic() - start - seconds["targets"]
   panel = Panel(
     design=design,
@@ -170,11 +176,11 @@ def train(
   )
   trained = design
   if fit:
-    panel = _fit_others(panel, trainer, needs, fit, given)
+    panel = _fit_others(panel, trainer, needs, fit, given, told)
     trained = design._replace(parts=_parts(design, *_TRAINED))
   for number, parts in enumerate(_runs(trained, trainer, *asked)):
     what = f"others_{number}" if number else "others"
-    panel = _train_others(panel, trainer, asked, data, teachers, parts, what)
+    panel = _train_others(panel, trainer, asked, data, teachers, parts, what, told)
   return panel
 
 
@@ -184,10 +190,12 @@ def _ask_targets(
   data: recipe_lib.Data,
   predictors: Sequence[Predict],
   asked: tuple[registry.Needs, Copies],
-) -> tuple[list[Target], np.ndarray | None]:
+  outputs: str,
+) -> tuple[list[Target], np.ndarray | None, units.Units]:
   """The targets' answers, and the logits `[T', n', C]` that others learn from.
 
-  Or are compared with: of no more targets and rows than that takes.
+  Or are compared with: of no more targets and rows than that takes. Then what the last
+  target's answers were, made as coarse as any target's before it.
   """
   needs, copies = asked
   wanted = registry.union(
@@ -203,16 +211,19 @@ def _ask_targets(
   if num_kept:
     teachers = np.empty((num_kept, num_rows, num_classes), np.float32)
   targets = []
+  told = units.Units({}, units.EXACT, ())
   for number, predict in enumerate(predictors):
-    logits = answers_lib.ask(predict, np.asarray(data.x), num_classes)
-    y = np.asarray(data.y)
+    x, y = np.asarray(data.x), np.asarray(data.y)
+    logits, told = answers_lib.ask(
+      predict, x, num_classes, outputs=outputs, coarse=told.coarse
+    )
     on_copies = functools.partial(
-      answers_lib.on_copies, predict, np.asarray(data.x), y, num_classes, copies=copies
+      answers_lib.on_copies, predict, x, y, num_classes, copies=copies, told=told
     )
     targets.append(_target(design, logits, y, wanted, on_copies))
     if teachers is not None and number < num_kept:
       teachers[number] = logits[:num_rows]
-  return targets, teachers
+  return targets, teachers, told
 
 
 def _train_targets(
@@ -277,7 +288,12 @@ def _fit_targets(
 
 
 def _fit_others(
-  panel: Panel, trainer: Trainer, needs: registry.Needs, fit: fitted.Fit, x: np.ndarray
+  panel: Panel,
+  trainer: Trainer,
+  needs: registry.Needs,
+  fit: fitted.Fit,
+  x: np.ndarray,
+  told: units.Units,
 ) -> Panel:
   """The other models that the caller's function fits; their logits are kept."""
   start = time.monotonic()
@@ -309,8 +325,12 @@ def _fit_others(
     num_jobs=trainer.width,
   )
   for done, answer in enumerate(fits):
-    found[done] = answers_lib.ask(
-      answer.__getitem__, np.arange(len(asked)), panel.num_classes
+    found[done], _ = answers_lib.ask(
+      answer.__getitem__,
+      np.arange(len(asked)),
+      panel.num_classes,
+      outputs=trainer.outputs,
+      coarse=told.coarse,
     )
     trainer.progress("fitted", done + 1, len(models))
   block = Block(
@@ -387,8 +407,9 @@ def _train_others(
   teachers: np.ndarray | None,
   parts: tuple[Part, ...],
   what: str,
+  told: units.Units,
 ) -> Panel:
-  """Trains some parts in one run."""
+  """Trains some parts in one run; they answer as coarsely as the target."""
   start = time.monotonic()
   needs, copies = asked
   whole, design = panel.design, panel.design._replace(parts=parts)
@@ -401,6 +422,11 @@ def _train_others(
     data = distillation.Data(data.x, data.y, teachers)
     transforms = (distillation.soft_labels,)
   trainable = trainer.build(*transforms)
+  exact = trainable.predict
+  if not told.coarse.is_exact:
+    trainable = trainable._replace(
+      predict=lambda variables, x: told.coarsened(exact(variables, x))
+    )
   result = trainer.run(
     what,
     trainable.recipe,
@@ -409,6 +435,9 @@ def _train_others(
     data,
     collect=_collect(trainable, design, kept, copies),
     width=trainer.width,
+    settings={}
+    if told.coarse.is_exact
+    else {"coarse": dataclasses.asdict(told.coarse)},
   )
   diverged = _diverged_epoch(result, trainer.train.num_epochs)
   notes = _divergence_notes(design, trainer, diverged, what)

@@ -9,8 +9,7 @@ import numpy as np
 from jmia import _validate
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
-from jmia.audit import true_class
-from jmia.audit.answers import as_logits
+from jmia.audit import true_class, units
 from jmia.datasets import npz
 
 _REQUIRED = ("target_logits", "labels", "members")
@@ -28,8 +27,12 @@ ARRAYS = (*_REQUIRED, *_OPTIONAL)  # what a file of signals may hold
 _CALIBRATES = "calibrates"
 
 
-def load(path: str | os.PathLike[str]) -> Evidence:
+def load(path: str | os.PathLike[str], *, outputs: str = "auto") -> Evidence:
   """Reads the answers of a model from any framework.
+
+  Arrays of logits may hold probabilities, percentages or log-probabilities instead
+  (`units.recognise`), and of two classes one number a row: the logit or the probability
+  of class 1, `[N]` or `[N, 1]`.
 
   Args:
     path: an `.npz` of `target_logits [N, C]`, `labels [N]`, `members [N]` bool and,
@@ -45,6 +48,7 @@ def load(path: str | os.PathLike[str]) -> Evidence:
       then. `calibrates [N]` bool marks non-members that are not evaluated but calibrate
       p-values; other models must have been trained on them as on the other
       non-members.
+    outputs: one of `units.OUTPUTS`, what the answers are; told from them by default.
 
   Raises:
     ValueError: names the array that is missing, misshapen, not finite or out of range.
@@ -52,15 +56,22 @@ def load(path: str | os.PathLike[str]) -> Evidence:
   """
   arrays = npz.read(path)
   try:
-    return from_arrays(arrays)
+    return from_arrays(arrays, outputs=outputs)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
+def from_arrays(arrays: Mapping[str, np.ndarray], *, outputs: str = "auto") -> Evidence:
   """As `load`, from a mapping of arrays, lists, frames or tensors in host memory."""
   arrays = {name: _plain(name, array) for name, array in arrays.items()}
+  arrays, notes = _two_classes(arrays, outputs)
   _check(arrays)
+  answers = {name: array for name, array in arrays.items() if _is_logits(name)}
+  told = units.recognise(answers, outputs, [n for n in answers if _is_of_several(n)])
+  for name, array in answers.items():
+    models = array if _is_of_several(name) else array[None]
+    each = [told.logits(name, of_model, m) for m, of_model in enumerate(models)]
+    arrays[name] = np.stack(each) if _is_of_several(name) else each[0]
   labels = arrays["labels"].astype(np.int32)
   population_labels = arrays.get("population_labels", np.zeros(0)).astype(np.int32)
   on_samples = _signals(arrays, "target", labels)
@@ -75,7 +86,42 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Evidence:
     population=_signals(arrays, "population", population_labels) or {},
     groups=_groups(arrays, labels, population_labels),
     calibrates=arrays.get(_CALIBRATES),
+    notes=(*notes, *told.notes),
   )
+
+
+def _is_logits(name: str) -> bool:
+  return name.endswith("_logits") and not name.endswith("_scaled_logits")
+
+
+def _is_of_several(name: str) -> bool:
+  """Whether an array's first axis is that of models."""
+  return name.startswith(("reference", "distilled"))
+
+
+def _two_classes(
+  arrays: Mapping[str, np.ndarray], outputs: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+  """Two columns in place of the one number a row that is given of two classes."""
+  target = arrays.get("target_logits")
+  if target is None or not (target.ndim == 1 or target.shape[1:] == (1,)):
+    return dict(arrays), []
+  found = dict(arrays)
+  notes = []
+  for name, array in arrays.items():
+    if not _is_logits(name):
+      continue
+    num_axes = 2 if _is_of_several(name) else 1
+    if array.ndim == num_axes + 1 and array.shape[-1] == 1:
+      array = array[..., 0]
+    if array.ndim != num_axes:
+      raise ValueError(
+        f"{name} has shape {array.shape}, but target_logits {target.shape}: expected"
+        " one number a row of both, or two columns"
+      )
+    found[name], note = units.two_columns(name, array, outputs)
+    notes.append(note)
+  return found, notes
 
 
 def _plain(name: str, array: Any) -> np.ndarray:
@@ -110,7 +156,7 @@ def _given(arrays: Mapping[str, np.ndarray], of: str) -> str | None:
 def _num_classes(arrays: Mapping[str, np.ndarray]) -> int:
   """The last axis of logits; without logits, one more than the highest label."""
   for name, array in arrays.items():
-    if name.endswith("_logits") and not name.endswith("_scaled_logits"):
+    if _is_logits(name):
       return array.shape[-1]
   labels = [arrays[n] for n in ("labels", "population_labels") if n in arrays]
   return 1 + max(int(array.max()) for array in labels)
@@ -133,21 +179,16 @@ def _signals(
   kind = name.removeprefix(f"{of}_")
   if kind != "logits":
     return true_class.signals(name, values, kind, num_axes)
-  if num_axes == 1:
-    logits = as_logits(values)
-  else:
-    # One model at a time: some may be given as probabilities, and others not.
-    logits = np.stack([as_logits(of_model) for of_model in values])
-  on_copies = logits.ndim == num_axes + 2
+  on_copies = values.ndim == num_axes + 2
   signals_of = evidence_lib.of_queries if on_copies else evidence_lib.of_logits
-  return signals_of(logits, labels, target)
+  return signals_of(values, labels, target)
 
 
 def _plain_logits(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
   """The target's logits, of the first copies where there are copies."""
   if name not in arrays:
     return None
-  logits = as_logits(arrays[name])
+  logits = arrays[name]
   return logits[:, 0] if logits.ndim == 3 else logits
 
 
@@ -260,7 +301,7 @@ def _check_values(
   elif name in ("members", _CALIBRATES) or name.endswith("_members"):
     if array.dtype != bool:
       raise ValueError(f"{name} has dtype {array.dtype}, expected bool")
-  else:
+  elif not _is_logits(name):  # those are looked at together
     if array.dtype.kind not in "fiu":
       raise ValueError(f"{name} has dtype {array.dtype}, expected real numbers")
     with np.errstate(over="ignore"):  # what float64 holds may overflow float32

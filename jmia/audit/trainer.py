@@ -1,12 +1,13 @@
 """How the models of a panel are trained: one dataset, one recipe, one seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import os
 import pathlib
 import shutil
-from typing import NamedTuple, NoReturn
+import types as types_lib
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 
@@ -36,6 +37,7 @@ class Trainer(NamedTuple):
     width: models trained at once. Default: chosen from memory (`parallel.run`).
     checkpoint_dir: where to save and resume; each run has a folder in it.
     progress: told of each run's model-epochs.
+    outputs: what models that are not trained here answer (`units.OUTPUTS`).
   """
 
   dataset: types.Dataset
@@ -46,6 +48,7 @@ class Trainer(NamedTuple):
   width: int | None = None
   checkpoint_dir: pathlib.Path | None = None
   progress: Progress = silent
+  outputs: str = "auto"
 
   def defended(self) -> registry.Plan:
     """What the defences change in the training of every model."""
@@ -58,9 +61,24 @@ class Trainer(NamedTuple):
     return registry.build(self.defended(), self.dataset, transforms=transforms)
 
   def run(
-    self, what: str, recipe: recipe_lib.Recipe, stream: int | None, *args, **kwargs
+    self,
+    what: str,
+    recipe: recipe_lib.Recipe,
+    stream: int | None,
+    *args,
+    settings: Mapping[str, Any] = types_lib.MappingProxyType({}),
+    **kwargs,
   ) -> parallel.Result:
-    """Trains models in a checkpoint folder of their own, from a stream of the seed."""
+    """Trains models in a checkpoint folder of their own, from a stream of the seed.
+
+    Args:
+      what: names the folder, and the stage to `progress`.
+      recipe: of `parallel.run`, as are `args` and `kwargs`.
+      stream: of the seed; None for the seed itself.
+      *args: see `recipe`.
+      settings: beside the trainer's own, that a run must share with what it resumes.
+      **kwargs: see `recipe`.
+    """
     key = jax.random.key(self.seed)
     return parallel.run(
       recipe,
@@ -72,6 +90,7 @@ class Trainer(NamedTuple):
         "dataset": self.dataset.name,
         "train": dataclasses.asdict(self.train),
         "defenses": [dataclasses.asdict(one) for one in self.defenses],
+        **settings,
       },
       progress=lambda done, total: self.progress(what, done, total),
     )

@@ -88,7 +88,8 @@ def test_every_model_answers_as_in_a_loop():
 def test_students_stay_networks(monkeypatch):
   trained = []
 
-  def train(panel, trainer, needs, data, teachers, parts, what):
+  def train(panel, trainer, needs, data, teachers, parts, what, told):
+    assert told.kinds == {"predict(x)": ["probabilities"]}
     trained.append(([part.role for part in parts], what))
     assert [*panel.blocks[0].models] == [1, 2]
     assert teachers.shape[2] == 10

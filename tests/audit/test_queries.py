@@ -44,7 +44,8 @@ def test_many_models_and_a_black_box_are_asked_about_the_same_copies():
   )
   predict = lambda x: jnp.asarray(x, jnp.float32).reshape(len(x), -1) @ weights  # noqa: E731
   rows, names = slice(10, 47), needs.signals
-  found = answers.on_copies(predict, dataset.x, dataset.y, C, rows, names, kinds)
+  _, told = answers.ask(predict, dataset.x, C)
+  found = answers.on_copies(predict, dataset.x, dataset.y, C, rows, names, kinds, told)
   streamed = jax.jit(
     lambda x: answers.signals_of(
       predict, recipe.Data(x, dataset.y), np.arange(10, 47), names, 16, kinds

