@@ -10,11 +10,13 @@ answers of models from any framework and train nothing. DIR/report.html is the p
 read. A run that was interrupted goes on where it was when it is started again.
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import pathlib
 import shutil
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -122,13 +124,28 @@ _NUM_RETRAINED = flags.DEFINE_integer(
 )
 
 
+# Beside those of training and defences, what a file of answers has no use for.
+_OF_TRAINING = (
+  *("dataset", "num_examples", "width", "num_queries", "num_targets", "references"),
+  *("num_nonmembers", "num_population", "num_calibration", "num_references"),
+  *("num_distilled", "num_left_out", "num_retrained", "repeat"),
+)
+
+
 def main() -> None:
   """Audits, and writes the report's files."""
   allowed = [limits.parse(text) for text in _FAIL_ABOVE.value or ()]
   if _DRY_RUN.value:
     _say_plan()
     return
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  if _SIGNALS.value is not None:
+    _refuse_flags_of_training()
+
+  def show(output_dir: pathlib.Path) -> None:
+    path = output_dir / "report.json"
+    _show(json.loads(path.read_text()), output_dir, allowed)
+
+  with common.results_dir(common.OUTPUT_DIR.value, show) as output_dir:
     if _SIGNALS.value is not None:
       result = _audit_signals()
     else:
@@ -137,14 +154,35 @@ def main() -> None:
     audit.write(result, output_dir)
     if _SIGNALS.value is None:
       shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
-  print(tables.text(result.report))
+  _show(result.report, output_dir, allowed)
+
+
+def _show(
+  report: Mapping[str, Any], output_dir: pathlib.Path, allowed: Sequence[limits.Limit]
+) -> None:
+  """Prints a report; exit code 3 where it is above a limit."""
+  print(tables.text(report))
   print(f"\nThe report is {output_dir / 'report.html'}")
-  for following in _next(result.report, output_dir):
+  for following in _next(report, output_dir):
     print(following)
-  above = limits.exceeded(result.report, allowed)
+  above = limits.exceeded(report, allowed)
   if above:
     print("\n".join(f"audit: {sentence}" for sentence in above), file=sys.stderr)
     sys.exit(3)
+
+
+def _refuse_flags_of_training() -> None:
+  """Raises ValueError where a flag is given that a file of answers makes useless."""
+  useless = [
+    *flags.FLAGS.flags_by_module_dict()[training_flags.__name__],
+    *flags.FLAGS.flags_by_module_dict()[defense_flags.__name__],
+    *(flags.FLAGS[name] for name in _OF_TRAINING),
+  ]
+  given = [f"--{flag.name}" for flag in useless if flag.present]
+  if given:
+    raise ValueError(
+      f"{', '.join(given)} with --signals: nothing is trained, so leave it out"
+    )
 
 
 def _next(report, output_dir) -> list[str]:

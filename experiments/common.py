@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import os
 import pathlib
+import signal
 import sys
+import threading
 import traceback
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -19,6 +21,7 @@ import jmia
 from jmia import datasets
 
 from . import help as help_lib
+from . import runs
 
 SEED = flags.DEFINE_integer(
   "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
@@ -94,11 +97,18 @@ _STAGES = {
   "targets": "training further targets",
   "others": "training the models compared with",
 }
+# The command that this process runs, and the stages that it resumes.
+_command: runs.Command | None = None
+_resumed: frozenset[str] = frozenset()
 # Called with the command line before its flags are parsed.
 BEFORE_PARSING: list[Callable[[list[str]], None]] = []
 
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
+
+
+class _TerminatedError(KeyboardInterrupt):
+  """The process was asked to end; as Ctrl-C."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -118,10 +128,19 @@ def run(main: Callable[[], None]) -> None:
       _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value")
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
+    global _command
+    keys = flags.FLAGS.get_key_flags_for_module(
+      sys.argv[0] if module.__name__ == "__main__" else module
+    )
     try:
       _join_processes()
       _configure_jax()
+      _command = runs.asked(_name(module), keys)
+      if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
       main()
+    except _TerminatedError:
+      _fail("terminated; the same command resumes", code=143)
     except KeyboardInterrupt:
       _fail("interrupted; the same command resumes", code=130)
     except _USER_ERRORS as error:
@@ -139,12 +158,28 @@ def run(main: Callable[[], None]) -> None:
   app.run(guarded, flags_parser=parse)
 
 
+def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:
+  del number, frame
+  raise _TerminatedError
+
+
 @contextlib.contextmanager
-def results_dir(path: str | None) -> Iterator[pathlib.Path]:
+def results_dir(
+  path: str | None, show: runs.Show | None = None
+) -> Iterator[pathlib.Path]:
   """Yields the folder for results, made if absent; an OSError where it cannot be.
 
   Made before the work, since hours may lie between it and the first file. Folders made
-  here go again if the work fails and has left nothing in them.
+  here go again if the work fails and has left nothing in them. Where it holds the
+  finished results of the same command the process ends (`runs.claimed`).
+
+  Args:
+    path: of the folder.
+    show: prints finished results.
+
+  Raises:
+    ValueError: no path is given, or the folder is in use or another command's.
+    OSError: the folder cannot be made, or written.
   """
   if not path:
     raise ValueError("--output_dir must have a value: the folder for the results")
@@ -157,12 +192,33 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
   try:
-    yield folder
+    with _claimed(folder, show):
+      yield folder
   except BaseException:
     with contextlib.suppress(OSError):  # not empty
       for new in made:
         new.rmdir()
     raise
+
+
+@contextlib.contextmanager
+def _claimed(folder: pathlib.Path, show: runs.Show | None) -> Iterator[None]:
+  """Holds the folder, if this is a command, and the process that writes."""
+  global _resumed
+  is_first = True
+  if _DISTRIBUTED.value is not None:
+    import jax
+
+    is_first = jax.process_index() == 0
+  if _command is None or not is_first:
+    yield
+    return
+  with runs.claimed(folder, _command, show) as stages:
+    _resumed = stages
+    try:
+      yield
+    finally:
+      _resumed = frozenset()
 
 
 def leave_files_to_first_process() -> None:
@@ -190,6 +246,8 @@ def progress_bars(
       for bar in bars.values():
         bar.close()
       title = _STAGES.get(what, what)
+      if done < total and _resumed & {what, ""}:
+        print(f"resuming {title} at {done:,} of {total:,} {unit}s", file=sys.stderr)
       bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
     bars[what].update(done - bars[what].n)
 
@@ -208,11 +266,10 @@ def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
   for prepare in BEFORE_PARSING:
     prepare(list(argv))
   is_main = module.__name__ == "__main__"
-  name = module.__spec__.name if module.__spec__ else pathlib.Path(argv[0]).stem
   key_flags = flags.FLAGS.get_key_flags_for_module(argv[0] if is_main else module)
   print(
     help_lib.text(
-      name.rpartition(".")[2],
+      _name(module),
       module.__doc__ or "",
       key_flags,
       program=argv[0],
@@ -220,6 +277,12 @@ def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
     )
   )
   sys.exit(0)
+
+
+def _name(module: types.ModuleType) -> str:
+  """A binary's, however it was started."""
+  name = module.__spec__.name if module.__spec__ else pathlib.Path(sys.argv[0]).stem
+  return name.rpartition(".")[2]
 
 
 def _set_positional(name: str, values: Sequence[str]) -> None:

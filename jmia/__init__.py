@@ -4,6 +4,8 @@ import os
 
 __version__ = "0.1.0"
 
+_MOST_DEVICES = 1024  # of a CPU
+
 
 def configure(
   *,
@@ -22,16 +24,27 @@ def configure(
       nothing; None for none.
 
   Raises:
+    ValueError: there are more devices than any machine has cores.
     RuntimeError: of JAX, if it has been used already and the devices would change.
   """
+  from absl import logging
   import jax
 
   if cpu_devices is None and not is_cpu_split():
     cpu_devices = _num_cores()
   if cpu_devices is not None:
+    if not 1 <= cpu_devices <= _MOST_DEVICES:  # too many would end the process
+      raise ValueError(f"cpu_devices={cpu_devices} must be 1 to {_MOST_DEVICES}")
     jax.config.update("jax_num_cpu_devices", cpu_devices)
   if compilation_cache:
     folder = os.path.expanduser(compilation_cache)
+    try:
+      os.makedirs(folder, exist_ok=True)
+      if not os.access(folder, os.W_OK):
+        raise PermissionError("it is not writable")
+    except OSError as error:
+      logging.warning("compiled programs are not kept in %s: %s", folder, error)
+      return
     jax.config.update("jax_compilation_cache_dir", folder)
     # Small programs too: of an audit's 54 they are 40, and 10 s on a busy machine.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -9,12 +9,15 @@ kill at any moment costs the work since the last checkpoint and nothing else. On
 several hosts DIR must be on a file system that all of them see.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import signal
+import threading
 import time
 from typing import Any, BinaryIO
 import zipfile
@@ -102,6 +105,66 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+class Interruption:
+  """A signal that came while models trained, and is to wait until they are saved."""
+
+  def __init__(self) -> None:
+    """Makes one that nothing has interrupted."""
+    self.signal: int | None = None
+    self._before: dict[int, Any] = {}
+
+  def _receive(self, number: int, frame: Any) -> None:
+    del frame
+    if self.signal is not None:  # the second time nobody waits
+      self._release(number)
+      return
+    self.signal = number
+    logging.warning("saving after this epoch; once more ends it at once")
+
+  def hold(self) -> None:
+    """Takes Ctrl-C and the request to end, in place of who had them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+      self._before[number] = signal.signal(number, self._receive)
+
+  def restore(self) -> None:
+    """Gives the signals back."""
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+    self._before = {}
+
+  def deliver(self) -> None:
+    """Gives a signal that came to who had it before, if one came."""
+    if self.signal is not None:
+      self._release(self.signal)
+
+  def _release(self, number: int) -> None:
+    self.restore()
+    signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def interruptible(directory: pathlib.Path | None) -> Iterator[Interruption]:
+  """Yields what tells that a run which is saved shall end after this epoch.
+
+  Signals are held where the run has a folder and this is the only process's main
+  thread, which alone has signals; elsewhere they do what they did.
+
+  Args:
+    directory: of the run.
+  """
+  interruption = Interruption()
+  is_main = threading.current_thread() is threading.main_thread()
+  if directory is None or jax.process_count() > 1 or not is_main:
+    yield interruption
+    return
+  interruption.hold()
+  try:
+    yield interruption
+    interruption.deliver()  # what came last of all
+  finally:
+    interruption.restore()
+
+
 class Store:
   """Saves and finds what a run has done; one without a folder keeps nothing."""
 
@@ -167,9 +230,11 @@ class Store:
       return 0, initial
     return epoch, _wrap_keys(state, initial)
 
-  def save_running(self, chunk: int, epoch: int, state: PyTree) -> None:
-    """Saves the chunk in progress, if the last time is `seconds` ago."""
-    if self._directory is None or not self._is_due():
+  def save_running(
+    self, chunk: int, epoch: int, state: PyTree, *, is_last: bool = False
+  ) -> None:
+    """Saves the chunk in progress, if the last time is `seconds` ago, or `is_last`."""
+    if self._directory is None or not (is_last or self._is_due()):
       return
     manager, ocp = self._open(chunk)
     manager.save(epoch, args=ocp.args.StandardSave(_unwrap_keys(state)))

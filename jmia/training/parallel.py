@@ -137,13 +137,14 @@ def run(
 
   total = num_models * recipe.num_epochs
   results = []
-  for start in range(0, num_models, width):
+
+  def train(start: int, interruption: checkpoint.Interruption) -> None:
     # The last chunk is padded with copies of the last model, which are dropped: one
     # width, hence one program, and results that do not depend on who trains beside.
     model_id = np.minimum(np.arange(start, start + width), num_models - 1)
     size = min(width, num_models - start)
 
-    def report(epochs: int, start: int = start, size: int = size) -> None:
+    def report(epochs: int) -> None:
       progress(start * recipe.num_epochs + size * epochs, total)
 
     chunk = _Chunk(
@@ -151,9 +152,15 @@ def run(
       model_id=_put(model_id, models),
       jobs=_put(_take(jobs, model_id), models),
       report=report,
+      interruption=interruption,
     )
     result = _train(programs, recipe.num_epochs, device_key, chunk, device_data, store)
     results.append(_take(result, np.arange(size)))
+
+  with checkpoint.interruptible(directory) as interruption:
+    for start in range(0, num_models, width):
+      train(start, interruption)
+      interruption.deliver()
   collected, metrics, diverged = jax.tree.map(lambda *a: np.concatenate(a), *results)
   return Result(collected, metrics, diverged, width)
 
@@ -178,12 +185,13 @@ class _Programs(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-  """Models in training together, and whom to tell of the epochs they have done."""
+  """Models in training together, whom they tell of epochs, and who may stop them."""
 
   number: int
   model_id: jax.Array
   jobs: PyTree
   report: Callable[[int], None]
+  interruption: checkpoint.Interruption
 
 
 def _train(
@@ -212,6 +220,8 @@ def _train(
   done, (state, metrics, diverged) = store.load_running(
     chunk.number, (state, metrics, diverged)
   )
+  if done:
+    chunk.report(done)
   for epoch in range(done, num_epochs):
     state, *outcome = programs.update(state, chunk.jobs, data)
     of_epoch, is_finite = _get(outcome)
@@ -222,7 +232,10 @@ def _train(
     diverged[~is_finite & (diverged < 0)] = epoch
     chunk.report(epoch + 1)
     if epoch + 1 < num_epochs:
-      store.save_running(chunk.number, epoch + 1, (state, metrics, diverged))
+      stops = chunk.interruption.signal is not None
+      kept = (state, metrics, diverged)
+      store.save_running(chunk.number, epoch + 1, kept, is_last=stops)
+      chunk.interruption.deliver()
   result = (_get(programs.collect(state, chunk.jobs, data)), metrics, diverged)
   store.save_chunk(chunk.number, result)
   return result

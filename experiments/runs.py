@@ -1,0 +1,218 @@
+"""A folder of results and the command that it is of: one at a time, and resumed.
+
+A folder belongs to the first command that writes to it. `RECORD` in it holds that
+command's flags, so that the same command resumes an unfinished run or shows a finished
+one, and another is refused by the flag in which it differs. The folder itself is
+locked, by a lock that ends with the process.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from typing import Any, NamedTuple
+
+from absl import flags
+
+import jmia
+
+RECORD = ".jmia-run.json"
+CHECKPOINTS = "checkpoints"
+# Flags that change nothing in results, or are applied to finished ones too.
+_NO_MATTER = (
+  *("output_dir", "restart", "dry_run", "fail_above", "config"),
+  *("compilation_cache", "cpu_devices", "distributed", "verbosity"),
+)
+_PREFIXES = ("npz:", "folder:", "table:")
+
+RESTART = flags.DEFINE_boolean(
+  "restart",
+  False,
+  "Begin afresh where --output_dir holds an unfinished run or finished results, which"
+  " are replaced.",
+)
+
+Show = Callable[[pathlib.Path], None]
+
+
+class Command(NamedTuple):
+  """What was asked for.
+
+  Attributes:
+    name: of the binary.
+    flags: name -> text, of those that are not at their default.
+    inputs: path -> size and time of the file, or of a folder's files.
+  """
+
+  name: str
+  flags: Mapping[str, str]
+  inputs: Mapping[str, Any]
+
+  def content(self) -> dict[str, Any]:
+    """As JSON values."""
+    return {"version": jmia.__version__, **self._asdict()}
+
+
+def asked(name: str, key_flags: list[flags.Flag]) -> Command:
+  """Returns the command that the flags say.
+
+  Args:
+    name: of the binary.
+    key_flags: its own.
+  """
+  given: dict[str, str] = {}
+  inputs: dict[str, Any] = {}
+  for flag in key_flags:
+    if flag.name in _NO_MATTER or flag.value == flag.default:
+      continue
+    given[flag.name] = _text(flag.value)
+    if flag.name != "data_dir":
+      values = flag.value if isinstance(flag.value, list) else [flag.value]
+      inputs |= {text: at for text in map(str, values) if (at := _state(text))}
+  return Command(name, given, inputs)
+
+
+def _text(value: Any) -> str:
+  return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _state(text: str) -> list[int] | None:
+  """Size and time of the file or folder that a flag names; None if it names none."""
+  for prefix in _PREFIXES:
+    text = text.removeprefix(prefix)
+  path = pathlib.Path(text.partition("?")[0]).expanduser()
+  try:
+    if not path.exists():
+      return None
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    stats = [file.stat() for file in files if file.is_file()]
+  except OSError:  # a name too long for a path, or a folder that may not be read
+    return None
+  return [sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
+
+
+@contextlib.contextmanager
+def claimed(
+  folder: pathlib.Path, command: Command, show: Show | None
+) -> Iterator[frozenset[str]]:
+  """Holds a folder for a command while its results are made.
+
+  Ends the process, successfully, if they are there already.
+
+  Args:
+    folder: of the results.
+    command: that makes them.
+    show: prints finished results. By default their files are named.
+
+  Yields:
+    Names of the stages of an earlier run that are resumed; "" for one that has no
+    stages.
+
+  Raises:
+    ValueError: the folder is in use, or belongs to another command.
+  """
+  with _locked(folder):
+    record = _read(folder)
+    if RESTART.value:
+      shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+      (folder / RECORD).unlink(missing_ok=True)
+      record = None
+    if record is not None:
+      _check_same(folder, record, command)
+      if record.get("finished"):
+        _show_finished(folder, command, show)
+    checkpoints = folder / CHECKPOINTS
+    stages = [path.name for path in checkpoints.glob("*") if path.is_dir()]
+    stages += [""] if (checkpoints / "run.json").exists() else []
+    _write(folder, {**command.content(), "finished": False})
+    try:
+      yield frozenset(stages)
+    except BaseException:
+      # A folder in which nothing is left to resume is nobody's.
+      if not checkpoints.exists():
+        (folder / RECORD).unlink(missing_ok=True)
+      raise
+    _write(folder, {**command.content(), "finished": True})
+
+
+def _check_same(
+  folder: pathlib.Path, record: Mapping[str, Any], command: Command
+) -> None:
+  now, before = command.content(), dict(record)
+  changes = []
+  if before.get("name") != now["name"]:
+    changes.append(f"{before.get('name')} -> {now['name']}")
+  for name in sorted({*before.get("flags", {}), *now["flags"]}):
+    pair = [of.get("flags", {}).get(name, "(default)") for of in (before, now)]
+    if pair[0] != pair[1]:
+      changes.append(f"--{name} {pair[0]} -> {pair[1]}")
+  for path in sorted({*before.get("inputs", {})} & {*now["inputs"]}):
+    if before["inputs"][path] != now["inputs"][path]:
+      changes.append(f"{path} was changed")
+  if before.get("version") != now["version"]:
+    changes.append(f"jmia {before.get('version')} -> {now['version']}")
+  if changes:
+    what = "finished results" if before.get("finished") else "an unfinished run"
+    raise ValueError(
+      f"output_dir={folder} holds {what} of another command ({'; '.join(changes)}):"
+      " take another folder, or --restart to replace them"
+    )
+
+
+def _show_finished(folder: pathlib.Path, command: Command, show: Show | None) -> None:
+  print(
+    f"{command.name}: {folder} holds this command's finished results; --restart makes"
+    " them anew",
+    file=sys.stderr,
+  )
+  if show is not None:
+    show(folder)
+  else:
+    files = sorted(path.name for path in folder.iterdir() if path.name != RECORD)
+    print(f"The results are {', '.join(files)} in {folder}")
+  sys.exit(0)
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any] | None:
+  """The record; None if there is none, or one that a person has changed."""
+  try:
+    content = json.loads((folder / RECORD).read_text())
+  except (FileNotFoundError, ValueError):
+    return None
+  return content if isinstance(content, dict) else None
+
+
+def _write(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
+  """Writes the record, whole or not at all."""
+  with tempfile.TemporaryDirectory(dir=folder, prefix=".incomplete-") as made:
+    path = pathlib.Path(made) / RECORD
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(path, folder / RECORD)
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Holds the folder's lock, where the system has locks of folders."""
+  try:
+    import fcntl
+  except ImportError:  # no lock on such a system
+    yield
+    return
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(
+        f"output_dir={folder} is in use by another run: wait for it, or take another"
+        " folder"
+      ) from None
+    except OSError:  # a file system without locks, as some network ones
+      pass
+    yield
+  finally:
+    os.close(descriptor)
