@@ -17,7 +17,8 @@ from experiments import audit as binary
 from experiments import common
 
 FILES = [
-  "exposed.csv", "model_card.md", "report.html", "report.json", "roc.png", "scores.npz",
+  ".jmia-run.json", "exposed.csv", "model_card.md", "report.html", "report.json",
+  "roc.png", "scores.npz",
 ]  # fmt: skip
 ATTACKS = ("population", "shadow", "reference", "distillation", "leave_one_out")
 # 50 members learnt by heart, and 4 + 4 + 2 x 2 + 2 other models, four at a time.
@@ -181,7 +182,7 @@ def half_finished(cache, tmp_path_factory):
   assert done.returncode == -signal.SIGKILL
   chunks = sorted(p.name for p in (folder / "checkpoints" / "others").glob("*.npz"))
   assert chunks == ["chunk_00000.npz", "chunk_00001.npz"]
-  assert os.listdir(folder) == ["checkpoints"]
+  assert sorted(os.listdir(folder)) == [".jmia-run.json", "checkpoints"]
   return folder
 
 

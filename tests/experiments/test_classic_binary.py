@@ -45,7 +45,7 @@ def test_metrics_writes_a_row_for_each_trial_and_attack(run, tmp_path):
   code, content, out, _ = run("--num_trials=2")
   assert code == 0
   names = sorted(path.name for path in (tmp_path / "results").iterdir())
-  assert names == ["results.json", "roc_mlp.png"]
+  assert names == [".jmia-run.json", "results.json", "roc_mlp.png"]
   rows = content["rows"]
   assert [(row["trial"], row["attack"]) for row in rows] == [
     (trial, attack) for trial in (0, 1) for attack in ("correctness", "metric_loss")

@@ -72,7 +72,9 @@ def content(folder):
 
 
 def test_the_files(folder):
-  assert sorted(os.listdir(folder)) == sorted([*FIGURES, "results.json"])
+  assert sorted(os.listdir(folder)) == sorted(
+    [".jmia-run.json", *FIGURES, "results.json"]
+  )
   for name in FIGURES:
     assert (folder / name).read_bytes()[:4] == b"\x89PNG"
 
