@@ -72,7 +72,7 @@ def main() -> None:
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       name,
       data_dir=common.DATA_DIR.value,

@@ -145,7 +145,7 @@ def main() -> None:
     path = output_dir / "report.json"
     _show(json.loads(path.read_text()), output_dir, allowed)
 
-  with common.results_dir(common.OUTPUT_DIR.value, show) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value, show) as output_dir:
     if _SIGNALS.value is not None:
       result = _audit_signals()
     else:

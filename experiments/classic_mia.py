@@ -97,7 +97,7 @@ def main() -> None:
   study = study_flags.STUDY.value or "metrics"
   if study not in _STUDIES:
     raise ValueError(f"study={study}, expected one of {','.join(_STUDIES)}")
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     dataset = _load(common.DATASET.value or "digits")
     with common.progress_bars() as progress:
       plan = _plan(dataset, output_dir / "checkpoints", progress)

@@ -164,14 +164,11 @@ def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:
 
 
 @contextlib.contextmanager
-def results_dir(
-  path: str | None, show: runs.Show | None = None
-) -> Iterator[pathlib.Path]:
-  """Yields the folder for results, made if absent; an OSError where it cannot be.
+def run_dir(path: str | None, show: runs.Show | None = None) -> Iterator[pathlib.Path]:
+  """Yields the folder of a run that can be resumed: one command's, and locked.
 
-  Made before the work, since hours may lie between it and the first file. Folders made
-  here go again if the work fails and has left nothing in them. Where it holds the
-  finished results of the same command the process ends (`runs.claimed`).
+  Where it holds the finished results of the same command the process ends
+  (`runs.claimed`).
 
   Args:
     path: of the folder.
@@ -180,6 +177,17 @@ def results_dir(
   Raises:
     ValueError: no path is given, or the folder is in use or another command's.
     OSError: the folder cannot be made, or written.
+  """
+  with results_dir(path) as folder, _claimed(folder, show):
+    yield folder
+
+
+@contextlib.contextmanager
+def results_dir(path: str | None) -> Iterator[pathlib.Path]:
+  """Yields the folder for results, made if absent; an OSError where it cannot be.
+
+  Made before the work, since hours may lie between it and the first file. Folders made
+  here go again if the work fails and has left nothing in them.
   """
   if not path:
     raise ValueError("--output_dir must have a value: the folder for the results")
@@ -192,8 +200,7 @@ def results_dir(
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
   try:
-    with _claimed(folder, show):
-      yield folder
+    yield folder
   except BaseException:
     with contextlib.suppress(OSError):  # not empty
       for new in made:

@@ -73,7 +73,7 @@ _HIDDEN = (32,)
 def main() -> None:
   """Trains, guesses, and writes what is proved."""
   started = time.monotonic()
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       common.DATASET.value or "digits",
       data_dir=common.DATA_DIR.value,

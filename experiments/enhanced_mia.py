@@ -69,7 +69,7 @@ _MODELS_PER_POINT = flags.DEFINE_integer(
 def main() -> None:
   """Trains, attacks, and writes the files."""
   start = time.monotonic()
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     config = _config()
     dataset = datasets.load(
       common.DATASET.value or config.dataset,

@@ -115,7 +115,7 @@ def main() -> None:
   study = study_flags.STUDY.value or "whitebox"
   if study not in _NAMES:
     raise ValueError(f"study={study} is unknown, expected one of {', '.join(_NAMES)}")
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     setup = _setup()
     with common.progress_bars() as progress:
       context = _context(study, setup, output_dir, progress)

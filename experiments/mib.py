@@ -63,7 +63,7 @@ def main() -> None:
   started = time.perf_counter()
   studies = _studies(study_flags.STUDY.value or "single")
   num_trials = study_flags.NUM_TRIALS.value or 10
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       common.DATASET.value or "digits",
       data_dir=common.DATA_DIR.value,

@@ -87,7 +87,7 @@ _STUDY = flags.DEFINE_enum("study", "attacks", list(_STUDIES), "See the descript
 def main() -> None:
   """Simulates, and writes the rows."""
   started = time.monotonic()
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     kept = output_dir / "checkpoints"
     kept.mkdir(exist_ok=True)
     rows, seconds = [], {}

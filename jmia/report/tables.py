@@ -169,7 +169,7 @@ def text(report: wording.Report) -> str:
 
 
 def subject(report: wording.Report) -> str:
-  """What was audited, in a few words: the model and its data."""
+  """What was audited, in a few words: the model, its data and its defences."""
   config = report.get("config", {})
   if config.get("title"):
     return config["title"]
@@ -177,7 +177,9 @@ def subject(report: wording.Report) -> str:
   model = config.get("model")
   if not name:
     return "a model known by its outputs alone"
-  return f"{model} trained on {name}" if model else f"a model trained on {name}"
+  trained = f"{model} trained on {name}" if model else f"a model trained on {name}"
+  defenses = ", ".join(config.get("defenses") or ())
+  return f"{trained}, defended by {defenses}" if defenses else trained
 
 
 def data_name(name: str | None) -> str:

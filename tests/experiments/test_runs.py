@@ -19,7 +19,7 @@ def run(tmp_path, monkeypatch, capsys):
 
   def run(*arguments, work=lambda folder: None, show=None):
     def main():
-      with common.results_dir(common.OUTPUT_DIR.value, show) as made:
+      with common.run_dir(common.OUTPUT_DIR.value, show) as made:
         work(made)
         (made / "results.json").write_text("1")
       print("worked")

@@ -69,8 +69,12 @@ def test_a_rate_below_one_nonmember_has_no_column_even_if_given():
     ({}, "table:a/b.csv?target=y", "a model trained on b"),
     ({"model": "mlp", "title": "shop model 3"}, "digits", "shop model 3"),
     ({"title": "by hand"}, None, "by hand"),
+    (
+      {"model": "mlp", "defenses": ["dp_sgd:2", "rounding:1"]}, "digits",
+      "mlp trained on digits, defended by dp_sgd:2, rounding:1",
+    ),
   ],
-)
+)  # fmt: skip
 def test_titles_carry_no_path(config, name, title):
   report = report_example.report(config=config)
   report["dataset"] = {"name": name} if name else None
