@@ -177,24 +177,35 @@ def leave_files_to_first_process() -> None:
 def progress_bars(
   unit: str = "model-epoch",
 ) -> Iterator[Callable[[str, int, int], None]]:
-  """Yields `progress(what, done, total)`, which draws a bar for each `what`."""
+  """Yields `progress(what, done, total)`, which draws a bar for each `what`.
+
+  Of a run of training that takes long it also says how long, and in what memory.
+  """
   import tqdm
+
+  from . import forecast
 
   bars: dict[str, Any] = {}
   # A line now and then where it is a log that is written; its environment may say.
   often = 0.1 if sys.stderr.isatty() else 10.0
   often = float(os.environ.get("TQDM_MININTERVAL", often))
 
-  def progress(what: str, done: int, total: int) -> None:
-    if what not in bars:
-      for bar in bars.values():
-        bar.close()
-      title = _STAGES.get(what, what)
-      bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
-    bars[what].update(done - bars[what].n)
+  def say(line: str) -> None:
+    tqdm.tqdm.write(line, file=sys.stderr)
 
   try:
-    yield progress
+    with forecast.listening(say) as foretell:
+
+      def progress(what: str, done: int, total: int) -> None:
+        title = _STAGES.get(what, what)
+        if what not in bars:
+          for bar in bars.values():
+            bar.close()
+          bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
+        bars[what].update(done - bars[what].n)
+        foretell(title, done, total)
+
+      yield progress
   finally:
     for bar in bars.values():
       bar.close()
