@@ -18,6 +18,7 @@ from absl import app, flags, logging
 import jmia
 from jmia import datasets
 
+from . import config_file
 from . import help as help_lib
 
 SEED = flags.DEFINE_integer(
@@ -95,7 +96,7 @@ _STAGES = {
   "others": "training the models compared with",
 }
 # Called with the command line before its flags are parsed.
-BEFORE_PARSING: list[Callable[[list[str]], None]] = []
+BEFORE_PARSING: list[Callable[[list[str]], None]] = [config_file.expand]
 
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
