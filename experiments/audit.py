@@ -47,12 +47,20 @@ from jmia.report import advice, tables
 from jmia.stats import nulls
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, defense_flags, forecast, training_flags
+from . import (
+  attack_flags,
+  common,
+  defense_flags,
+  forecast,
+  pair_flags,
+  training_flags,
+)
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(defense_flags)
+flags.declare_key_flag("references")
 _SIGNALS = flags.DEFINE_string(
   "signals",
   None,
@@ -112,13 +120,6 @@ _NUM_POPULATION = flags.DEFINE_integer(
   "Rows that calibrate the attacks and train the models compared with. Default: the"
   " rest, at most four times the members.",
   lower_bound=1,
-)
-_REFERENCES = flags.DEFINE_enum(
-  "references",
-  "population",
-  ["population", "in_out"],
-  "What reference models are trained on: rows of the population, or each on half of the"
-  " evaluated rows, which the online attacks need.",
 )
 _NUM_CALIBRATION = flags.DEFINE_integer(
   "num_calibration",
@@ -264,12 +265,13 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
 
 
 def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
+  references = pair_flags.REFERENCES.value or "population"
   return audit.AuditConfig(
     attacks=attack_flags.chosen(
-      audit.default_attacks(_REFERENCES.value, attack_flags.NUM_TARGETS.value or 1)
+      audit.default_attacks(references, attack_flags.NUM_TARGETS.value or 1)
     ),
     num_targets=attack_flags.NUM_TARGETS.value or 1,
-    references=_REFERENCES.value,
+    references=references,
     num_members=training_flags.NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
     num_population=_NUM_POPULATION.value,

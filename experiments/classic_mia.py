@@ -35,12 +35,13 @@ from jmia.defenses import registry
 from jmia.report import classic_plots, plots, results
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, training_flags
+from . import attack_flags, common, pair_flags, training_flags
 from . import study as study_flags
 
 flags.adopt_module_key_flags(common)
 flags.declare_key_flag("attacks")
 flags.declare_key_flag("attack_file")
+flags.declare_key_flag("sizes")
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 _NETWORKS = flags.DEFINE_list(
@@ -52,9 +53,6 @@ _NETWORKS = flags.DEFINE_list(
 flags.DEFINE_alias("classic_attacks", "attacks")
 _NUM_SHADOWS = flags.DEFINE_integer(
   "num_shadows", 1, "Shadow models of each target; the report has one.", lower_bound=1
-)
-_SIZES = flags.DEFINE_list(
-  "sizes", None, "Study gap: members of a model. Default: all, a half, a quarter."
 )
 _EPOCHS = flags.DEFINE_list(
   "epochs", None, "Study gap: epochs of training. Default: all, two fifths, a tenth."
@@ -204,7 +202,11 @@ def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
   num_parts = 2 * (1 + plan.num_shadows)
   most = plan.num_members or plan.dataset.num_examples // num_parts
   longest = next(iter(plan.networks.values())).num_epochs
-  sizes = _whole_numbers("sizes", _SIZES.value) or [most, most // 2, most // 4]
+  sizes = _whole_numbers("sizes", pair_flags.SIZES.value) or [
+    most,
+    most // 2,
+    most // 4,
+  ]
   epochs = _whole_numbers("epochs", _EPOCHS.value) or [
     longest, max(1, 2 * longest // 5), max(1, longest // 10),
   ]  # fmt: skip
@@ -220,7 +222,7 @@ def _whole_numbers(name: str, texts: Sequence[str] | None) -> list[int]:
 def _config(study: str, plan: studies.Plan) -> dict[str, Any]:
   """Every setting the rows depend on."""
   given = {
-    "sizes": _SIZES.value,
+    "sizes": pair_flags.SIZES.value,
     "epochs": _EPOCHS.value,
     "shadow_dataset": _SHADOW_DATASET.value,
     "defenses": _DEFENSES.value or studies.default_defenses(plan.dataset),

@@ -54,6 +54,35 @@ def test_unknown_commands_get_the_nearest(monkeypatch, capsys, args, line):
   assert err.startswith(line)
 
 
+def test_a_shell_completes_commands_flags_and_choices():
+  from experiments import completion
+
+  words = {
+    "jmia au": "audit",
+    "jmia audit --num_ref": "--num_references",
+    "jmia study classic_mia --st": "--study",
+    "jmia audit --references po": "population",
+  }
+  lines = [
+    f"COMP_WORDS=({line}); COMP_CWORD={line.count(' ')}; _shtab_jmia;"
+    ' echo "${COMPREPLY[*]}"'
+    for line in words
+  ]
+  done = subprocess.run(
+    ["bash", "-c", "\n".join([completion.script("bash"), *lines])],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.split() == [*words.values()]
+
+
+def test_a_shell_that_is_not_known(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys, "completion", "dos")
+  assert (code, out) == (2, "")
+  assert err == "jmia completion: expected bash or zsh or tcsh\n"
+
+
 def test_every_binary_is_a_command():
   known = {of.module for of in (*command.COMMANDS.values(), *command.STUDIES.values())}
   assert {path.stem for path in _BINARIES} <= known
