@@ -33,6 +33,7 @@ from jmia.classic import settings as settings_lib
 from jmia.classic import studies
 from jmia.defenses import registry
 from jmia.report import classic_plots, plots, results
+from jmia.stats import intervals
 from jmia.training import config as config_lib
 
 from . import attack_flags, common, pair_flags, training_flags
@@ -283,7 +284,7 @@ def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
     drawing = classic_plots.gap_figure(gaps, accuracies)
     plots.write_png(output_dir / "gap.png", drawing)
   if study == "defenses":
-    drawing = classic_plots.pareto_figure(
+    drawing = classic_plots.defenses_figure(
       _variants(found.rows), found.rows[0]["num_nonmembers"]
     )
     plots.write_png(output_dir / "defenses.png", drawing)
@@ -295,15 +296,25 @@ def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
 
 
 def _variants(rows: Sequence[studies.Row]) -> list[classic_plots.Variant]:
-  """Each defence with its strongest attack on the first trial's target."""
-  first = [row for row in rows if row["trial"] == 0]
+  """Each defence with its strongest attack, on the first trial's target and others."""
   variants = []
-  for defense in dict.fromkeys(row["defense"] for row in first):
-    of_defense = [row for row in first if row["defense"] == defense]
-    worst = max(of_defense, key=lambda row: row["auc"])
+  for defense in dict.fromkeys(row["defense"] for row in rows):
+    of_defense = [row for row in rows if row["defense"] == defense]
+    by_trial = [
+      max((r for r in of_defense if r["trial"] == trial), key=lambda row: row["auc"])
+      for trial in dict.fromkeys(row["trial"] for row in of_defense)
+    ]
+    worst, *further = by_trial
+    num = worst["num_nonmembers"]
+    accuracy = intervals.clopper_pearson(round(num * worst["test_accuracy"]), num)
     variants.append(
       classic_plots.Variant(
-        defense, worst["test_accuracy"], worst["auc"], tuple(worst["auc_ci"])
+        label=defense,
+        utility=worst["test_accuracy"],
+        utility_ci=(float(accuracy.low), float(accuracy.high)),
+        leakage=worst["auc"],
+        leakage_ci=tuple(worst["auc_ci"]),
+        further=[(row["test_accuracy"], row["auc"]) for row in further],
       )
     )
   return variants

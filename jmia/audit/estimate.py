@@ -16,7 +16,7 @@ _TIMED_EPOCHS = 6
 _ROLES = {
   "target": "target",
   "reference": "reference model",
-  "in_out": "model in and out",
+  "in_out": "in-and-out model",
   "distilled": "distilled model",
   "left_out": "retrained model",
 }
