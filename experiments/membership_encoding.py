@@ -100,7 +100,7 @@ _CURVES: Mapping[str, tuple[str, Sequence[str], str]] = {
   "transfer": ("epoch", ("auc", "target_accuracy"), "form"),
   "reconstruction": ("num_missing", ("top1",), "records"),
   "hybrid": ("hash_bits", ("recovered", "false_recoveries"), "way"),
-  "redaction": ("removed", ("auc",), "part"),
+  "redaction": ("share_removed", ("auc",), "part"),
 }
 # Of a study that varies nothing: what is shown of each trial.
 _FIGURES = ("baseline_accuracy", "test_accuracy", "precision", "recall", "auc")
@@ -269,7 +269,7 @@ def _drawn(study: str, rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
     return encoding_plots.figures_figure(
       [
         encoding_plots.Figure(
-          name.replace("_", " "), [row[name] for row in rows], papers.get(name)
+          _title(name), [row[name] for row in rows], papers.get(name)
         )
         for name in _FIGURES
       ]
@@ -279,14 +279,18 @@ def _drawn(study: str, rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
     rows = _by_part(rows)
   panels: dict[str, list[encoding_plots.Curve]] = {}
   if not by:  # one panel, a line for each quantity
-    panels["mean loss"] = [_curve(rows, x, q, q.replace("_", " ")) for q in quantities]
+    panels["mean loss"] = [_curve(rows, x, q, _title(q)) for q in quantities]
   for quantity in quantities if by else ():
     lines = dict.fromkeys(row[by] for row in rows)
-    panels[quantity.replace("_", " ")] = [
+    panels[_title(quantity)] = [
       _curve([row for row in rows if row[by] == line], x, quantity, str(line))
       for line in lines
     ]
-  return encoding_plots.curves_figure(panels, x.replace("_", " "))
+  return encoding_plots.curves_figure(panels, _title(x))
+
+
+def _title(name: str) -> str:
+  return name.replace("_", " ").replace("auc", "AUC")
 
 
 def _by_part(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -294,7 +298,7 @@ def _by_part(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
   parts = dict.fromkeys(row["mask"].split()[0] for row in rows)
   parts.pop("none")
   return [
-    {**row, "part": part}
+    {**row, "part": part, "share_removed": row["removed"]}
     for part in parts
     for row in rows
     if row["mask"].split()[0] in ("none", part)

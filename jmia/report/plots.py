@@ -321,10 +321,23 @@ def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
   panel = drawing.subplots()
   _bars(panel, histogram, "p = 0.1" if np.isfinite(histogram.threshold) else None)
   low, high = histogram.edges[[0, -1]]
-  names = {tick: f"{tick:.4g}" for tick in _round_ticks(low, high)}
-  _ticks(panel, histogram, names, (f"{low:.2g}", f"{high:.2g}"))
-  panel.set_xlabel("score: more like a member to the right")
+  if histogram.decades:
+    names = {tick: f"−{_power_of_ten(-tick)}" for tick in _decades(low, high)}
+    ends = f"−{_about_ten_to(-low)}", f"−{_about_ten_to(-high)}"
+  else:
+    names = {tick: _signed(f"{tick:.4g}") for tick in _round_ticks(low, high)}
+    ends = _signed(f"{low:.2g}"), _signed(f"{high:.2g}")
+  _ticks(panel, histogram, names, ends)
+  panel.set_xlabel(
+    "score, a power of ten a step: more like a member to the right"
+    if histogram.decades
+    else "score: more like a member to the right"
+  )
   return drawing
+
+
+def _signed(number: str) -> str:
+  return number.replace("-", "−")
 
 
 def _round_ticks(low: float, high: float) -> list[float]:
