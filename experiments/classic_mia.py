@@ -18,7 +18,7 @@ of metrics and of similarity. A run that was interrupted goes on where it was wh
 started again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import shutil
@@ -36,7 +36,7 @@ from jmia.report import classic_plots, plots, results
 from jmia.stats import intervals
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, pair_flags, training_flags
+from . import attack_flags, classic_table, common, pair_flags, training_flags
 from . import study as study_flags
 
 flags.adopt_module_key_flags(common)
@@ -115,8 +115,8 @@ def main() -> None:
     summary = _summary(study, found.rows)
     results.write(output_dir / "results.json", {**content, "summary": summary})
     shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
-  print(results.table(_table(found.rows)))
-  for note in (*(f"{key}: {value}" for key, value in summary.items()), *found.notes):
+  print(classic_table.text(study, found.rows))
+  for note in (*map(_told, summary.items()), *found.notes):
     print(f"\n{note}")
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 
@@ -295,63 +295,32 @@ def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
       plots.write_png(output_dir / f"roc_{target}.png", drawing)
 
 
+def _told(fitted: tuple[str, Mapping[str, float]]) -> str:
+  what, line = fitted
+  return (
+    f"{what}: a = {line['a']:.3f}, b = {line['b']:.3f}, correlation"
+    f" {line['correlation']:.2f}"
+  )
+
+
 def _variants(rows: Sequence[studies.Row]) -> list[classic_plots.Variant]:
   """Each defence with its strongest attack, on the first trial's target and others."""
   variants = []
-  for defense in dict.fromkeys(row["defense"] for row in rows):
-    of_defense = [row for row in rows if row["defense"] == defense]
-    by_trial = [
-      max((r for r in of_defense if r["trial"] == trial), key=lambda row: row["auc"])
-      for trial in dict.fromkeys(row["trial"] for row in of_defense)
-    ]
-    worst, *further = by_trial
+  for row in classic_table.strongest(rows):
+    worst, *further = row["trials"]
     num = worst["num_nonmembers"]
     accuracy = intervals.clopper_pearson(round(num * worst["test_accuracy"]), num)
     variants.append(
       classic_plots.Variant(
-        label=defense,
+        label=row["defense"],
         utility=worst["test_accuracy"],
         utility_ci=(float(accuracy.low), float(accuracy.high)),
         leakage=worst["auc"],
         leakage_ci=tuple(worst["auc_ci"]),
-        further=[(row["test_accuracy"], row["auc"]) for row in further],
+        further=[(one["test_accuracy"], one["auc"]) for one in further],
       )
     )
   return variants
-
-
-def _table(rows: Sequence[studies.Row]) -> list[list[str]]:
-  """The rows' cells, with their header."""
-  cells = [
-    [
-      "target; shadow; defence; attack", "AUC", "95% interval", "report", "accuracy",
-      "TPR@1%", "train", "test", "gap", "eps", "eps proved",
-    ]
-  ]  # fmt: skip
-  for row in rows:
-    shadow = f"{row['shadow_model']}" + (
-      f" on {row['shadow_dataset']}" if row["shadow_dataset"] != row["dataset"] else ""
-    )
-    cells.append(
-      [
-        f"{row['model']}; {shadow}; {row['defense']}; {row['attack']}",
-        f"{row['auc']:.4f}",
-        f"{row['auc_ci'][0]:.3f}–{row['auc_ci'][1]:.3f}",
-        _or_dash(row.get("paper_auc"), ".4f"),
-        _or_dash(row["accuracy"], ".3f"),
-        f"{row['tpr_at_fpr']['0.01']:.3f}",
-        f"{row['train_accuracy']:.3f}",
-        f"{row['test_accuracy']:.3f}",
-        f"{row['gap']:.3f}",
-        _or_dash(row.get("epsilon"), ".2f"),
-        _or_dash(row["epsilon_lower"], ".2f"),
-      ]
-    )
-  return cells
-
-
-def _or_dash(value: float | None, form: str) -> str:
-  return "–" if value is None else format(value, form)
 
 
 if __name__ == "__main__":

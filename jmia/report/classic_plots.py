@@ -154,8 +154,8 @@ def defenses_figure(
   panels[0].set_xlabel("AUC of the strongest attack")
   panels[1].set_xlabel("test accuracy")
   drawing.suptitle(
-    f"{num_nonmembers:,} members and as many others, 95% intervals. Filled: no other"
-    " defence is better in both.",
+    f"{num_nonmembers:,} members and as many others; each attack's own 95% intervals."
+    " Filled: no other defence is better in both.",
     fontsize=8.5, x=0.01, horizontalalignment="left",
   )  # fmt: skip
   return drawing
