@@ -94,6 +94,10 @@ _STAGES = {
   "target": "training the target",
   "targets": "training further targets",
   "others": "training the models compared with",
+  "fitted": "fitting the models compared with",
+  "models": "training models with and without marks",
+  "embed": "training the watermarked model",
+  "decoders": "fitting decoders",
 }
 # Called with the command line before its flags are parsed.
 BEFORE_PARSING: list[Callable[[list[str]], None]] = [config_file.expand]
@@ -198,7 +202,7 @@ def progress_bars(
     with forecast.listening(say) as foretell:
 
       def progress(what: str, done: int, total: int) -> None:
-        title = _STAGES.get(what, what)
+        title = stage(what)
         if what not in bars:
           for bar in bars.values():
             bar.close()
@@ -210,6 +214,14 @@ def progress_bars(
   finally:
     for bar in bars.values():
       bar.close()
+
+
+def stage(what: str) -> str:
+  """What a bar is called: of several runs of one kind, with its number."""
+  name, _, number = what.rpartition("_")
+  if number.isdecimal() and name in _STAGES:
+    return f"{_STAGES[name]}, part {int(number) + 1}"
+  return _STAGES.get(what, f"training: {what.replace('_', ' ')}")
 
 
 def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
