@@ -170,8 +170,9 @@ def main() -> None:
 def _next(report, output_dir) -> list[str]:
   """The one thing to do next: try what helped elsewhere, and compare."""
   found, _ = advice.of(report)
-  if not found or report["config"].get("defenses"):
-    return []
+  config = report["config"]
+  if not found or config.get("defenses") or "train" not in config:
+    return []  # nor of answers that somebody else trained for
   return [
     "Next, a defence beside it (jmia, or python -m experiments):",
     f"  jmia audit --repeat={output_dir / 'report.json'}"

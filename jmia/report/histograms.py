@@ -11,6 +11,7 @@ _NUM_BINS = 36
 # The axis covers all but this share of the samples at each end; the outermost bars
 # hold the rest, or a few outliers would squeeze everybody else into one bar.
 _TAIL = 0.005
+_WIDE_TAIL = 0.05  # where one bar would hold most all the same
 # Nor need a ratio's axis go further than this from the threshold: one that lies next to
 # zero, as the lowest of a few references' losses may, sends ratios to infinity.
 _MAX_DECADES = 4.0
@@ -96,6 +97,9 @@ def scores(samples: Samples, attack: str) -> Histogram:
   if decades:
     values = _minus_log10(values)
   low, high = _bulk(values)
+  if _is_crowded(values, low, high):
+    narrow = _bulk(values, _WIDE_TAIL)
+    low, high = narrow if narrow[0] < narrow[1] else (low, high)
   largest = max(abs(low), abs(high))
   if high - low <= 1e-12 * largest:  # too close for float64 to tell their bars apart
     room = max(0.5, 1e-6 * largest)
@@ -119,18 +123,26 @@ def _crowd_at_zero(values: np.ndarray) -> bool:
   return bool(np.mean(values >= high - (high - low) / _NUM_BINS) > _CROWD)
 
 
+def _is_crowded(values: np.ndarray, low: float, high: float) -> bool:
+  """Whether one bar would hold most."""
+  if not low < high:
+    return False
+  counts, _ = np.histogram(values, np.linspace(low, high, _NUM_BINS + 1))
+  return bool(counts.max() > _CROWD * len(values))
+
+
 def _minus_log10(values: np.ndarray) -> np.ndarray:
   """`-log10(-score)`, of 0 what is above all others."""
   least = np.abs(values[values != 0]).min()
   return -np.log10(np.maximum(-values, least / 10))
 
 
-def _bulk(values: np.ndarray) -> tuple[float, float]:
+def _bulk(values: np.ndarray, tail: float = _TAIL) -> tuple[float, float]:
   """Where finite values lie, but for a tail at each end; zeros if there are none."""
   finite = values[np.isfinite(values)]
   if not finite.size:
     return 0.0, 0.0
-  low, high = np.quantile(finite, [_TAIL, 1 - _TAIL])
+  low, high = np.quantile(finite, [tail, 1 - tail])
   return float(low), float(high)
 
 

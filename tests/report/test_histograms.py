@@ -161,3 +161,17 @@ def test_negative_scores_that_crowd_at_zero_are_shown_by_their_powers_of_ten():
   np.testing.assert_allclose(found.members[at:].sum(), above.mean())
   spread = samples._replace(scores={"a": -rng.uniform(0, 9, 1000)})
   assert not histograms.scores(spread, "a").decades
+
+
+def test_a_few_far_scores_do_not_squeeze_the_others_into_one_bar():
+  rng = np.random.default_rng(0)
+  score = rng.uniform(0.5, 0.51, 1000)
+  score[:20] = np.linspace(0, 0.4, 20)
+  samples = _small(np.ones(1000), np.zeros(1000))._replace(scores={"a": score})
+  found = histograms.scores(samples, "a")
+  assert 0.49 < found.edges[0] < found.edges[-1] < 0.52
+  assert found.clips == (True, True)
+  assert max(found.members) < 0.1
+  right = (np.arange(1000) < 980).astype(float)  # of two values both are shown
+  found = histograms.scores(samples._replace(scores={"a": right}), "a")
+  assert (found.edges[0], found.edges[-1]) == (0, 1)
