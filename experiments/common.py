@@ -229,8 +229,11 @@ def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
   asked = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
   if not asked & {"help", "helpshort", "h", "?"}:
     return
-  for prepare in BEFORE_PARSING:
-    prepare(list(argv))
+  try:
+    for prepare in BEFORE_PARSING:
+      prepare(list(argv))
+  except ValueError as error:
+    _fail(" ".join(str(error).split()))
   is_main = module.__name__ == "__main__"
   name = module.__spec__.name if module.__spec__ else pathlib.Path(argv[0]).stem
   key_flags = flags.FLAGS.get_key_flags_for_module(argv[0] if is_main else module)

@@ -107,6 +107,8 @@ def test_help_shows_what_matters_first(monkeypatch, capsys):
   assert named[5:] == sorted(named[5:])
   assert "mlp_256_128" in out  # --model lists its names
   assert "python -m" not in out
+  code, _, err = _run(monkeypatch, capsys, "study", "mib", "-h", "--config=absent.toml")
+  assert (code, err.count("\n")) == (2, 1)
   _, out, _ = _run(monkeypatch, capsys, "study", "mib", "--help")
   assert "    jmia study mib --output_dir=DIR" in out
 
