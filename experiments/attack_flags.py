@@ -14,7 +14,8 @@ from . import common
 _FILE = flags.DEFINE_multi_string(
   "attack_file",
   None,
-  "A Python file that registers attacks of your own (README); may be given repeatedly.",
+  "A Python file that registers attacks of your own (help(jmia.attacks) has one); may"
+  " be given repeatedly.",
 )
 _ATTACKS = flags.DEFINE_list("attacks", None, "Some of the attacks.")
 NUM_TARGETS = flags.DEFINE_integer(

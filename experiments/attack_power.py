@@ -30,21 +30,15 @@ from jmia.audit import power
 from jmia.report import plots, results, study_plots, wording
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, training_flags
+from . import attack_flags, common, pair_flags, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.declare_key_flag("num_queries")
-_SIZES = flags.DEFINE_list(
-  "sizes", ["1", "2", "4", "8", "16", "64"], "Numbers of reference models."
-)
-_REFERENCES = flags.DEFINE_enum(
-  "references",
-  "in_out",
-  ["in_out", "population"],
-  "What they are trained on: halves of the evaluated rows, or rows of the population.",
-)
+flags.declare_key_flag("references")
+flags.declare_key_flag("sizes")
+_SIZES = ("1", "2", "4", "8", "16", "64")
 _OFFLINE = (
   *("population", "shadow", "reference", "calibrated_loss"),
   *("lira_offline", "rmia_offline", "base", "bavaria_offline"),
@@ -59,10 +53,10 @@ def main() -> None:
   name = common.DATASET.value or "digits"
   config = audit.AuditConfig(
     attacks=attack_flags.chosen(
-      _OFFLINE + _ONLINE if _REFERENCES.value == "in_out" else _OFFLINE
+      _OFFLINE + _ONLINE if _references() == "in_out" else _OFFLINE
     ),
     num_targets=attack_flags.NUM_TARGETS.value or 4,
-    references=_REFERENCES.value,
+    references=_references(),
     num_members=training_flags.NUM_MEMBERS.value,
     num_calibration=0,
     # Models in and out come in pairs, whose halves are each other's complement.
@@ -112,18 +106,23 @@ def main() -> None:
   print(f"\nThe results are in {output_dir / 'results.json'}")
 
 
+def _references() -> str:
+  return pair_flags.REFERENCES.value or "in_out"
+
+
 def _sizes() -> list[int]:
   """The numbers of models, ascending.
 
   Raises:
     ValueError: if one is no whole number above 0.
   """
-  for text in _SIZES.value:
+  texts = _SIZES if pair_flags.SIZES.value is None else pair_flags.SIZES.value
+  for text in texts:
     if not text.isdecimal() or int(text) < 1:
       raise ValueError(f"--sizes: {text!r} is no whole number above 0")
-  if not _SIZES.value:
+  if not texts:
     raise ValueError("--sizes is empty")
-  return sorted({int(text) for text in _SIZES.value})
+  return sorted({int(text) for text in texts})
 
 
 def _text(rows, sizes) -> str:

@@ -8,6 +8,28 @@
 The first two train a target and the models it is compared with; the others take the
 answers of models from any framework and train nothing. DIR/report.html is the page to
 read. A run that was interrupted goes on where it was when it is started again.
+
+FILE.npz of --signals holds, of N rows, C classes, P rows of a population that nobody
+trained on, R reference and D distilled models:
+
+    target_logits, labels, members  [N, C], [N], [N] bool; required
+    population_logits, population_labels            [P, C], [P]: Attack P
+    reference_logits                                [R, N, C]: Attack R
+    reference_members                               [R, N] bool: which references held a
+                                                    row in training; absent: none
+    reference_population_logits                     [R, P, C]: Attack S
+    reference_population_members                    [R, P] bool, likewise
+    distilled_logits                                [D, N, C]: Attack D
+    calibrates                                      [N] bool: non-members that only
+                                                    calibrate p-values
+    group_NAME                                      [N] numbers or text, for
+                                                    --groups=NAME
+
+Logits, or probabilities, may be of Q copies of each row, [N, Q, C] and [R, N, Q, C],
+the row itself first. In place of any logits one number a row will do: *_losses,
+*_scaled_logits or *_true_class_probabilities. FOLDER is what another tool left: LiRA's
+(*/keep.npy with scores.npy or logits.npy; TF Privacy's experiment-*), Privacy Meter 2's
+(memberships.npy, signals/*_signals.npy). Nothing is unpickled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,24 +43,32 @@ from typing import Any
 from absl import flags
 
 from jmia import audit, datasets, types
-from jmia.audit import estimate, importers, limits, repeat, units
+from jmia.audit import estimate, importers, limits, repeat, signals_file, units
 from jmia.datasets import groups
 from jmia.report import advice, tables
 from jmia.stats import nulls
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, defense_flags, training_flags
+from . import (
+  attack_flags,
+  common,
+  defense_flags,
+  forecast,
+  pair_flags,
+  training_flags,
+)
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(defense_flags)
+flags.declare_key_flag("references")
 _SIGNALS = flags.DEFINE_string(
   "signals",
   None,
   "Answers to audit instead of training: an .npz of logits, losses, scaled logits or"
   " true-class probabilities, or a folder of LiRA's (lira-pytorch, TF Privacy) or"
-  " Privacy Meter's; see the README.",
+  " Privacy Meter's: see above, or --help.",
 )
 _OUTPUTS = flags.DEFINE_enum(
   "outputs",
@@ -65,7 +95,8 @@ _GROUPS = flags.DEFINE_list(
   "groups",
   None,
   "Columns whose groups' exposure is told beside that of classes: of a table; arrays of"
-  " an .npz, [N]; or further columns of a folder's CSV.",
+  " an .npz, [N]; further columns of a folder's CSV; or, of a file of --signals, its"
+  " arrays group_NAME.",
 )
 _FAIL_ABOVE = flags.DEFINE_list(
   "fail_above",
@@ -75,7 +106,9 @@ _FAIL_ABOVE = flags.DEFINE_list(
   " widened for all attacks at once.",
 )
 _DRY_RUN = flags.DEFINE_bool(
-  "dry_run", False, "Say what would be trained and how long that takes here, and stop."
+  "dry_run",
+  False,
+  "Say what would be trained, how long that takes here and in what memory, and stop.",
 )
 _REPEAT = flags.DEFINE_string(
   "repeat",
@@ -95,13 +128,6 @@ _NUM_POPULATION = flags.DEFINE_integer(
   "Rows that calibrate the attacks and train the models compared with. Default: the"
   " rest, at most four times the members.",
   lower_bound=1,
-)
-_REFERENCES = flags.DEFINE_enum(
-  "references",
-  "population",
-  ["population", "in_out"],
-  "What reference models are trained on: rows of the population, or each on half of the"
-  " evaluated rows, which the online attacks need.",
 )
 _NUM_CALIBRATION = flags.DEFINE_integer(
   "num_calibration",
@@ -188,8 +214,9 @@ def _refuse_flags_of_training() -> None:
 def _next(report, output_dir) -> list[str]:
   """The one thing to do next: try what helped elsewhere, and compare."""
   found, _ = advice.of(report)
-  if not found or report["config"].get("defenses"):
-    return []
+  config = report["config"]
+  if not found or config.get("defenses") or "train" not in config:
+    return []  # nor of answers that somebody else trained for
   return [
     "Next, a defence beside it (jmia, or python -m experiments):",
     f"  jmia audit --repeat={output_dir / 'report.json'}"
@@ -203,17 +230,23 @@ def _say_plan() -> None:
     raise ValueError("dry_run: with --signals nothing is trained")
   dataset, config = _dataset_and_config()
   plan = estimate.plan(dataset, config)
-  seconds = estimate.seconds(dataset, plan, width=config.width)
-  print(f"Would train {plan}, in about {max(1, round(seconds))} s.")
+  cost = estimate.cost(dataset, plan, width=config.width)
+  print(
+    f"Would train {plan}, in about {forecast.duration(cost.seconds)} and"
+    f" {forecast.memory(cost.num_bytes)}."
+  )
 
 
 def _audit_signals() -> audit.Result:
   seed = common.SEED.value
   if not _SIGNALS.value:
     raise ValueError("--signals must have a value: a file or a folder")
+  path, names = pathlib.Path(_SIGNALS.value).expanduser(), _GROUPS.value or ()
   targets, notes = importers.load(
-    str(_SIGNALS.value), _TARGET.value, seed=seed or 0, outputs=_OUTPUTS.value
+    path, _TARGET.value, seed=seed or 0, outputs=_OUTPUTS.value
   )
+  if names and path.is_dir():
+    raise ValueError(f"groups: {path} is a folder, which has no columns")
   result = audit.from_evidence(
     targets,
     attack_flags.chosen(audit.DEFAULT_ATTACKS),
@@ -226,6 +259,7 @@ def _audit_signals() -> audit.Result:
       "title": _TITLE.value,
     },
     delta=common.DELTA.value or 0.0,
+    groups=signals_file.groups(path, names) if names else None,
   )
   result.report["notes"] = [*notes, *result.report["notes"]]
   return result
@@ -279,12 +313,13 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
 
 
 def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
+  references = pair_flags.REFERENCES.value or "population"
   return audit.AuditConfig(
     attacks=attack_flags.chosen(
-      audit.default_attacks(_REFERENCES.value, attack_flags.NUM_TARGETS.value or 1)
+      audit.default_attacks(references, attack_flags.NUM_TARGETS.value or 1)
     ),
     num_targets=attack_flags.NUM_TARGETS.value or 1,
-    references=_REFERENCES.value,
+    references=references,
     num_members=training_flags.NUM_MEMBERS.value,
     num_nonmembers=_NUM_NONMEMBERS.value,
     num_population=_NUM_POPULATION.value,

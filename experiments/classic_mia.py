@@ -18,7 +18,7 @@ of metrics and of similarity. A run that was interrupted goes on where it was wh
 started again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import shutil
@@ -33,14 +33,16 @@ from jmia.classic import settings as settings_lib
 from jmia.classic import studies
 from jmia.defenses import registry
 from jmia.report import classic_plots, plots, results
+from jmia.stats import intervals
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, training_flags
+from . import attack_flags, classic_table, common, pair_flags, training_flags
 from . import study as study_flags
 
 flags.adopt_module_key_flags(common)
 flags.declare_key_flag("attacks")
 flags.declare_key_flag("attack_file")
+flags.declare_key_flag("sizes")
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 _NETWORKS = flags.DEFINE_list(
@@ -52,9 +54,6 @@ _NETWORKS = flags.DEFINE_list(
 flags.DEFINE_alias("classic_attacks", "attacks")
 _NUM_SHADOWS = flags.DEFINE_integer(
   "num_shadows", 1, "Shadow models of each target; the report has one.", lower_bound=1
-)
-_SIZES = flags.DEFINE_list(
-  "sizes", None, "Study gap: members of a model. Default: all, a half, a quarter."
 )
 _EPOCHS = flags.DEFINE_list(
   "epochs", None, "Study gap: epochs of training. Default: all, two fifths, a tenth."
@@ -116,8 +115,8 @@ def main() -> None:
     summary = _summary(study, found.rows)
     results.write(output_dir / "results.json", {**content, "summary": summary})
     shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
-  print(results.table(_table(found.rows)))
-  for note in (*(f"{key}: {value}" for key, value in summary.items()), *found.notes):
+  print(classic_table.text(study, found.rows))
+  for note in (*map(_told, summary.items()), *found.notes):
     print(f"\n{note}")
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 
@@ -204,7 +203,11 @@ def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
   num_parts = 2 * (1 + plan.num_shadows)
   most = plan.num_members or plan.dataset.num_examples // num_parts
   longest = next(iter(plan.networks.values())).num_epochs
-  sizes = _whole_numbers("sizes", _SIZES.value) or [most, most // 2, most // 4]
+  sizes = _whole_numbers("sizes", pair_flags.SIZES.value) or [
+    most,
+    most // 2,
+    most // 4,
+  ]
   epochs = _whole_numbers("epochs", _EPOCHS.value) or [
     longest, max(1, 2 * longest // 5), max(1, longest // 10),
   ]  # fmt: skip
@@ -220,7 +223,7 @@ def _whole_numbers(name: str, texts: Sequence[str] | None) -> list[int]:
 def _config(study: str, plan: studies.Plan) -> dict[str, Any]:
   """Every setting the rows depend on."""
   given = {
-    "sizes": _SIZES.value,
+    "sizes": pair_flags.SIZES.value,
     "epochs": _EPOCHS.value,
     "shadow_dataset": _SHADOW_DATASET.value,
     "defenses": _DEFENSES.value or studies.default_defenses(plan.dataset),
@@ -281,7 +284,7 @@ def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
     drawing = classic_plots.gap_figure(gaps, accuracies)
     plots.write_png(output_dir / "gap.png", drawing)
   if study == "defenses":
-    drawing = classic_plots.pareto_figure(
+    drawing = classic_plots.defenses_figure(
       _variants(found.rows), found.rows[0]["num_nonmembers"]
     )
     plots.write_png(output_dir / "defenses.png", drawing)
@@ -292,53 +295,32 @@ def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
       plots.write_png(output_dir / f"roc_{target}.png", drawing)
 
 
+def _told(fitted: tuple[str, Mapping[str, float]]) -> str:
+  what, line = fitted
+  return (
+    f"{what}: a = {line['a']:.3f}, b = {line['b']:.3f}, correlation"
+    f" {line['correlation']:.2f}"
+  )
+
+
 def _variants(rows: Sequence[studies.Row]) -> list[classic_plots.Variant]:
-  """Each defence with its strongest attack on the first trial's target."""
-  first = [row for row in rows if row["trial"] == 0]
+  """Each defence with its strongest attack, on the first trial's target and others."""
   variants = []
-  for defense in dict.fromkeys(row["defense"] for row in first):
-    of_defense = [row for row in first if row["defense"] == defense]
-    worst = max(of_defense, key=lambda row: row["auc"])
+  for row in classic_table.strongest(rows):
+    worst, *further = row["trials"]
+    num = worst["num_nonmembers"]
+    accuracy = intervals.clopper_pearson(round(num * worst["test_accuracy"]), num)
     variants.append(
       classic_plots.Variant(
-        defense, worst["test_accuracy"], worst["auc"], tuple(worst["auc_ci"])
+        label=row["defense"],
+        utility=worst["test_accuracy"],
+        utility_ci=(float(accuracy.low), float(accuracy.high)),
+        leakage=worst["auc"],
+        leakage_ci=tuple(worst["auc_ci"]),
+        further=[(one["test_accuracy"], one["auc"]) for one in further],
       )
     )
   return variants
-
-
-def _table(rows: Sequence[studies.Row]) -> list[list[str]]:
-  """The rows' cells, with their header."""
-  cells = [
-    [
-      "target; shadow; defence; attack", "AUC", "95% interval", "report", "accuracy",
-      "TPR@1%", "train", "test", "gap", "eps", "eps proved",
-    ]
-  ]  # fmt: skip
-  for row in rows:
-    shadow = f"{row['shadow_model']}" + (
-      f" on {row['shadow_dataset']}" if row["shadow_dataset"] != row["dataset"] else ""
-    )
-    cells.append(
-      [
-        f"{row['model']}; {shadow}; {row['defense']}; {row['attack']}",
-        f"{row['auc']:.4f}",
-        f"{row['auc_ci'][0]:.3f}–{row['auc_ci'][1]:.3f}",
-        _or_dash(row.get("paper_auc"), ".4f"),
-        _or_dash(row["accuracy"], ".3f"),
-        f"{row['tpr_at_fpr']['0.01']:.3f}",
-        f"{row['train_accuracy']:.3f}",
-        f"{row['test_accuracy']:.3f}",
-        f"{row['gap']:.3f}",
-        _or_dash(row.get("epsilon"), ".2f"),
-        _or_dash(row["epsilon_lower"], ".2f"),
-      ]
-    )
-  return cells
-
-
-def _or_dash(value: float | None, form: str) -> str:
-  return "–" if value is None else format(value, form)
 
 
 if __name__ == "__main__":

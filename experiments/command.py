@@ -55,6 +55,9 @@ def main() -> None:
   if args[0] == "--version":
     print(f"jmia {jmia.__version__}")
     return
+  if args[0] == "completion":
+    _complete(args[1:])
+    return
   if args[0] == "study":
     if not args[1:] or args[1] in ("-h", "--help", "--helpshort"):
       print(_table("jmia study", STUDIES))
@@ -71,13 +74,14 @@ def overview() -> str:
     f"{_table('jmia', COMMANDS)}\n"
     "  jmia study NAME  What do the papers' studies give here? (jmia study: a list)\n"
     "\nStart with: jmia audit --output_dir=DIR\n"
-    "Each command: jmia COMMAND --help"
+    "Each command: jmia COMMAND --help\n"
+    "Completion in a shell: jmia completion bash|zsh|tcsh"
   )
 
 
 def _table(program: str, commands: Mapping[str, Command]) -> str:
   """The commands that are there, with their questions."""
-  there = {name: of for name, of in commands.items() if _is_there(of)}
+  there = {name: of for name, of in commands.items() if is_there(of)}
   width = max(15, *(len(f"{program} {name}") for name in there))
   return "\n".join(
     f"  {f'{program} {name}'.ljust(width)}  {of.question}" for name, of in there.items()
@@ -86,7 +90,7 @@ def _table(program: str, commands: Mapping[str, Command]) -> str:
 
 def _run(commands: Mapping[str, Command], args: Sequence[str], program: str) -> None:
   name = args[0]
-  there = [known for known, of in commands.items() if _is_there(of)]
+  there = [known for known, of in commands.items() if is_there(of)]
   if name.replace("_", "-") in there:
     name = name.replace("_", "-")
   if name not in there:
@@ -100,5 +104,18 @@ def _run(commands: Mapping[str, Command], args: Sequence[str], program: str) -> 
   common.run(module.main)
 
 
-def _is_there(command: Command) -> bool:
+def _complete(args: Sequence[str]) -> None:
+  """Prints the script that makes a shell complete all of this."""
+  from . import completion
+
+  if len(args) != 1 or args[0] not in completion.SHELLS:
+    print(
+      f"jmia completion: expected {' or '.join(completion.SHELLS)}", file=sys.stderr
+    )
+    sys.exit(2)
+  print(completion.script(args[0]))
+
+
+def is_there(command: Command) -> bool:
+  """Whether the binary is part of what is installed."""
   return importlib.util.find_spec(f"{__package__}.{command.module}") is not None

@@ -20,8 +20,8 @@ from absl import app, flags, logging
 import jmia
 from jmia import datasets
 
+from . import config_file, runs
 from . import help as help_lib
-from . import runs
 
 SEED = flags.DEFINE_integer(
   "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
@@ -96,12 +96,16 @@ _STAGES = {
   "target": "training the target",
   "targets": "training further targets",
   "others": "training the models compared with",
+  "fitted": "fitting the models compared with",
+  "models": "training models with and without marks",
+  "embed": "training the watermarked model",
+  "decoders": "fitting decoders",
 }
 # The command that this process runs, and the stages that it resumes.
 _command: runs.Command | None = None
 _resumed: frozenset[str] = frozenset()
 # Called with the command line before its flags are parsed.
-BEFORE_PARSING: list[Callable[[list[str]], None]] = []
+BEFORE_PARSING: list[Callable[[list[str]], None]] = [config_file.expand]
 
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
@@ -240,29 +244,48 @@ def leave_files_to_first_process() -> None:
 def progress_bars(
   unit: str = "model-epoch",
 ) -> Iterator[Callable[[str, int, int], None]]:
-  """Yields `progress(what, done, total)`, which draws a bar for each `what`."""
+  """Yields `progress(what, done, total)`, which draws a bar for each `what`.
+
+  Of a run of training that takes long it also says how long, and in what memory.
+  """
   import tqdm
+
+  from . import forecast
 
   bars: dict[str, Any] = {}
   # A line now and then where it is a log that is written; its environment may say.
   often = 0.1 if sys.stderr.isatty() else 10.0
   often = float(os.environ.get("TQDM_MININTERVAL", often))
 
-  def progress(what: str, done: int, total: int) -> None:
-    if what not in bars:
-      for bar in bars.values():
-        bar.close()
-      title = _STAGES.get(what, what)
-      if done < total and _resumed & {what, ""}:
-        print(f"resuming {title} at {done:,} of {total:,} {unit}s", file=sys.stderr)
-      bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
-    bars[what].update(done - bars[what].n)
+  def say(line: str) -> None:
+    tqdm.tqdm.write(line, file=sys.stderr)
 
   try:
-    yield progress
+    with forecast.listening(say) as foretell:
+
+      def progress(what: str, done: int, total: int) -> None:
+        title = stage(what)
+        if what not in bars:
+          for bar in bars.values():
+            bar.close()
+          if done < total and _resumed & {what, ""}:
+            say(f"resuming {title} at {done:,} of {total:,} {unit}s")
+          bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
+        bars[what].update(done - bars[what].n)
+        foretell(title, done, total)
+
+      yield progress
   finally:
     for bar in bars.values():
       bar.close()
+
+
+def stage(what: str) -> str:
+  """What a bar is called: of several runs of one kind, with its number."""
+  name, _, number = what.rpartition("_")
+  if number.isdecimal() and name in _STAGES:
+    return f"{_STAGES[name]}, part {int(number) + 1}"
+  return _STAGES.get(what, f"training: {what.replace('_', ' ')}")
 
 
 def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
@@ -270,8 +293,11 @@ def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
   asked = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
   if not asked & {"help", "helpshort", "h", "?"}:
     return
-  for prepare in BEFORE_PARSING:
-    prepare(list(argv))
+  try:
+    for prepare in BEFORE_PARSING:
+      prepare(list(argv))
+  except ValueError as error:
+    _fail(" ".join(str(error).split()))
   is_main = module.__name__ == "__main__"
   key_flags = flags.FLAGS.get_key_flags_for_module(argv[0] if is_main else module)
   print(

@@ -25,6 +25,10 @@ FIRST: Mapping[str, Sequence[str]] = {
   "watermark": ("command", "output_dir", "data_file", "key_file", "claim_file"),
 }
 _NUM_FIRST = 5
+_LAST = (
+  "--config=FILE.toml takes flags from a file: its keys are their names, and what the",
+  "command line says wins. --helpfull lists absl's own too, such as --flagfile.",
+)
 
 
 def text(
@@ -53,7 +57,7 @@ def text(
   if rest:
     lines += ["", "All others:", ""]
     lines += [_described(flags_by_name[name]) for name in rest]
-  return "\n".join([*lines, "", "--helpfull lists absl's own too, such as --flagfile."])
+  return "\n".join([*lines, "", *_LAST])
 
 
 def _as_command(found: re.Match[str]) -> str:

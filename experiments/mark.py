@@ -24,6 +24,7 @@ import numpy as np
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import (
   draws,
+  owner,
   owner_files,
   ownership,
   randomization,
@@ -139,28 +140,22 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
       "--target_label and --trigger_place are for --paper_mark: the key's secret draws"
       " labels and places"
     )
-  classes = classes_lib.of_labels(data.y, _NUM_CLASSES.value)
-  for note in classes.notes:
-    print(f"mark: {note}", file=sys.stderr)
-  num_marked = _NUM_MARKED.value or len(_ROWS.value or ())
-  number = _number(len(classes.names), num_marked)
-  secret = _secret(data)
-  rng = draws.generator(secret, "triggers")
   kind = _kind(data.x)
-  if kind == "columns":
-    stamps = draws.column_triggers(data.x, number, _SIZE.value, rng)
-  else:
-    like = _trigger(data.x, kind)
-    stamps = draws.placed_triggers(like, data.x, number, rng)
-  return submarks.mark(
+  if kind == "columns" and data.x.ndim > 2:
+    raise ValueError("trigger=columns is of tables: rows of vectors, not of images")
+  return owner.mark(
     data.x,
     data.y,
-    stamps,
-    secret=secret,
-    class_names=classes.names,
     num_marked=_NUM_MARKED.value,
     rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
+    trigger=None if kind == "columns" else _trigger(data.x, kind),
+    num_columns=_SIZE.value,
+    num_submarks=_NUM_SUBMARKS.value,
     num_queries=common.NUM_QUERIES.value,
+    num_classes=_NUM_CLASSES.value,
+    secret=_secret(data),
+    confidence=claim_flags.CONFIDENCE.value,
+    say=lambda note: print(f"mark: {note}", file=sys.stderr),
   )
 
 

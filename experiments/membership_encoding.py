@@ -30,7 +30,7 @@ import dataclasses
 import pathlib
 import shutil
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 import numpy as np
@@ -43,6 +43,9 @@ from jmia.training import config as config_lib
 
 from . import common, defense_flags, encoding_flags, training_flags
 from . import study as study_flags
+
+if TYPE_CHECKING:
+  from matplotlib import figure
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)
@@ -97,7 +100,10 @@ _CURVES: Mapping[str, tuple[str, Sequence[str], str]] = {
   "transfer": ("epoch", ("auc", "target_accuracy"), "form"),
   "reconstruction": ("num_missing", ("top1",), "records"),
   "hybrid": ("hash_bits", ("recovered", "false_recoveries"), "way"),
+  "redaction": ("share_removed", ("auc",), "part"),
 }
+# Of a study that varies nothing: what is shown of each trial.
+_FIGURES = ("baseline_accuracy", "test_accuracy", "precision", "recall", "auc")
 # Columns of the terminal's table, of those that a study has.
 _COLUMNS = (
   "num_encoded", "width", "mask", "method", "share", "epoch", "records", "num_missing",
@@ -124,8 +130,8 @@ def main() -> None:
         rows = _project(output_dir, context)
       else:
         rows = _STUDIES[study](context)
-    if study in _CURVES:
-      _plot(output_dir / f"{study}.png", study, rows)
+    if study != "projection":
+      plots.write_png(output_dir / f"{study}.png", _drawn(study, rows))
     content = results.document(
       rows,
       config={
@@ -254,19 +260,59 @@ def _project(output_dir: pathlib.Path, context: trials.Context) -> list[dict[str
   ]
 
 
-def _plot(path: pathlib.Path, study: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _drawn(study: str, rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
+  """The plot of a study."""
+  if study == "watermark":
+    return encoding_plots.accepted_figure([_accepted(row) for row in rows])
+  if study not in _CURVES:
+    papers = rows[0]["paper"] or {}
+    return encoding_plots.figures_figure(
+      [
+        encoding_plots.Figure(
+          _title(name), [row[name] for row in rows], papers.get(name)
+        )
+        for name in _FIGURES
+      ]
+    )
   x, quantities, by = _CURVES[study]
+  if study == "redaction":
+    rows = _by_part(rows)
   panels: dict[str, list[encoding_plots.Curve]] = {}
   if not by:  # one panel, a line for each quantity
-    panels["mean loss"] = [_curve(rows, x, q, q.replace("_", " ")) for q in quantities]
+    panels["mean loss"] = [_curve(rows, x, q, _title(q)) for q in quantities]
   for quantity in quantities if by else ():
     lines = dict.fromkeys(row[by] for row in rows)
-    panels[quantity.replace("_", " ")] = [
+    panels[_title(quantity)] = [
       _curve([row for row in rows if row[by] == line], x, quantity, str(line))
       for line in lines
     ]
-  drawing = encoding_plots.curves_figure(panels, x.replace("_", " "))
-  plots.write_png(path, drawing)
+  return encoding_plots.curves_figure(panels, _title(x))
+
+
+def _title(name: str) -> str:
+  return name.replace("_", " ").replace("auc", "AUC")
+
+
+def _by_part(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+  """Rows of redaction with the part that was blacked out; whole images of each."""
+  parts = dict.fromkeys(row["mask"].split()[0] for row in rows)
+  parts.pop("none")
+  return [
+    {**row, "part": part, "share_removed": row["removed"]}
+    for part in parts
+    for row in rows
+    if row["mask"].split()[0] in ("none", part)
+  ]
+
+
+def _accepted(row: Mapping[str, Any]) -> encoding_plots.Accepted:
+  return encoding_plots.Accepted(
+    f"{row['model']}, {row['claim']} ({row['num_claims']:,})",
+    {
+      level: (row[f"p_value_at_{level}"], *row[f"p_value_at_{level}_ci"])
+      for level in (0.01, 0.05)
+    },
+  )
 
 
 def _curve(rows, x: str, quantity: str, label: str) -> encoding_plots.Curve:

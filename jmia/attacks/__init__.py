@@ -1,12 +1,40 @@
 """Attacks: evidence in, scores out; one file each, and the list of them.
 
-from jmia import attacks
+`attacks.names()` has them, `attacks.get("classifier:top_k=3")` one with its options. A
+module of this folder that registers an attack is found by being there. One of your own:
 
-attacks.names()
-attacks.get("classifier:top_k=3")
-attacks.register(attacks.Attack(name="mine", ...))
+```python
+import numpy as np
+from jmia import attacks, audit, datasets
 
-A module of this folder that registers an attack is found by being there.
+
+def score(evidence):  # higher = more likely a member
+  group = evidence.groups["reference"]  # models trained like the target
+  usual = np.ma.median(np.ma.masked_array(group.signals["loss"], ~group.out), axis=0)
+  return usual.filled() - evidence.signals["loss"]
+
+
+attacks.register(
+  attacks.Attack(
+    name="median_loss",
+    title="Median loss",
+    attacker="who knows how hard a record is",
+    explanation="Compares the loss with the median of models without the record.",
+    source="help(jmia.attacks)",
+    needs=attacks.Needs(
+      signals=("loss",),
+      groups={"reference": attacks.GroupNeeds(signals=("loss",), out=1)},
+    ),
+    score=score,
+  )
+)
+config = audit.AuditConfig(attacks=("reference", "median_loss"), num_references=8)
+audit.write(audit.run(datasets.load("digits"), config), "own_attack")
+```
+
+What it needs decides which models are trained and what is kept of their answers. In a
+file given as `--attack_file=FILE.py` the same lines up to `register` make it known to
+`audit`, `enhanced_mia` and `classic_mia` (`--attacks=reference,median_loss`).
 """
 
 import importlib

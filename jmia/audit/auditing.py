@@ -175,6 +175,7 @@ def from_evidence(
   *,
   delta: float = 0.0,
   x: np.ndarray | None = None,
+  groups: Mapping[str, np.ndarray] | None = None,
 ) -> Result:
   """Audits a model on answers that exist already; trains nothing.
 
@@ -188,15 +189,18 @@ def from_evidence(
     x: `[n, ...]` features of the rows that `evidence.index` counts, if they are at
       hand: for copies of members and the blind baseline, which else looks at labels
       alone.
+    groups: name -> `[n]` values of those rows, to tell the exposure of each group of
+      them beside that of each class, of the first target.
 
   Raises:
-    ValueError: if no attack can run, or delta is not in [0, 1).
+    ValueError: if no attack can run, delta is not in [0, 1), or a group has another
+      number of rows than `index` speaks of.
   """
   options = {} if estimator is None else {"estimator": estimator}
   settings = {"estimator": estimator, **(settings or {})}
   targets = [evidence] if isinstance(evidence, Evidence) else evidence
   result = _of_targets(targets, attacks, options, settings, delta)
-  report, samples = whom.told(result.report, result.samples)
+  report, samples = whom.told(result.report, result.samples, groups=groups)
   report["blind"], checked = _checks(targets, samples, x, report["seed"])
   report["notes"] = [*checked, *report["notes"]]
   return Result(report, (samples, *result.targets[1:]))

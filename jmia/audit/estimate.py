@@ -1,4 +1,4 @@
-"""What an audit will train, and how long that takes here."""
+"""What an audit will train, how long that takes here, and in what memory."""
 
 import time
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from jmia.training import config as training_config
 from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
 
-_TIMED, _TIMED_EPOCHS = 16, 6  # models trained together to measure, and for how long
+_TIMED_EPOCHS = 6
 _ROLES = {
   "target": "target",
   "reference": "reference model",
-  "in_out": "model in and out",
+  "in_out": "in-and-out model",
   "distilled": "distilled model",
   "left_out": "retrained model",
 }
@@ -72,36 +72,53 @@ def plan(dataset: types.Dataset, config: config_lib.AuditConfig) -> Plan:
   return Plan(models, (sizes[0], max(sizes[1:], default=0)), train.num_epochs, train)
 
 
-def seconds(
-  dataset: types.Dataset, planned: Plan, *, width: int | None = None
-) -> float:
-  """Returns how long the training would take, from a few timed epochs.
+class Cost(NamedTuple):
+  """What a plan costs here: seconds of training, and bytes on each device."""
 
-  Some models are trained together without defences, and the time from their first
-  finished epoch to their last is taken: compilation is not in it, and takes some
-  seconds more. Defences that change a step, such as DP-SGD, take longer than that.
+  seconds: float
+  num_bytes: float
+
+
+def cost(dataset: types.Dataset, planned: Plan, *, width: int | None = None) -> Cost:
+  """Returns what the training would cost, from a few timed epochs.
+
+  As many models as are trained together are trained without defences, and the time
+  from their first finished epoch to their last is taken: compilation is not in it, and
+  takes some seconds more. Defences that change a step, such as DP-SGD, take longer, and
+  more memory, than that.
 
   Args:
     dataset: whose rows are trained on.
     planned: of `plan`.
     width: models trained at once. Default: chosen from memory.
   """
-  num = min(_TIMED, planned.num_models)
+  num = min(planned.num_models, parallel.most_at_once(planned.num_models))
   rows = np.arange(dataset.num_examples)
   assigned = splits.draw(rows, max(planned.rows), num, seed=0)
   train = training_config.with_epochs(planned.train, _TIMED_EPOCHS)
   trainable = training_config.build(train, dataset)
   told: list[tuple[float, int]] = []
-  parallel.run(
-    trainable.recipe,
-    jax.random.key(0),
-    recipe_lib.Job(*assigned),
-    recipe_lib.Data(dataset.x, dataset.y.astype(np.int32)),
-    collect=lambda state, job, data: job.num_members,
-    width=width if width is None else min(width, num),
-    progress=lambda done, _: told.append((time.monotonic(), done)),
-  )
+  needed: list[float] = []
+
+  def listen(event: str, value: float, **_: object) -> None:
+    if event == parallel.MEMORY_EVENT:
+      needed.append(value)
+
+  jax.monitoring.register_scalar_listener(listen)
+  try:
+    parallel.run(
+      trainable.recipe,
+      jax.random.key(0),
+      recipe_lib.Job(*assigned),
+      recipe_lib.Data(dataset.x, dataset.y.astype(np.int32)),
+      collect=lambda state, job, data: job.num_members,
+      width=width if width is None else min(width, num),
+      progress=lambda done, _: told.append((time.monotonic(), done)),
+    )
+  finally:
+    jax.monitoring.unregister_scalar_listener(listen)
   (start, first), (end, last) = told[0], told[-1]
   if last <= first:
     raise ValueError("too little is trained to be timed")
-  return (end - start) / (last - first) * planned.num_models * planned.num_epochs
+  rate = (end - start) / (last - first)
+  return Cost(rate * planned.num_models * planned.num_epochs, needed[0])

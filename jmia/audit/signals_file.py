@@ -1,6 +1,6 @@
 """Evidence from a file: the answers of models from any framework."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import os
 from typing import Any
 
@@ -25,6 +25,7 @@ _OPTIONAL = {
 }
 ARRAYS = (*_REQUIRED, *_OPTIONAL)  # what a file of signals may hold
 _CALIBRATES = "calibrates"
+_GROUP = "group_"  # and a name: what the rows are told apart by
 
 
 def load(path: str | os.PathLike[str], *, outputs: str = "auto") -> Evidence:
@@ -47,7 +48,7 @@ def load(path: str | os.PathLike[str], *, outputs: str = "auto") -> Evidence:
       `target_true_class_probabilities`, and so on; attacks that need more are missing
       then. `calibrates [N]` bool marks non-members that are not evaluated but calibrate
       p-values; other models must have been trained on them as on the other
-      non-members.
+      non-members. `group_NAME [N]` are for `groups`, and of no use here.
     outputs: one of `units.OUTPUTS`, what the answers are; told from them by default.
 
   Raises:
@@ -59,6 +60,28 @@ def load(path: str | os.PathLike[str], *, outputs: str = "auto") -> Evidence:
     return from_arrays(arrays, outputs=outputs)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
+
+
+def groups(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+  """Reads the columns `[N]` whose groups' exposure is to be told.
+
+  Args:
+    path: as of `load`.
+    names: the arrays `group_NAME` to read; no others are.
+
+  Raises:
+    ValueError: there is no such array, or it has another shape.
+    FileNotFoundError: if there is no such file.
+  """
+  arrays = npz.read(path)
+  known = [name.removeprefix(_GROUP) for name in filter(_is_group, arrays)]
+  for name in names:
+    if name not in known:
+      raise ValueError(
+        f"groups: {path} has no array {_GROUP}{name} (has groups:"
+        f" {', '.join(known) or 'none'})"
+      )
+  return {name: arrays[f"{_GROUP}{name}"] for name in names}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], *, outputs: str = "auto") -> Evidence:
@@ -124,9 +147,15 @@ def _two_classes(
   return found, notes
 
 
+def _is_group(name: str) -> bool:
+  return name.startswith(_GROUP)
+
+
 def _plain(name: str, array: Any) -> np.ndarray:
   """An array: membership as booleans where 0 and 1 say it, classes as integers."""
   array = np.asarray(array)
+  if _is_group(name):
+    return array
   if name.endswith("members") and array.dtype.kind in "iuf":
     if not ((array == 0) | (array == 1)).all():
       raise ValueError(
@@ -264,7 +293,8 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
       raise ValueError(f"{name} has shape {array.shape}: it is empty")
   evidence_lib.check_members(arrays["members"])
   for name, array in arrays.items():
-    _check_values(name, array, arrays)
+    if not _is_group(name):
+      _check_values(name, array, arrays)
   for of in ("population", "reference_population"):
     if _given(arrays, of) and "population_labels" not in arrays:
       raise ValueError(
@@ -289,7 +319,8 @@ def _letters(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     if name.endswith("_logits"):
       for kind in true_class.KINDS:
         letters[f"{name.removesuffix('logits')}{kind}"] = of.removesuffix("C")
-  return letters | {"labels": "N", "members": "N", _CALIBRATES: "N"}
+  of_rows = ("labels", "members", _CALIBRATES, *filter(_is_group, arrays))
+  return letters | dict.fromkeys(of_rows, "N")
 
 
 def _check_values(

@@ -36,6 +36,8 @@ def variants_figure(
 ) -> "figure.Figure":
   """Every trial as a dot, the mean with its interval, the paper's figure as a ring.
 
+  Of fewer than `plots.FEWEST_TRIALS` the dots alone are drawn.
+
   Args:
     variants: from left to right.
     threshold: rate above which a claim is made.
@@ -124,17 +126,18 @@ def _trials(panel: "axes.Axes", place: float, variant: Variant, spread: float) -
     alpha=0.5,
     label="one trial",
   )
-  low, high = variant.interval or (rates.mean(), rates.mean())
-  panel.errorbar(
-    place,
-    rates.mean(),
-    [[rates.mean() - low], [high - rates.mean()]],
-    color=plots.LIGHT["ink"],
-    marker="_",
-    markersize=11,
-    elinewidth=1.4,
-    label="mean, 95% interval",
-  )
+  if len(rates) >= plots.FEWEST_TRIALS:
+    low, high = variant.interval or (rates.mean(), rates.mean())
+    panel.errorbar(
+      place,
+      rates.mean(),
+      [[rates.mean() - low], [high - rates.mean()]],
+      color=plots.LIGHT["ink"],
+      marker="_",
+      markersize=11,
+      elinewidth=1.4,
+      label="mean, 95% interval",
+    )
   if variant.paper is not None:
     panel.plot(
       place,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jmia.report import plots
+from jmia.report import forest, plots
 from jmia.stats import roc
 
 if TYPE_CHECKING:
@@ -22,19 +22,23 @@ class Line(NamedTuple):
 
 
 class Variant(NamedTuple):
-  """A defence at a strength.
+  """A defence at a strength, on one target.
 
   Attributes:
     label: beside its point.
     utility: test accuracy.
+    utility_ci: its 95 % interval over rows.
     leakage: AUC of the strongest attack.
     leakage_ci: its 95 % interval.
+    further: (utility, leakage) of each further target.
   """
 
   label: str
   utility: float
+  utility_ci: tuple[float, float]
   leakage: float
   leakage_ci: tuple[float, float]
+  further: Sequence[tuple[float, float]] = ()
 
 
 def regression(x: np.ndarray, y: np.ndarray) -> Line | None:
@@ -57,8 +61,10 @@ def roc_figure(
   """
   drawing = plots.empty_figure(9.2, 4.2)
   shown = list(curves.items())[:_MOST_CURVES]
+  # Below one of its non-members no attack can be tested.
+  lowest = min(1 / (~members).sum() for _, (_, members) in shown)
   for panel, scale in zip(drawing.subplots(1, 2), ("linear", "log"), strict=True):
-    plots.roc_axes(panel, scale)
+    plots.roc_axes(panel, scale, lowest)
     for number, (label, (scores, members)) in enumerate(shown):
       fpr, tpr = roc.roc(scores, members)[:2]
       seen = fpr >= 1 / (~members).sum() if scale == "log" else slice(None)
@@ -67,9 +73,10 @@ def roc_figure(
         tpr[seen],
         **plots.line(number),
         linewidth=1.6,
+        drawstyle="steps-post" if scale == "log" else "default",
         label=f"{label} ({roc.auc(scores, members):.3f})",
       )
-    panel.legend(loc="lower right", title="attack (AUC)", alignment="left")
+  plots.legend_below(drawing, panel, "attack (AUC)", 3)
   return drawing
 
 
@@ -85,7 +92,8 @@ def gap_figure(
   """
   drawing = plots.empty_figure(5.2, 4.2)
   panel = drawing.subplots()
-  ends = np.array([min(0.0, gaps.min()), max(gaps.max(), 0.1)])
+  room = 0.05 * max(float(np.ptp(gaps)), 0.02)
+  ends = np.array([gaps.min() - room, gaps.max() + room])
   panel.plot(
     ends, (1 + ends) / 2, color=plots.LIGHT["muted"], linewidth=0.9, label="(1 + g)/2"
   )
@@ -107,63 +115,59 @@ def gap_figure(
     )  # fmt: skip
   panel.set_xlabel("generalisation gap g: accuracy on members − on others")
   panel.set_ylabel("accuracy of the attack")
-  panel.set_ylim(top=1.02)
-  panel.legend(loc="upper left")
+  panel.set_xlim(*ends)
+  plots.legend_below(drawing, panel, "attack: its least-squares line", 2)
   return drawing
 
 
 @plots.styled
-def pareto_figure(variants: Sequence[Variant], num_nonmembers: int) -> "figure.Figure":
-  """Leakage against utility of each defence, and those that none beats in both.
+def defenses_figure(
+  variants: Sequence[Variant], num_nonmembers: int
+) -> "figure.Figure":
+  """What each defence leaks and what it costs, a row each, with intervals side by side.
+
+  The least leaking is on top. A filled dot is of a defence that no other beats in both;
+  small dots are of further targets.
 
   Args:
     variants: what was tried.
-    num_nonmembers: of each target, for the axis' label.
+    num_nonmembers: of each target.
   """
-  drawing = plots.empty_figure(7.0, 4.6)
-  panel = drawing.subplots()
-  best = pareto(variants)
-  front = sorted((variants[i] for i in best), key=lambda v: v.utility)
-  panel.step(
-    [v.utility for v in front], [v.leakage for v in front], where="pre",
-    color=plots.LIGHT["muted"], linewidth=0.9, label="no defence is better in both",
-  )  # fmt: skip
-  # Defences often score alike: their names stand in a column of their own.
+  drawing = plots.empty_figure(8.4, 1.0 + 0.25 * len(variants))
+  panels = drawing.subplots(1, 2, sharey=True)
+  best = pareto([(variant.utility, variant.leakage) for variant in variants])
   order = np.argsort([variant.leakage for variant in variants], kind="stable")
-  for i, height in zip(order, np.linspace(0.02, 0.98, len(order)), strict=True):
-    variant = variants[i]
-    colour = plots.LIGHT["member" if i in best else "nonmember"]
-    panel.plot([variant.utility] * 2, variant.leakage_ci, color=colour, linewidth=0.8)
-    panel.plot(variant.utility, variant.leakage, "o", markersize=3.5, color=colour)
-    panel.annotate(
-      variant.label,
-      (variant.utility, variant.leakage),
-      xytext=(1.04, height),
-      textcoords="axes fraction",
-      verticalalignment="center",
-      fontsize=6.5,
-      color=colour,
-      arrowprops={
-        "arrowstyle": "-", "color": plots.LIGHT["muted"], "linewidth": 0.4,
-        "relpos": (0, 0.5), "zorder": 0.5,
-      },
-    )  # fmt: skip
-  panel.axhline(0.5, color=plots.LIGHT["muted"], linewidth=0.8)
-  panel.set_xlabel("test accuracy")
-  panel.set_ylabel("AUC of the strongest attack")
-  panel.legend(loc="upper left", title=f"{num_nonmembers:,} members and as many others")
+  for height, i in enumerate(map(int, order)):
+    one = variants[i]
+    leaks = forest.Row(one.label, one.leakage, *one.leakage_ci, i in best)
+    costs = forest.Row(one.label, one.utility, *one.utility_ci, i in best)
+    for panel, row, further in (
+      (panels[0], leaks, [leakage for _, leakage in one.further]),
+      (panels[1], costs, [utility for utility, _ in one.further]),
+    ):
+      panel.plot(
+        further, [height] * len(further), ".", color=plots.LIGHT["muted"], markersize=4
+      )
+      forest.draw(panel, [row], [height], 0.5 if row is leaks else None)
+  panels[0].set_yticks(range(len(order)), [variants[i].label for i in order])
+  panels[0].set_ylim(len(order) - 0.4, -0.6)
+  panels[0].set_xlabel("AUC of the strongest attack")
+  panels[1].set_xlabel("test accuracy")
+  drawing.suptitle(
+    f"{num_nonmembers:,} members and as many others; each attack's own 95% intervals."
+    " Filled: no other defence is better in both.",
+    fontsize=8.5, x=0.01, horizontalalignment="left",
+  )  # fmt: skip
   return drawing
 
 
-def pareto(variants: Sequence[Variant]) -> set[int]:
-  """Returns which variants no other beats in both utility and leakage."""
+def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
+  """Returns which (utility, leakage) no other beats in both."""
   return {
     i
-    for i, one in enumerate(variants)
+    for i, (utility, leakage) in enumerate(points)
     if not any(
-      other.utility >= one.utility
-      and other.leakage <= one.leakage
-      and (other.utility, other.leakage) != (one.utility, one.leakage)
-      for other in variants
+      other[0] >= utility and other[1] <= leakage and other != (utility, leakage)
+      for other in points
     )
   }

@@ -112,14 +112,11 @@ def pareto_figure(audits: Sequence[Mapping[str, Any]]) -> "figure.Figure":
     x = audit["test_accuracy"]
     panel.plot([x, x], audit["auc_ci"], color=colour, linewidth=1.2)
     panel.plot(x, audit["auc"], "o", color=colour, markersize=5, label=audit["name"])
-  variants = [
-    classic_plots.Variant(a["name"], a["test_accuracy"], a["auc"], tuple(a["auc_ci"]))
-    for a in shown
-  ]
-  front = sorted((variants[i] for i in classic_plots.pareto(variants)), key=_utility)
+  points = [(a["test_accuracy"], a["auc"]) for a in shown]
+  front = sorted(points[i] for i in classic_plots.pareto(points))
   if len(front) > 1:
     panel.step(
-      [v.utility for v in front], [v.leakage for v in front], where="pre",
+      *zip(*front, strict=True), where="pre",
       color=plots.LIGHT["muted"], linewidth=0.9, zorder=0,
     )  # fmt: skip
   panel.axhline(0.5, color=plots.LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 2)))
@@ -197,10 +194,6 @@ def differences_figure(of: Mapping[str, Any]) -> "figure.Figure":
   panel.set_yticks(range(len(rows)), [row.label for row in rows])
   panel.set_xlabel("difference of AUC: leaks less to the left")
   return drawing
-
-
-def _utility(variant: classic_plots.Variant) -> float:
-  return variant.utility
 
 
 def _audit_row(about: Mapping[str, Any]) -> tuple[str, ...]:

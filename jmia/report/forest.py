@@ -120,10 +120,10 @@ def draw(
   panel: "axes.Axes",
   rows: Sequence[Row],
   heights: Sequence[int],
-  chance: float,
+  chance: float | None,
   marks: bool = True,
 ) -> None:
-  """Intervals as lines with their values as dots; a line where guessing lies."""
+  """Intervals as lines with their values as dots; a line at chance, if any."""
   for height, row in zip(heights, rows, strict=True):
     colour = plots.LIGHT["member" if row.is_best else "ink"]
     panel.plot([row.low, row.high], [height] * 2, color=colour, linewidth=1.3)
@@ -133,9 +133,10 @@ def draw(
         row.value, height, "o", markersize=5.5, markeredgecolor=colour,
         markerfacecolor=fill, markeredgewidth=1.3,
       )  # fmt: skip
-  panel.axvline(
-    chance, color=plots.LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 2)), zorder=0
-  )
+  if chance is not None:
+    panel.axvline(
+      chance, color=plots.LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 2)), zorder=0
+    )
   panel.grid(visible=False, axis="y")
 
 

@@ -11,9 +11,11 @@ _NUM_BINS = 36
 # The axis covers all but this share of the samples at each end; the outermost bars
 # hold the rest, or a few outliers would squeeze everybody else into one bar.
 _TAIL = 0.005
+_WIDE_TAIL = 0.05  # where one bar would hold most all the same
 # Nor need a ratio's axis go further than this from the threshold: one that lies next to
 # zero, as the lowest of a few references' losses may, sends ratios to infinity.
 _MAX_DECADES = 4.0
+_CROWD = 0.5  # share of all samples in one bar, above which a linear axis shows nothing
 
 
 class Histogram(NamedTuple):
@@ -28,6 +30,8 @@ class Histogram(NamedTuple):
     relative: whether the axis is loss / threshold (a threshold per class or per sample)
       and not the loss itself (one threshold for everyone).
     clips: whether the first and the last bar hold samples from beyond them.
+    decades: of `scores`, whether the axis is `-log10(-score)`, for scores that are
+      negative and crowd near 0, as losses with their sign turned do.
   """
 
   edges: np.ndarray
@@ -36,6 +40,7 @@ class Histogram(NamedTuple):
   threshold: float
   relative: bool = False
   clips: tuple[bool, bool] = (False, False)
+  decades: bool = False
 
 
 def losses(samples: Samples, attack: str) -> Histogram:
@@ -76,7 +81,7 @@ def losses(samples: Samples, attack: str) -> Histogram:
 
 
 def scores(samples: Samples, attack: str) -> Histogram:
-  """Bins an attack's scores on a linear axis.
+  """Bins an attack's scores, on a linear axis where that shows more than one bar.
 
   Args:
     samples: the evaluated samples; those that were not attacked are left out.
@@ -88,7 +93,13 @@ def scores(samples: Samples, attack: str) -> Histogram:
   """
   at = samples.attacked(attack)
   values = samples.scores[attack][at].astype(np.float64)
+  decades = _crowd_at_zero(values)
+  if decades:
+    values = _minus_log10(values)
   low, high = _bulk(values)
+  if _is_crowded(values, low, high):
+    narrow = _bulk(values, _WIDE_TAIL)
+    low, high = narrow if narrow[0] < narrow[1] else (low, high)
   largest = max(abs(low), abs(high))
   if high - low <= 1e-12 * largest:  # too close for float64 to tell their bars apart
     room = max(0.5, 1e-6 * largest)
@@ -100,15 +111,38 @@ def scores(samples: Samples, attack: str) -> Histogram:
     threshold = float(called.min()) if called.size else math.nan
   if not low <= threshold <= high:
     threshold = math.nan
-  return _count(values, samples.members[at], edges, threshold)
+  found = _count(values, samples.members[at], edges, threshold)
+  return found._replace(decades=decades)
 
 
-def _bulk(values: np.ndarray) -> tuple[float, float]:
+def _crowd_at_zero(values: np.ndarray) -> bool:
+  """Whether none is above 0 and most would share the last bar of a linear axis."""
+  low, high = _bulk(values)
+  if not low < high <= 0 or (values > 0).any() or not np.isfinite(values).all():
+    return False
+  return bool(np.mean(values >= high - (high - low) / _NUM_BINS) > _CROWD)
+
+
+def _is_crowded(values: np.ndarray, low: float, high: float) -> bool:
+  """Whether one bar would hold most."""
+  if not low < high:
+    return False
+  counts, _ = np.histogram(values, np.linspace(low, high, _NUM_BINS + 1))
+  return bool(counts.max() > _CROWD * len(values))
+
+
+def _minus_log10(values: np.ndarray) -> np.ndarray:
+  """`-log10(-score)`, of 0 what is above all others."""
+  least = np.abs(values[values != 0]).min()
+  return -np.log10(np.maximum(-values, least / 10))
+
+
+def _bulk(values: np.ndarray, tail: float = _TAIL) -> tuple[float, float]:
   """Where finite values lie, but for a tail at each end; zeros if there are none."""
   finite = values[np.isfinite(values)]
   if not finite.size:
     return 0.0, 0.0
-  low, high = np.quantile(finite, [_TAIL, 1 - _TAIL])
+  low, high = np.quantile(finite, [tail, 1 - tail])
   return float(low), float(high)
 
 

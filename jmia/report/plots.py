@@ -46,6 +46,7 @@ DARK: Mapping[str, str] = {
   "attack-4": "#e6cf4a",
 }
 
+FEWEST_TRIALS = 5  # below which a mean's interval says little: dots alone are drawn
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
 _LOWEST = 1e-3  # where a log-log ROC starts whose number of non-members is not told
 _STYLE: Mapping[Any, Any] = {
@@ -144,7 +145,7 @@ def roc_figure(
         label=f"{wording.attack(name).title} ({_auc(report, name):.3f})",
       )
   if has_legend:
-    _legend_below(drawing, panels[-1], "attack (AUC)", 2 * len(scales))
+    legend_below(drawing, panels[-1], "attack (AUC)", 2 * len(scales))
   return drawing
 
 
@@ -262,7 +263,7 @@ def line(number: int) -> dict[str, Any]:
   }
 
 
-def _legend_below(
+def legend_below(
   drawing: "figure.Figure", panel: "axes.Axes", title: str, num_columns: int
 ) -> None:
   """Writes a panel's legend under all panels, where no curve runs through it."""
@@ -320,10 +321,23 @@ def score_figure(histogram: histograms.Histogram) -> "figure.Figure":
   panel = drawing.subplots()
   _bars(panel, histogram, "p = 0.1" if np.isfinite(histogram.threshold) else None)
   low, high = histogram.edges[[0, -1]]
-  names = {tick: f"{tick:.4g}" for tick in _round_ticks(low, high)}
-  _ticks(panel, histogram, names, (f"{low:.2g}", f"{high:.2g}"))
-  panel.set_xlabel("score: more like a member to the right")
+  if histogram.decades:
+    names = {tick: f"−{_power_of_ten(-tick)}" for tick in _decades(low, high)}
+    ends = f"−{_about_ten_to(-low)}", f"−{_about_ten_to(-high)}"
+  else:
+    names = {tick: _signed(f"{tick:.4g}") for tick in _round_ticks(low, high)}
+    ends = _signed(f"{low:.2g}"), _signed(f"{high:.2g}")
+  _ticks(panel, histogram, names, ends)
+  panel.set_xlabel(
+    "score, a power of ten a step: more like a member to the right"
+    if histogram.decades
+    else "score: more like a member to the right"
+  )
   return drawing
+
+
+def _signed(number: str) -> str:
+  return number.replace("-", "−")
 
 
 def _round_ticks(low: float, high: float) -> list[float]:

@@ -50,7 +50,7 @@ def mean_roc_figure(
   """
   drawing = plots.empty_figure(9.2, 4.2)
   for panel, scale in zip(drawing.subplots(1, 2), ("linear", "log"), strict=True):
-    plots.roc_axes(panel, scale)
+    plots.roc_axes(panel, scale, 1 / num_nonmembers)
     for attack, rate in tpr.items():
       seen = (fpr * num_nonmembers >= 1) & (rate > 0) if scale == "log" else slice(None)
       panel.plot(
@@ -60,7 +60,7 @@ def mean_roc_figure(
         linewidth=1.6,
         **_look(attack),
       )
-    panel.legend(loc="lower right", title="attack (mean AUC)", alignment="left")
+  plots.legend_below(drawing, panel, "attack (mean AUC)", 4)
   return drawing
 
 
@@ -137,7 +137,7 @@ def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
 
   Args:
     rows: of `audit.power.rows`; one with 0 models is a level line. Whiskers are
-      intervals over targets.
+      intervals over targets, of at least `plots.FEWEST_TRIALS`.
   """
   drawing = plots.empty_figure(10.4, 4.6)
   curves = list(dict.fromkeys((row["attack"], row["num_queries"]) for row in rows))
@@ -152,6 +152,8 @@ def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
     ),
   }
   panels = drawing.subplots(1, len(figures))
+  num_targets = min(row["num_targets"] for row in rows)
+  has_whiskers = num_targets >= plots.FEWEST_TRIALS
   for panel, (label, (value, bounds)) in zip(panels, figures.items(), strict=True):
     for (attack, queries), moved in zip(curves, shift, strict=False):
       of_attack = [
@@ -164,7 +166,9 @@ def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
       if not at[0]:
         panel.axhline(values[0], label=title, linewidth=1.4, **_look(attack))
         continue
-      around = np.abs(np.array([bounds(row) for row in of_attack]).T - values)
+      around = None
+      if has_whiskers:
+        around = np.abs(np.array([bounds(row) for row in of_attack]).T - values)
       look = {**_look(attack), **({} if queries == 1 else {"linestyle": ":"})}
       panel.errorbar(
         at, values, around, label=title, linewidth=1.4, elinewidth=0.7, marker="o",
@@ -178,7 +182,9 @@ def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
   handles, labels = panels[0].get_legend_handles_labels()
   drawing.legend(
     handles, labels, loc="outside upper left", ncols=4,
-    title="mean of the targets, with its 95% interval over targets", alignment="left",
+    title=f"mean of {num_targets} target{'s' if num_targets > 1 else ''}"
+    + (", with its 95% interval over targets" if has_whiskers else ""),
+    alignment="left",
   )  # fmt: skip
   return drawing
 

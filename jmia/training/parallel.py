@@ -28,6 +28,10 @@ Collect = Callable[[PyTree, PyTree, PyTree], PyTree]
 Progress = Callable[[int, int], None]  # told how much is done, and of how much
 Spec = jax.sharding.PartitionSpec
 AXIS = "model"
+# Recorded by `jax.monitoring.record_scalar` when a run starts: bytes on each device of
+# the models in training and the shared data, with num_models, width, num_epochs, and
+# num_rows: of a job that has `num_members`, the most of them, else 0.
+MEMORY_EVENT = "/jmia/training/bytes"
 
 # More models than this at once gained nothing on each device where it was measured.
 _MAX_WIDTH_CPU, _MAX_WIDTH_ACCELERATOR = 8, 256
@@ -120,6 +124,14 @@ def run(
 
   programs, width = _compile(lower, width, num_models, mesh.size, memory_budget)
   logging.info("training %d models, %d at a time", num_models, width)
+  jax.monitoring.record_scalar(
+    MEMORY_EVENT,
+    _bytes_needed(programs) + sum(a.nbytes for a in jax.tree.leaves(device_data)),
+    num_models=num_models,
+    width=width,
+    num_epochs=recipe.num_epochs,
+    num_rows=int(np.max(getattr(jobs, "num_members", 0))),
+  )
 
   if directory is not None:
     fingerprint = {
@@ -174,6 +186,14 @@ def _default_mesh(num_models: int, width: int | None) -> jax.sharding.Mesh:
     if width is not None and width > 0:
       devices = devices[: math.gcd(width, devices.size)]
   return jax.sharding.Mesh(devices, (AXIS,))
+
+
+def most_at_once(num_models: int) -> int:
+  """Returns how many models are trained together where memory does not bound them."""
+  on_cpu = jax.default_backend() == "cpu"
+  num_devices = jax.device_count()
+  cap = _MAX_WIDTH_CPU if on_cpu else _MAX_WIDTH_ACCELERATOR
+  return num_devices * _even(math.ceil(num_models / num_devices), cap)
 
 
 class _Programs(NamedTuple):

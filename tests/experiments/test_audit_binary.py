@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -138,9 +139,10 @@ def test_a_report_can_be_repeated(run, folder, tmp_path):
 def test_a_dry_run_trains_nothing_that_stays(run, tmp_path):
   code, out, _ = run("--dry_run", f"--output_dir={tmp_path / 'out'}")
   assert code == 0
-  assert out.startswith(
+  assert re.fullmatch(
     "Would train 1 target, 4 reference models, 4 distilled models: 180 epochs of up to"
-    " 50 rows, in about "
+    r" 50 rows, in about \d+ s and \d+ MB of memory\.\n",
+    out,
   )
   assert list(tmp_path.iterdir()) == []
 
@@ -261,8 +263,9 @@ def _signals(path, **changes):
 
 
 def test_signals_are_audited_without_training(run, tmp_path):
-  signals = _signals(tmp_path / "s.npz")
-  code, out, err = run(signals, f"--output_dir={tmp_path / 'out'}", "--seed=4")
+  signals = _signals(tmp_path / "s.npz", group_sex=np.array(["f", "m"] * 30))
+  given = (signals, f"--output_dir={tmp_path / 'out'}", "--seed=4", "--groups=sex")
+  code, out, err = run(*given)
   assert (code, err) == (0, "")
   assert "Audit of a model known by its outputs alone; 30 members" in out
   assert sorted(os.listdir(tmp_path / "out")) == FILES
@@ -273,6 +276,8 @@ def test_signals_are_audited_without_training(run, tmp_path):
   }  # fmt: skip
   assert "Not run: R · reference. Needs reference_logits of at least 2 models" in out
   assert report["seed"] == 4
+  assert {row["group"] for row in report["groups"]["by"]["sex"]} == {"f", "m"}
+  assert sum(row["num_members"] for row in report["groups"]["by"]["sex"]) == 30
   assert report["config"]["signals"] == str(tmp_path / "s.npz")
 
 
@@ -320,6 +325,7 @@ def _refused(run, tmp_path, *arguments):
     (["--dataset=folder:/absent"], "/absent: no such folder"),
     (["--signals=/absent.npz"], "/absent.npz: no such file"),
     (["--signals="], "--signals must have a value"),
+    (["--signals=/", "--groups=sex"], "folder"),
   ],
 )
 def test_bad_flags_are_one_line(run, tmp_path, arguments, message):
@@ -340,6 +346,7 @@ def test_bad_flags_are_one_line(run, tmp_path, arguments, message):
     ({"population_logits": np.zeros((50, 4))}, "population_logits has shape (50, 4)"),
     ({"population_logit": np.zeros(3)}, "did you mean 'population_logits'?"),
     ({"population_logits": None}, "no attack can run: population needs population_"),
+    ({"group_sex": np.ones(59)}, "group_sex has shape (59,), expected (60)"),
   ],
 )
 def test_bad_signals_are_one_line(run, tmp_path, changes, message):

@@ -57,7 +57,10 @@ def test_metrics_writes_a_row_for_each_trial_and_attack(run, tmp_path):
     if row["attack"] == "correctness":
       np.testing.assert_allclose(row["accuracy"], (1 + row["gap"]) / 2)
   assert content["config"]["study"] == "metrics"
-  assert out.count("mlp; mlp; none; metric_loss") == 2
+  heading, _, header, *_ = out.splitlines()
+  assert heading == "digits: target mlp, defence none, members 60"
+  assert header.split()[:3] == ["trial", "attack", "AUC"]
+  assert out.count("metric_loss") == 2
 
 
 def test_gap_fits_a_line_over_sizes_and_epochs(run, tmp_path):
@@ -73,11 +76,16 @@ def test_gap_fits_a_line_over_sizes_and_epochs(run, tmp_path):
 
 
 def test_defences_are_compared_with_none(run, tmp_path):
-  code, content, _, _ = run(
+  code, content, out, _ = run(
     "--study=defenses", "--defenses=top_k:1+temperature:2,label_only"
   )
   assert code == 0
   assert (tmp_path / "results" / "defenses.png").exists()
+  table = out.split("\n\n")[1].splitlines()
+  assert table[0].split()[:4] == ["defence", "strongest", "attack", "AUC"]
+  assert [line.split()[0] for line in table[2:]] == [
+    "none", "top_k:1+temperature:2", "label_only",
+  ]  # fmt: skip
   defenses = [row["defense"] for row in content["rows"][::2]]
   assert defenses == ["none", "top_k:1+temperature:2", "label_only"]
   by_label = content["rows"][-1]

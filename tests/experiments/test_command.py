@@ -54,6 +54,35 @@ def test_unknown_commands_get_the_nearest(monkeypatch, capsys, args, line):
   assert err.startswith(line)
 
 
+def test_a_shell_completes_commands_flags_and_choices():
+  from experiments import completion
+
+  words = {
+    "jmia au": "audit",
+    "jmia audit --num_ref": "--num_references",
+    "jmia study classic_mia --st": "--study",
+    "jmia audit --references po": "population",
+  }
+  lines = [
+    f"COMP_WORDS=({line}); COMP_CWORD={line.count(' ')}; _shtab_jmia;"
+    ' echo "${COMPREPLY[*]}"'
+    for line in words
+  ]
+  done = subprocess.run(
+    ["bash", "-c", "\n".join([completion.script("bash"), *lines])],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.split() == [*words.values()]
+
+
+def test_a_shell_that_is_not_known(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys, "completion", "dos")
+  assert (code, out) == (2, "")
+  assert err == "jmia completion: expected bash or zsh or tcsh\n"
+
+
 def test_every_binary_is_a_command():
   known = {of.module for of in (*command.COMMANDS.values(), *command.STUDIES.values())}
   assert {path.stem for path in _BINARIES} <= known
@@ -78,6 +107,8 @@ def test_help_shows_what_matters_first(monkeypatch, capsys):
   assert named[5:] == sorted(named[5:])
   assert "mlp_256_128" in out  # --model lists its names
   assert "python -m" not in out
+  code, _, err = _run(monkeypatch, capsys, "study", "mib", "-h", "--config=absent.toml")
+  assert (code, err.count("\n")) == (2, 1)
   _, out, _ = _run(monkeypatch, capsys, "study", "mib", "--help")
   assert "    jmia study mib --output_dir=DIR" in out
 

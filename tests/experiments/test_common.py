@@ -247,3 +247,16 @@ def test_a_cpu_is_split_into_devices(monkeypatch, arguments, settings, count):
   )
   found, num_cores = map(int, done.stdout.split())
   assert found == (num_cores if count is None else count)
+
+
+@pytest.mark.parametrize(
+  ("what", "title"),
+  [
+    ("others", "training the models compared with"),
+    ("others_1", "training the models compared with, part 2"),
+    ("whitebox_baseline", "training: whitebox baseline"),
+    ("l2:1e-2", "training: l2:1e-2"),
+  ],
+)
+def test_bars_say_what_is_done(what, title):
+  assert common.stage(what) == title

@@ -6,6 +6,7 @@ import os
 import sys
 
 from absl.testing import flagsaver
+import browser
 import numpy as np
 import pytest
 
@@ -65,6 +66,14 @@ def test_it_leaves_a_page_and_says_the_verdict(run, tmp_path):
   assert sorted(int(row["rank_plain"]) for row in rows) == list(range(1, 201))
   found = json.loads((tmp_path / "out" / "comparison.json").read_text())
   assert found["comparisons"][0]["kind"] == "less"
+
+
+@browser.needed
+def test_its_page_fits_a_telephone(run, tmp_path):
+  audits = [_audit(tmp_path / name, n, 3.0 - n) for n, name in enumerate("abc")]
+  assert run(*audits, f"--output_dir={tmp_path / 'out'}")[0] == 0
+  page = (tmp_path / "out" / "comparison.html").read_text()
+  browser.check(page, tmp_path, width=400)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_the_most_exposed_samples(content):
 
 def test_a_run_without_students_and_retraining(run, tmp_path, capsys):
   fewer = ("--num_models=8", "--num_targets=1", "--num_students=0")
-  assert run(*FLAGS, *fewer, "--agreement_points=0", f"--output_dir={tmp_path}") == 0
+  assert run(*FLAGS, *fewer, f"--output_dir={tmp_path}") == 0
   content = json.loads((tmp_path / "results.json").read_text())
   assert [row["attack"] for row in content["rows"]] == ATTACKS[:3]
   assert {row["auc_ci_of"] for row in content["rows"]} == {"this target's AUC"}

@@ -58,6 +58,7 @@ def test_whitebox(trained):
 def test_blackbox(tmp_path):
   rows = _run(tmp_path, study="blackbox", **DIGITS)
   assert {row["form"] for row in rows} == {"blackbox"}
+  assert (tmp_path / "blackbox.png").stat().st_size > 10_000
   assert all(row.keys() >= DECODED | {"baseline_accuracy"} for row in rows)
 
 
@@ -67,6 +68,7 @@ def test_redaction_of_the_same_models(tmp_path, trained, capsys):
   assert len(rows) == 2 * (1 + 2 * 4 + 16)
   assert {row["mask"] for row in rows} >= {"none", "centre 4/32", "block 3,3"}
   assert rows[0]["removed"] == 0
+  assert (tmp_path / "redaction.png").stat().st_size > 10_000
   assert [row["auc"] for row in rows if row["mask"] == "none"] == [
     row["auc"] for row in plain
   ]
@@ -83,6 +85,7 @@ def test_watermark_beside_the_same_models(tmp_path, trained):
     for model in ("watermarked", "clean")
     for claim in ("owner", "wrong key", "unrelated rows")
   ]
+  assert (tmp_path / "watermark.png").stat().st_size > 10_000
   # Of 99 false claims at 5 %, 16 or more are accepted once in 30,000 times.
   assert all(
     row["p_value_at_0.05"] < 16 / 99 for row in rows if row["num_claims"] == 99
@@ -138,6 +141,7 @@ def test_transfer_of_a_black_box(tmp_path):
   )
   assert [row["epoch"] for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
   assert {row["form"] for row in rows} == {"blackbox"}
+  assert (tmp_path / "blackbox.png").stat().st_size > 10_000
   assert rows[0]["target_accuracy"] is None
   after = [row["target_accuracy"] for row in rows[2:]]
   assert min(after[-2:]) > max(after[:2])  # chance is .1

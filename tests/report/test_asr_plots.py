@@ -29,7 +29,12 @@ def test_every_trial_is_a_dot_and_the_paper_a_ring():
   assert names == ["random\npattern\n1", "end"]
   legend = [text.get_text() for text in panel.get_legend().get_texts()]
   assert sorted(legend) == sorted(set(legend))
-  assert len(legend) == 4
+  assert len(legend) == 3  # no mean, nor its interval, of two trials
+  (panel,) = asr_plots.variants_figure(
+    [VARIANTS[0]._replace(rates=[0.2, 0.25, 0.3, 0.35, 0.4])], 0.14, "patterns"
+  ).axes
+  legend = [text.get_text() for text in panel.get_legend().get_texts()]
+  assert "mean, 95% interval" in legend
 
 
 def test_the_ratio_is_on_a_log_axis_with_the_means_joined():

@@ -4,12 +4,11 @@ import browser
 import numpy as np
 import pytest
 import report_example
+import test_claim_page
 
-from jmia.report import page
+from jmia.report import claim_page, page
 
-pytestmark = pytest.mark.skipif(
-  browser.find() is None, reason=f"no browser: {', '.join(browser.NAMES)}"
-)
+pytestmark = browser.needed
 # Sorts by sample, then asks for one class.
 _ACT = """() => {
   const table = document.querySelector("table.sortable");
@@ -53,12 +52,12 @@ def source():
 
 @pytest.mark.parametrize("width", [400, 1200])
 def test_a_page_fits_its_window(source, tmp_path, width):
-  found = browser.look(source, tmp_path, width=width)
-  assert found["errors"] == []
-  assert found["lost"] == []
-  assert found["wide"] == []
-  assert found["scroll"] <= found["width"] == width
+  found = browser.check(source, tmp_path, width=width)
   assert sum(not hidden for _, hidden in found["rows"]) == 20 < len(found["rows"])
+
+
+def test_a_verdict_fits_a_telephone(tmp_path):
+  browser.check(claim_page.render(test_claim_page.CLAIM), tmp_path, width=400)
 
 
 def test_records_sort_and_filter(source, tmp_path):

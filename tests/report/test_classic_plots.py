@@ -11,17 +11,14 @@ def test_the_regression_line_is_the_least_squares_one():
   assert classic_plots.regression([1, 1], [0.0, 3.0]) is None
 
 
-def _variant(label, utility, leakage):
-  return classic_plots.Variant(label, utility, leakage, (leakage - 0.1, leakage + 0.1))
+def _variant(label, utility, leakage, further=()):
+  around = [(value - 0.1, value + 0.1) for value in (utility, leakage)]
+  return classic_plots.Variant(label, utility, around[0], leakage, around[1], further)
 
 
 def test_only_what_nothing_beats_is_on_the_front():
-  variants = [
-    _variant("none", 0.9, 0.8), _variant("worse", 0.8, 0.8),
-    _variant("private", 0.5, 0.5), _variant("between", 0.7, 0.6),
-    _variant("twin", 0.7, 0.6),
-  ]  # fmt: skip
-  assert classic_plots.pareto(variants) == {0, 2, 3, 4}
+  points = [(0.9, 0.8), (0.8, 0.8), (0.5, 0.5), (0.7, 0.6), (0.7, 0.6)]
+  assert classic_plots.pareto(points) == {0, 2, 3, 4}
 
 
 def test_figures_show_what_they_are_given(tmp_path):
@@ -33,14 +30,35 @@ def test_figures_show_what_they_are_given(tmp_path):
   assert len(roc.axes[0].get_lines()) == 1 + 5  # guessing, and no more than five
   gaps = np.array([0.1, 0.3, 0.6])
   gap = classic_plots.gap_figure(gaps, {"correctness": (1 + gaps) / 2})
-  labels = [text.get_text() for text in gap.axes[0].get_legend().get_texts()]
+  labels = [text.get_text() for text in gap.legends[0].get_texts()]
   assert labels == ["(1 + g)/2", "correctness: 0.50 + 0.50 g"]
-  pareto = classic_plots.pareto_figure(
-    [_variant("none", 0.9, 0.8), _variant("dp", 0.5, 0.5)], 100
+  low, high = gap.axes[0].get_xlim()
+  assert 0 < low < 0.1 < 0.6 < high < 0.7  # the data and a little room
+
+
+def test_defences_are_rows_and_the_least_leaking_is_on_top(tmp_path):
+  drawing = classic_plots.defenses_figure(
+    [
+      _variant("none", 0.9, 0.8),
+      _variant("useless", 0.8, 0.8),
+      _variant("dp", 0.5, 0.5, further=[(0.4, 0.6)]),
+    ],
+    100,
   )
-  assert {text.get_text() for text in pareto.axes[0].texts} == {"none", "dp"}
-  plots.write_png(tmp_path / "pareto.png", pareto)
-  assert (tmp_path / "pareto.png").stat().st_size > 1000
+  leakage, utility = drawing.axes
+  assert leakage.get_yticklabels()[0].get_text() == "dp"
+  of_dp = [line.get_xdata().tolist() for line in leakage.get_lines()[:3]]
+  np.testing.assert_allclose(np.concatenate(of_dp), [0.6, 0.4, 0.6, 0.5])
+  of_dp = [line.get_xdata().tolist() for line in utility.get_lines()[:3]]
+  np.testing.assert_allclose(np.concatenate(of_dp), [0.4, 0.4, 0.6, 0.5])
+  filled = [
+    line.get_markerfacecolor() != "none"
+    for line in utility.get_lines()
+    if line.get_marker() == "o"
+  ]
+  assert filled == [True, True, False]  # dp, none, and what costs for nothing
+  plots.write_png(tmp_path / "defenses.png", drawing)
+  assert (tmp_path / "defenses.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("is_constant", [False, True])

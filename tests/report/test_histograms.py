@@ -142,3 +142,36 @@ def test_scores_of_a_narrow_range_keep_their_bars():
   scores = np.linspace(1.0, 1.0 + 1e-5, len(SAMPLES.members))
   histogram = histograms.scores(SAMPLES._replace(scores={"a": scores}), "a")
   assert (histogram.members + histogram.nonmembers > 0).all()
+
+
+def test_negative_scores_that_crowd_at_zero_are_shown_by_their_powers_of_ten():
+  rng = np.random.default_rng(0)
+  loss = 10 ** rng.uniform(-8, 1, 1000)
+  loss[:5] = 0
+  samples = _small(loss, np.zeros(1000))._replace(scores={"a": -loss})
+  found = histograms.scores(samples, "a")
+  assert found.decades
+  assert -1 < found.edges[0] < -0.9  # 10 ** 0.95
+  assert found.edges[-1] > 7.5
+  assert max(found.members) < 0.1  # not all in one bar
+  np.testing.assert_allclose([found.members.sum(), found.nonmembers.sum()], 1)
+  # Shares right of a score are those of the samples above it.
+  at = np.argmin(np.abs(found.edges - 4))
+  above = -loss[samples.members] >= -(10.0 ** -found.edges[at])
+  np.testing.assert_allclose(found.members[at:].sum(), above.mean())
+  spread = samples._replace(scores={"a": -rng.uniform(0, 9, 1000)})
+  assert not histograms.scores(spread, "a").decades
+
+
+def test_a_few_far_scores_do_not_squeeze_the_others_into_one_bar():
+  rng = np.random.default_rng(0)
+  score = rng.uniform(0.5, 0.51, 1000)
+  score[:20] = np.linspace(0, 0.4, 20)
+  samples = _small(np.ones(1000), np.zeros(1000))._replace(scores={"a": score})
+  found = histograms.scores(samples, "a")
+  assert 0.49 < found.edges[0] < found.edges[-1] < 0.52
+  assert found.clips == (True, True)
+  assert max(found.members) < 0.1
+  right = (np.arange(1000) < 980).astype(float)  # of two values both are shown
+  found = histograms.scores(samples._replace(scores={"a": right}), "a")
+  assert (found.edges[0], found.edges[-1]) == (0, 1)

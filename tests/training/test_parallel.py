@@ -48,9 +48,21 @@ def test_by_default_metrics_alone_are_kept():
   assert result.metrics["first"].shape == (2, 3)
 
 
-def test_progress_counts_model_epochs():
-  told = []
-  _drift(num_models=6, width=4, progress=lambda *done: told.append(done))
+def test_progress_counts_model_epochs_of_a_run_that_is_announced():
+  told, heard = [], []
+
+  def listen(event, value, **run):
+    if event == parallel.MEMORY_EVENT:
+      heard.append((value, run))
+
+  jax.monitoring.register_scalar_listener(listen)
+  try:
+    _drift(num_models=6, width=4, progress=lambda *done: told.append(done))
+  finally:
+    jax.monitoring.unregister_scalar_listener(listen)
+  ((num_bytes, run),) = heard
+  assert run == {"num_models": 6, "width": 4, "num_epochs": 3, "num_rows": 0}
+  assert num_bytes >= sum(a.nbytes for a in jax.tree.leaves(example.DRIFT_DATA))
   assert told == [(4, 18), (8, 18), (12, 18), (14, 18), (16, 18), (18, 18)]
 
 

@@ -6,12 +6,29 @@ import re
 import shutil
 import subprocess
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find():
   """The path of a browser; None where none is installed."""
   return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+needed = pytest.mark.skipif(
+  find() is None, reason=f"no browser: none of {', '.join(NAMES)} is installed"
+)
+
+
+def check(source, folder, *, width):
+  """A page has no errors, links that lead nowhere, or what is wider than its window."""
+  found = look(source, folder, width=width)
+  assert found["errors"] == []
+  assert found["lost"] == []
+  assert found["wide"] == []
+  assert found["scroll"] <= found["width"] == width
+  return found
 
 
 # Runs once the page is there, and leaves what it found in the title.

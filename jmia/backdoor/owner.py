@@ -1,0 +1,124 @@
+"""An owner's two steps in Python: mark arrays, and later judge a model's answers.
+
+marked = jmia.mark(x, y, num_marked=20)
+...  # publish marked.x, marked.y; keep marked.queries and marked.key
+verdict = jmia.verify(marked.key, model.predict(marked.queries))
+
+`owner_files.write` stores all of it as `jmia mark` does. What the verdict rests on is
+said in `claims` and `randomization`.
+"""
+
+from collections.abc import Callable, Sequence
+import warnings
+
+import numpy as np
+
+from jmia.backdoor import answers as answers_lib
+from jmia.backdoor import claims, draws, randomization, submarks, triggers
+from jmia.backdoor import classes as classes_lib
+
+_SQUARE, _OPACITY = 3, 0.3  # the paper's
+
+
+def mark(
+  x: np.ndarray,
+  y: np.ndarray,
+  *,
+  num_marked: int | None = None,
+  rows: Sequence[int] | None = None,
+  trigger: triggers.TriggerConfig | None = None,
+  num_columns: int | None = None,
+  num_submarks: int | None = None,
+  num_queries: int | None = None,
+  num_classes: int | None = None,
+  secret: str | None = None,
+  confidence: float = 0.95,
+  say: Callable[[str], object] = warnings.warn,
+) -> submarks.Marked:
+  """Marks an owner's data with a few sub-marks, whose labels a secret draws.
+
+  Args:
+    x: `[N, ...]` booleans, integers or finite floats; images are `[N, H, W]` or NHWC.
+    y: `[N]` labels, integers or text.
+    num_marked: rows to mark, drawn at random; or
+    rows: the rows to mark.
+    trigger: the kind, size, pattern, value and opacity of a square or a run; places are
+      drawn. Default: of images the paper's square, 3 x 3 of the largest value at
+      opacity 0.3; of vectors columns, each set to a value that it has.
+    num_columns: of each trigger, where rows are vectors and no trigger is given.
+      Default: of `draws.column_triggers`.
+    num_submarks: triggers with a label each; no p-value is below 1 / classes ^ this.
+      Default: `randomization.default_num_submarks`.
+    num_queries: rows to hold back. Default: `submarks.default_num_queries`.
+    num_classes: of the task that a suspect learns. Default: those that occur in `y`.
+    secret: of `draws.new_secret`, the default: the operating system's entropy.
+    confidence: of the verdict that is planned for.
+    say: told what the labels leave open, such as gaps between them.
+
+  Returns:
+    What to publish, and what to keep.
+
+  Raises:
+    ValueError: as `submarks.mark` and `classes.of_labels`, or neither or both of
+      `num_marked` and `rows` are given.
+  """
+  if (num_marked is None) == (rows is None):
+    raise ValueError("one of num_marked and rows must have a value")
+  submarks.check_data(x, y)
+  classes = classes_lib.of_labels(y, num_classes)
+  for note in classes.notes:
+    say(note)
+  if num_submarks is None:
+    most = len(rows) if num_marked is None and rows is not None else num_marked
+    num_submarks = randomization.default_num_submarks(
+      len(classes.names), most or 0, confidence
+    )
+  secret = draws.new_secret() if secret is None else secret
+  rng = draws.generator(secret, "triggers")
+  if trigger is None and x.ndim > 2:
+    trigger = triggers.TriggerConfig(
+      kind="patch",
+      size=_SQUARE,
+      place="bottom_right",
+      value=float(x.max()),
+      opacity=_OPACITY,
+    )
+  if trigger is None:
+    stamps = draws.column_triggers(x, num_submarks, num_columns, rng)
+  else:
+    stamps = draws.placed_triggers(trigger, x, num_submarks, rng)
+  return submarks.mark(
+    x,
+    y,
+    stamps,
+    secret=secret,
+    class_names=classes.names,
+    num_marked=num_marked,
+    rows=rows,
+    num_queries=num_queries,
+  )
+
+
+def verify(
+  key: submarks.Key,
+  answers: np.ndarray,
+  *,
+  confidence: float = 0.95,
+) -> claims.Verdict:
+  """Judges whether a model was trained on the marked data.
+
+  Args:
+    key: of `mark`, fixed before the model was.
+    answers: the model's, to the queries in their order: `[m]` labels, numbers or names,
+      or `[m, K]` probabilities or logits.
+    confidence: in [0.5, 1).
+
+  Returns:
+    The verdict; `claims.sentence` has it in words.
+
+  Raises:
+    ValueError: as `answers.classes` and `claims.judge`.
+  """
+  table = answers_lib.Table(np.asarray(answers))
+  found = answers_lib.classes(table, key.class_names, len(key.query_rows))
+  return claims.judge(key, found, confidence=confidence)

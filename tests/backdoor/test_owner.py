@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jmia
+from jmia.backdoor import claims, draws, submarks
+
+SECRET = draws.seeded_secret(0, "a test")
+_RNG = np.random.default_rng(0)
+Y = np.array(["cat", "dog", "emu", "fox"])[_RNG.integers(0, 4, 300)]
+IMAGES = _RNG.integers(0, 200, (300, 8, 8, 1)).astype(np.uint8)
+TABLE = _RNG.normal(size=(300, 12))
+
+
+def _learnt(key):
+  """The answers of a model that has learnt every mark."""
+  names = np.array(key.class_names)
+  return names[key.labels[np.array(key.query_submarks)]]
+
+
+@pytest.mark.parametrize("x", [IMAGES, TABLE], ids=["images", "table"])
+def test_a_model_that_learnt_the_marks_is_told_from_one_that_did_not(x):
+  marked = jmia.mark(x, Y, num_marked=30, secret=SECRET)
+  # Labels of four classes: 4 ** -3 is the first power below the planned 0.05.
+  assert len(marked.key.submarks) >= 3
+  assert len(marked.x) == len(marked.y) == len(x) - len(marked.queries)
+  changed = (marked.x != x[marked.kept]).reshape(len(marked.x), -1).any(1)
+  assert 0 < changed.sum() <= 30
+  found = jmia.verify(marked.key, _learnt(marked.key))
+  assert found.claim
+  assert "the model was trained on the marked data" in claims.sentence(found)
+  right = np.array(marked.key.class_names)[np.array(marked.key.query_classes)]
+  assert not jmia.verify(marked.key, right).claim
+
+
+def test_the_secret_draws_all_of_it():
+  same = [jmia.mark(TABLE, Y, num_marked=9, secret=SECRET).key for _ in range(2)]
+  assert same[0] == same[1]
+  others = [jmia.mark(TABLE, Y, num_marked=9).key.secret for _ in range(2)]
+  assert len({SECRET, *others}) == 3
+
+
+def test_probabilities_are_answers_too():
+  marked = jmia.mark(TABLE, Y, rows=[3, 5, 8, 13, 21, 34], secret=SECRET)
+  assert isinstance(marked.key, submarks.Key)
+  labels = marked.key.labels[np.array(marked.key.query_submarks)]
+  assert jmia.verify(marked.key, np.eye(4)[labels]).claim
+
+
+def test_gaps_between_labels_are_told():
+  told = []
+  y = np.where(Y == "cat", 0, np.where(Y == "dog", 1, 5))
+  jmia.mark(TABLE, y, num_marked=9, secret=SECRET, say=told.append)
+  assert len(told) == 1
+  with pytest.warns(UserWarning, match=told[0][:20]):
+    jmia.mark(TABLE, y, num_marked=9, secret=SECRET)
+
+
+@pytest.mark.parametrize("given", [{}, {"num_marked": 2, "rows": [1]}])
+def test_how_many_or_which(given):
+  with pytest.raises(ValueError, match="one of num_marked and rows must have a value"):
+    jmia.mark(TABLE, Y, **given)
+
+
+def test_it_is_there_without_the_binaries():
+  code = (
+    "import sys, jmia; jmia.mark; jmia.verify;"
+    "assert not {m for m in sys.modules if 'experiments' in m or '_binaries' in m}"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)
+  with pytest.raises(AttributeError, match="'jmia' has no attribute 'marks'"):
+    jmia.marks  # noqa: B018
