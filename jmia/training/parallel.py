@@ -351,7 +351,7 @@ def _compile(
 
 
 def _compile_fastest(
-  lower: Callable[[int, str | None], _Programs],
+  lower: Callable[..., _Programs],  # (width, lowering)
   seconds_per_epoch: Callable[[_Programs, int], float],
   reasoned: tuple[_Programs, int],
   num_models: int,
