@@ -21,6 +21,7 @@ from jmia.report import results
 from . import common
 from .benchmarks import (
   agreement,
+  compiled,
   measure,
   rate_tests,
   scaling,
@@ -40,6 +41,7 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "references": studies.references,
   "private": studies.private,
   "mib": studies.mib,
+  "compiled": compiled.rows,
 }
 
 # What shows that a suite runs, in seconds, on any machine.
