@@ -143,13 +143,14 @@ def _compiled(case: training.Case, width: int, names: tuple[str, ...]) -> Any:
       tree,
     )
 
-  job = recipe_lib.Job(
+  job_type: Any = recipe_lib.Job  # of shapes here, and not of arrays
+  job = job_type(
     jax.ShapeDtypeStruct((case.num_members,), jnp.int32),
     jax.ShapeDtypeStruct((), jnp.int32),
   )
   data = recipe_lib.Data(dataset.x, dataset.y)
   # Lowerings are chosen by the backend's name.
-  with mock.patch.object(jax, "default_backend", lambda: "gpu"):
+  with mock.patch.object(jax, "default_backend", return_value="gpu"):
     recipe = registry.build(plan, dataset).recipe
     state = jax.eval_shape(recipe.init, jax.random.key(0), job)
     update = jax.jit(jax.vmap(recipe.update, (0, 0, None)), donate_argnums=0)
@@ -157,12 +158,13 @@ def _compiled(case: training.Case, width: int, names: tuple[str, ...]) -> Any:
     lowered = update.lower(
       described(state, lead), described(job, lead), described(data)
     )
-  return lowered.compile({"xla_gpu_autotune_level": 0})
+  options: Any = {"xla_gpu_autotune_level": 0}
+  return lowered.compile(options)
 
 
 def _device() -> jax.Device:
-  """Returns a described H100."""
-  from jax._src import xla_bridge  # noqa: PLC0415  (no public way to name a platform)
+  """Returns a described H100; JAX has no public way to name its platform."""
+  from jax._src import xla_bridge
 
   known = xla_bridge.canonicalize_platform
 
