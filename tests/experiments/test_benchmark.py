@@ -232,9 +232,11 @@ def test_the_scores_of_every_attack_on_answers_are_compared():
 
 def test_gpu_day_keeps_what_it_has(monkeypatch, tmp_path, capsys):
   calls = []
+  seconds = []
 
   def run(suite, timeout):
     calls.append(suite)
+    seconds.append(timeout)
     if suite == "scoring":
       return [], "scoring: it broke"
     return [_row(suite=suite)], ""
@@ -247,6 +249,8 @@ def test_gpu_day_keeps_what_it_has(monkeypatch, tmp_path, capsys):
     gpu_day.main()
   content = json.loads(output.read_text())
   assert calls == ["agreement", "scoring", "tests"]
+  # Half of what is left, and all of it for the last: these took no time.
+  np.testing.assert_allclose(seconds, [240, 240, 480], atol=5)
   assert [row["suite"] for row in content["rows"]] == ["agreement", "tests"]
   assert content["notes"] == ["scoring: it broke"]
   assert "scoring: it broke" in capsys.readouterr().out
