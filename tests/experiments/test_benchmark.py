@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 
+from absl import flags
 from absl.testing import flagsaver
 import jax
 import numpy as np
@@ -242,6 +243,8 @@ def test_gpu_day_keeps_what_it_has(monkeypatch, tmp_path, capsys):
     return [_row(suite=suite)], ""
 
   monkeypatch.setattr(gpu_day, "_run", run)
+  if not flags.FLAGS.is_parsed():  # no test before this one ran a binary
+    flags.FLAGS.mark_as_parsed()
   output = tmp_path / "gpu.json"
   with flagsaver.flagsaver(
     output=str(output), steps=["agreement", "scoring", "tests"], minutes=8.0
