@@ -63,7 +63,11 @@ def is_possible() -> bool:
 
 
 def loops(text: str) -> Iterator[Loop]:
-  """Yields the loops of known trip count of a program in HLO text."""
+  """Yields the loops of known trip count of a program in HLO text.
+
+  A loop inside another is one of its own, and not in the outer one's figures: those of
+  a step with such a loop (DP-SGD's) are too low.
+  """
   for body, trips in re.findall(
     r"body=%([\w.\-]+).*?known_trip_count\":{\"n\":\"(\d+)\"", text
   ):
