@@ -21,6 +21,7 @@ from jmia.report import results
 from . import common
 from .benchmarks import (
   agreement,
+  compiled,
   measure,
   rate_tests,
   scaling,
@@ -41,13 +42,14 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "references": studies.references,
   "private": studies.private,
   "mib": studies.mib,
+  "compiled": compiled.rows,
 }
 
 # What shows that a suite runs, in seconds, on any machine.
 _TINY_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "training/fc": lambda: [training.beside_vmap(training.FC, 2, target={}, num_turns=1)],
   "scoring/attacks": lambda: scoring.attack_rows((4, 200, 100)),
-  "agreement": lambda: agreement.rows(2),
+  "agreement": lambda: agreement.rows(2, batch_size=8),
   "references": lambda: studies.references(4),
   "private": lambda: studies.private(2),
   "mib": lambda: studies.mib(1),
@@ -63,6 +65,11 @@ OUTPUT = flags.DEFINE_string("output", None, "File of the results, JSON.")
 TINY = flags.DEFINE_boolean(
   "tiny", False, f"A few models, of {', '.join(_TINY_SUITES)} alone: a try."
 )
+
+
+def has_tiny(suite: str) -> bool:
+  """Returns whether `--tiny` knows a suite."""
+  return suite in _TINY_SUITES
 
 
 def main() -> None:

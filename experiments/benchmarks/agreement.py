@@ -29,15 +29,22 @@ _SCORE_TOLERANCE = 1e-3  # of the scores' spread
 _NUM_MODELS = 10
 
 
-def rows(num_models: int = _NUM_MODELS) -> list[measure.Row]:
-  """The largest difference of each network's losses, and of each attack's scores."""
-  here = answers(num_models)
+def rows(
+  num_models: int = _NUM_MODELS, batch_size: int | None = None
+) -> list[measure.Row]:
+  """The largest difference of each network's losses, and of each attack's scores.
+
+  Args:
+    num_models: of each network.
+    batch_size: of two steps an epoch. Default: each case's own.
+  """
+  here = answers(num_models, batch_size)
   with tempfile.TemporaryDirectory() as folder:
     file = os.path.join(folder, "cpu.npz")
     program = (
       f"import jax, numpy as np; from {__package__} import agreement;"
       f"jax.config.update('jax_default_matmul_precision', 'float32');"
-      f"np.savez({file!r}, **agreement.answers({num_models}))"
+      f"np.savez({file!r}, **agreement.answers({num_models}, {batch_size}))"
     )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
@@ -46,17 +53,20 @@ def rows(num_models: int = _NUM_MODELS) -> list[measure.Row]:
   return [_row(name, here[name], there[name]) for name in here]
 
 
-def answers(num_models: int) -> dict[str, np.ndarray]:
+def answers(num_models: int, batch_size: int | None = None) -> dict[str, np.ndarray]:
   """Returns each network's losses `[M, epochs]` and each attack's scores `[N]`."""
   cases = (training.FC, training.CNN, training.RESNET)
-  losses = {f"loss of {case.name}": _losses(case, num_models) for case in cases}
+  losses = {
+    f"loss of {case.name}": _losses(case, num_models, batch_size) for case in cases
+  }
   return losses | _scores()
 
 
-def _losses(case: training.Case, num_models: int) -> np.ndarray:
+def _losses(case: training.Case, num_models: int, batch_size: int | None) -> np.ndarray:
   dataset = case.dataset()
-  config = dataclasses.replace(case.config, num_epochs=2)
-  size = min(case.num_members, 2 * case.config.batch_size)
+  batch_size = batch_size or case.config.batch_size
+  config = dataclasses.replace(case.config, num_epochs=2, batch_size=batch_size)
+  size = min(case.num_members, 2 * batch_size)
   result = parallel.run(
     config_lib.build(config, dataset).recipe,
     jax.random.key(0),

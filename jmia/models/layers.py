@@ -6,6 +6,9 @@ it becomes a grouped convolution. A matrix product has neither trouble, so there
 convolution is written as one.
 """
 
+from collections.abc import Iterator
+import contextlib
+import contextvars
 import itertools
 from typing import Any
 
@@ -30,6 +33,26 @@ _FEW_CHANNELS = 8
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
+_ON_ACCELERATOR: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+  "on_accelerator", default=None
+)
+
+
+@contextlib.contextmanager
+def on_accelerator(lowering: str | None) -> Iterator[None]:
+  """Traced inside, `"auto"` means `lowering` on an accelerator; None changes nothing.
+
+  Raises:
+    ValueError: if `lowering` is neither `"patches"` nor `"native"` nor None.
+  """
+  if lowering is not None:
+    _validate.known("lowering", lowering, LOWERINGS[1:])
+  token = _ON_ACCELERATOR.set(lowering)
+  try:
+    yield
+  finally:
+    _ON_ACCELERATOR.reset(token)
+
 
 def conv(
   features: int,
@@ -45,7 +68,8 @@ def conv(
     features: number of output channels.
     kernel_size: height and width of the window.
     lowering: `"patches"` (`conv_by_patches`), `"native"` (`lax.conv_general_dilated`)
-      or `"auto"`: patches on CPU, `on_accelerator` elsewhere.
+      or `"auto"`: patches on CPU; elsewhere what the function `on_accelerator` was
+      told, else this argument `on_accelerator`.
     on_accelerator: what `"auto"` means where the default backend is not CPU. Small
       networks want patches (one batched matrix product for all models); a network
       that fills the device alone wants the native convolution.
@@ -60,7 +84,8 @@ def conv(
   _validate.known("lowering", lowering, LOWERINGS)
   _validate.known("on_accelerator", on_accelerator, LOWERINGS[1:])
   if lowering == "auto":
-    lowering = "patches" if jax.default_backend() == "cpu" else on_accelerator
+    elsewhere = _ON_ACCELERATOR.get() or on_accelerator
+    lowering = "patches" if jax.default_backend() == "cpu" else elsewhere
   return nn.Conv(
     features,
     kernel_size,

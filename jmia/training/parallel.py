@@ -9,6 +9,7 @@ reassociation.
 """
 
 from collections.abc import Callable, Mapping
+import functools
 import math
 import os
 import pathlib
@@ -20,7 +21,8 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 
-from jmia.training import checkpoint
+from jmia.models import layers
+from jmia.training import checkpoint, choice
 from jmia.training import recipe as recipe_lib
 
 PyTree = Any
@@ -40,6 +42,10 @@ _MAX_WIDTH_CPU, _MAX_WIDTH_ACCELERATOR = 8, 256
 _CPU_BUDGET = 64 * 2**20
 # A model that needs more than this is taken to fill an accelerator alone.
 _FILLS_ACCELERATOR = 256 * 2**20
+# On an accelerator these are where the search by timing starts. It costs two epochs of
+# each of up to three candidates: less than a run of fewer epochs could win back.
+_WORTH_TIMING_EPOCHS = 20
+_LOWERINGS = (None, *layers.LOWERINGS[1:])  # None: as the network was written
 
 
 class Result(NamedTuple):
@@ -85,7 +91,9 @@ def run(
       metrics alone.
     width: models trained at once, a multiple of the number of devices. Default: from
       the compiled program's memory figures and the device's memory, or as it was in
-      the run that `checkpoint_dir` resumes.
+      the run that `checkpoint_dir` resumes. One process on an accelerator times a
+      narrower width and the other lowering of convolutions too, where the run is long
+      enough, and keeps the choice (`choice`).
     mesh: devices, with one axis named `AXIS`. Default: all; of one process's those
       that shorten the run, as many as divide a given `width`.
     memory_budget: bytes on each device for the models in training, the shared data
@@ -109,8 +117,8 @@ def run(
   """
   num_models = _num_models(jobs)
   directory = pathlib.Path(checkpoint_dir) if checkpoint_dir is not None else None
-  if width is None and directory is not None:
-    width = (checkpoint.read_config(directory) or {}).get("width")
+  resumed = (checkpoint.read_config(directory) if directory is not None else {}) or {}
+  width = resumed.get("width") if width is None else width
   mesh = mesh or _default_mesh(num_models, width)
   models = jax.sharding.NamedSharding(mesh, Spec(AXIS))
   everywhere = jax.sharding.NamedSharding(mesh, Spec())
@@ -119,10 +127,38 @@ def run(
   device_key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
   device_data = _put(data, everywhere)
 
-  def lower(width: int) -> _Programs:
-    return _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
+  def lower(width: int, lowering: str | None) -> _Programs:
+    with layers.on_accelerator(lowering):
+      return _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
 
-  programs, width = _compile(lower, width, num_models, mesh.size, memory_budget)
+  def seconds_per_epoch(programs: _Programs, width: int) -> float:
+    model_id = np.arange(width) % num_models
+    chunk_jobs = _put(_take(jobs, model_id), models)
+    state = programs.init(device_key, _put(model_id, models), chunk_jobs)
+
+    def epoch():
+      nonlocal state
+      state, *outcome = programs.update(state, chunk_jobs, device_data)
+      _get(outcome)
+
+    return choice.seconds(epoch)
+
+  lowering = resumed.get("lowering")
+  programs, chosen = _compile(
+    functools.partial(lower, lowering=lowering),
+    width,
+    num_models,
+    mesh.size,
+    memory_budget,
+  )
+  is_long = recipe.num_epochs * math.ceil(num_models / chosen) >= _WORTH_TIMING_EPOCHS
+  is_accelerator = jax.default_backend() != "cpu" and jax.process_count() == 1
+  if width is None and is_long and is_accelerator:
+    budget = _default_budget() if memory_budget is None else memory_budget
+    programs, (chosen, lowering) = _compile_fastest(
+      lower, seconds_per_epoch, (programs, chosen), num_models, mesh.size, budget
+    )
+  width = chosen
   logging.info("training %d models, %d at a time", num_models, width)
   jax.monitoring.record_scalar(
     MEMORY_EVENT,
@@ -137,6 +173,8 @@ def run(
     fingerprint = {
       **(config or {}),
       "width": width,
+      # Results depend on it as they do on the width.
+      **({"lowering": lowering} if lowering else {}),
       "num_epochs": recipe.num_epochs,
       "key": jax.random.key_data(key).tolist(),
       "jobs": checkpoint.digest(jobs),
@@ -343,6 +381,52 @@ def _compile(
       )
     per_device = _even(share, max(1, per_device * budget // needed))
   return programs, per_device * num_devices
+
+
+def _compile_fastest(
+  lower: Callable[..., _Programs],  # (width, lowering)
+  seconds_per_epoch: Callable[[_Programs, int], float],
+  reasoned: tuple[_Programs, int],
+  num_models: int,
+  num_devices: int,
+  budget: int,
+) -> tuple[_Programs, choice.Candidate]:
+  """Returns the programs, of `reasoned` and others, that train all models soonest."""
+  first = choice.Candidate(reasoned[1], None)
+  compiled = {first: reasoned[0]}
+
+  def programs(candidate: choice.Candidate) -> _Programs:
+    if candidate not in compiled:
+      lower_as = functools.partial(lower, lowering=candidate.lowering)
+      compiled[candidate] = _compile_at(lower_as, candidate.width)
+    return compiled[candidate]
+
+  @functools.cache
+  def cost(candidate: choice.Candidate) -> float:
+    if _bytes_needed(programs(candidate)) > budget:
+      return math.inf
+    seconds = seconds_per_epoch(programs(candidate), candidate.width)
+    return seconds * math.ceil(num_models / candidate.width)
+
+  texts = {how: lower(num_devices, how).update.as_text() for how in _LOWERINGS}
+  # A network without convolutions is the same program however they are lowered.
+  others = [how for how in _LOWERINGS if texts[how] != texts[None]]
+  key = choice.name(list(texts.values()), num_models, num_devices, first.width)
+  best = choice.read(key)
+  if best is None or _bytes_needed(programs(best)) > budget:
+    best = choice.fastest(
+      [first, *(choice.Candidate(first.width, how) for how in others)], cost
+    )
+    share = math.ceil(num_models / num_devices)
+    at_once = best.width // num_devices
+    # Next to one model a few; next to many a quarter, which the caches may hold.
+    per_device = _even(share, 4 if at_once == 1 else max(1, at_once // 4))
+    other = choice.Candidate(per_device * num_devices, best.lowering)
+    if other != best:
+      best = choice.fastest([best, other], cost)
+    choice.keep(key, best)
+  logging.info("chosen: %s", best)
+  return programs(best), best
 
 
 def _compile_at(lower: Callable[[int], _Programs], width: int) -> _Programs:
