@@ -151,6 +151,8 @@ def run(main: Callable[[], None]) -> None:
       logging.debug("The error came about as follows.", exc_info=error)
       hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
       _fail((" ".join(str(error).split()) or type(error).__name__) + hint)
+    finally:
+      _command = None
 
   def parse(argv: list[str]) -> list[str]:
     _help_if_asked(module, argv)

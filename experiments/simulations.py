@@ -35,9 +35,11 @@ from jmia.dp import simulated as simulated_dp
 from jmia.report import results
 
 from . import attack_flags, common
+from . import study as study_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
+flags.declare_key_flag("study")
 _NUM = flags.DEFINE_integer("num_simulations", 1000, "Of each cell.", lower_bound=2)
 # They train networks in each simulation, or on features, of which there are none.
 _SLOW = ("classifier", "quantile_regression")
@@ -81,25 +83,27 @@ def _epsilon() -> Iterator[Cell]:
 
 
 _STUDIES = {"attacks": _attacks, "discoveries": _discoveries, "epsilon": _epsilon}
-_STUDY = flags.DEFINE_enum("study", "attacks", list(_STUDIES), "See the description.")
 
 
 def main() -> None:
   """Simulates, and writes the rows."""
   started = time.monotonic()
+  study = study_flags.STUDY.value or "attacks"
+  if study not in _STUDIES:
+    raise ValueError(f"study={study}, expected one of {', '.join(_STUDIES)}")
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     kept = output_dir / "checkpoints"
     kept.mkdir(exist_ok=True)
     rows, seconds = [], {}
     with common.progress_bars() as progress:
-      for name, call in _STUDIES[_STUDY.value]():
+      for name, call in _STUDIES[study]():
         begun = time.monotonic()
         rows += _cell(kept, name, call, functools.partial(progress, name))
         seconds[name] = time.monotonic() - begun
     seconds["total"] = time.monotonic() - started
     content = results.document(
       rows,
-      config={"study": _STUDY.value, "num_simulations": _NUM.value},
+      config={"study": study, "num_simulations": _NUM.value},
       seed=common.SEED.value,
       seconds=seconds,
     )

@@ -141,7 +141,7 @@ def test_a_dry_run_trains_nothing_that_stays(run, tmp_path):
   assert code == 0
   assert re.fullmatch(
     "Would train 1 target, 4 reference models, 4 distilled models: 180 epochs of up to"
-    r" 50 rows, in about \d+ s and \d+ MB of memory\.\n",
+    r" 50 rows, in about \d+ s and [\d.]+ [MG]B of memory\.\n",
     out,
   )
   assert list(tmp_path.iterdir()) == []

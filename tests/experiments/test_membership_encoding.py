@@ -141,7 +141,7 @@ def test_transfer_of_a_black_box(tmp_path):
   )
   assert [row["epoch"] for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
   assert {row["form"] for row in rows} == {"blackbox"}
-  assert (tmp_path / "blackbox.png").stat().st_size > 10_000
+  assert (tmp_path / "transfer.png").stat().st_size > 10_000
   assert rows[0]["target_accuracy"] is None
   after = [row["target_accuracy"] for row in rows[2:]]
   assert min(after[-2:]) > max(after[:2])  # chance is .1

@@ -74,7 +74,8 @@ def _of(content, study):
 
 
 def test_the_contracts_files(folder):
-  assert sorted(os.listdir(folder)) == [".jmia-run.json", *PLOTS, "results.json"]
+  expected = sorted([".jmia-run.json", *PLOTS, "results.json"])
+  assert sorted(os.listdir(folder)) == expected
   for name in PLOTS:
     assert (folder / name).read_bytes()[:4] == b"\x89PNG"
 
