@@ -23,6 +23,7 @@ from jmia import datasets
 from . import config_file, runs
 from . import help as help_lib
 
+flags.adopt_module_key_flags(runs)
 SEED = flags.DEFINE_integer(
   "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
 )

@@ -37,7 +37,9 @@ from jmia.report import results
 from . import attack_flags, common
 from . import study as study_flags
 
-flags.adopt_module_key_flags(common)
+flags.declare_key_flag("output_dir")
+flags.declare_key_flag("seed")
+flags.declare_key_flag("restart")
 flags.adopt_module_key_flags(attack_flags)
 flags.declare_key_flag("study")
 _NUM = flags.DEFINE_integer("num_simulations", 1000, "Of each cell.", lower_bound=2)
