@@ -88,6 +88,13 @@ _ESTIMATOR = flags.DEFINE_string(
   "Threshold estimator of all attacks that have one, of "
   f"{', '.join(nulls.METHODS)}. Default: each attack's own.",
 )
+_NEAR_COPIES = flags.DEFINE_float(
+  "near_copies",
+  None,
+  "Of images: non-members whose thumbnail is within this of a member's are counted as"
+  " near copies, in standard deviations of all thumbnails' values; .1 is near. Default:"
+  " exact copies alone are counted.",
+)
 _TITLE = flags.DEFINE_string(
   "title", None, "What the report calls the model. Default: its name and its data's."
 )
@@ -333,6 +340,7 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     delta=common.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
     defenses=defense_flags.chosen(),
+    near_copies=_NEAR_COPIES.value,
     title=_TITLE.value,
     seed=common.SEED.value,
     width=common.WIDTH.value,

@@ -163,8 +163,9 @@ def embed() -> None:
   known, warning = _last(trained, "encoding_accuracy"), ""
   if known < _LEAST_KNOWN:
     warning = (
-      "\nToo little is encoded to be read: raise --num_epochs or --discriminator_rate,"
-      " or scale the features to about 1."
+      "\nThat is little. Whether a claim stands on it, `verify` says: ask it before the"
+      " model is published. More is encoded with more --num_epochs, a higher"
+      " --discriminator_rate, or features scaled to about 1."
     )
   print(
     f"Accuracy: {_accuracy(published, dataset)}. Of {len(encoded):,} encoded rows the"

@@ -151,7 +151,9 @@ def run(
     *panel.notes,
   ]
   report = result.report
-  report["blind"], checked = _checks(targets, result.samples, dataset.x, config.seed)
+  report["blind"], checked = _checks(
+    targets, result.samples, dataset.x, config.seed, config.near_copies
+  )
   if predict is not None:
     kind = _name(trainer, None, references)
     checked += references_check.notes(targets[0].evaluated(), kind)
@@ -302,11 +304,12 @@ def _checks(
   samples: samples_lib.Samples,
   x: np.ndarray | None,
   seed: int,
+  near: float | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
   """The blind baseline, and what stands above all other notes, of the first target."""
   evidence = targets[0].evaluated()
   rows = None if x is None else np.asarray(x)[evidence.index]
-  baseline, notes = split_check.describe(evidence, rows, samples.scores, seed)
+  baseline, notes = split_check.describe(evidence, rows, samples.scores, seed, near)
   notes = [*learnt.notes(evidence), *notes]
   if len(targets) > 1:
     notes = [f"of the first target: {note}" for note in notes]

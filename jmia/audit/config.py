@@ -61,6 +61,8 @@ class AuditConfig:
       the models carry it.
     train: how every model is trained. Default: the dataset's preset.
     defenses: that every model carries, the target too if it is trained here.
+    near_copies: of images, how far thumbnails of a member and a non-member may differ
+      that count as copies (`checks.split.near_copies`). Default: exact copies only.
     title: what the report calls the model. Default: its name and its data's.
     seed: of splits, training and the attacks' own draws.
     width: models trained at once, one target apart. Default: chosen from memory
@@ -84,6 +86,7 @@ class AuditConfig:
   delta: float = 0.0
   train: config_lib.TrainConfig | None = None
   defenses: tuple[registry.DefenseConfig, ...] = ()
+  near_copies: float | None = None
   title: str | None = None
   seed: int = 0
   width: int | None = None

@@ -1,6 +1,7 @@
 """What an audit looks at before it believes its figures."""
 
 import numpy as np
+import pytest
 
 from jmia.audit import auditing, files, signals_file
 from jmia.audit.checks import learnt, split
@@ -50,6 +51,22 @@ def test_copies_are_counted_and_left_out():
   (note,) = split.copy_notes(copied, _MEMBERS, {"a": scores})
   assert "1 of 100" in note
   assert "a 1.000" in note
+
+
+def test_near_copies_of_images():
+  rng = np.random.default_rng(0)
+  x = rng.integers(0, 256, (40, 20, 20, 3)).astype(np.uint8)
+  x = np.repeat(np.repeat(x[:, ::4, ::4], 4, axis=1), 4, axis=2)  # of coarse fields
+  members = np.arange(40) < 20
+  noise = rng.normal(0, 8, (20, 20, 3))
+  x[25] = np.clip(x[3] + noise, 0, 255)
+  x[30] = np.roll(x[4], 10, axis=0)  # another image of the same colours
+  near = split.near_copies(x, members, 0.1)
+  assert np.flatnonzero(near).tolist() == [25]
+  (note,) = split.copy_notes(near, members, {"a": members * 1.0}, "near copies")
+  assert note.startswith("1 of 20 non-members are near copies of members")
+  with pytest.raises(ValueError, match=r"rows have shape \(1200,\): expected images"):
+    split.near_copies(x.reshape(40, -1), members, 0.1)
 
 
 def test_class_shares():

@@ -76,7 +76,10 @@ def test_an_encoding_that_is_not_learnt_is_said_to_be_none(owned, tmp_path, caps
     discriminator_rate=1e-4,
     key_rows=30,
   )
-  assert "Too little is encoded to be read" in capsys.readouterr().out
+  assert (
+    "That is little. Whether a claim stands on it, `verify` says"
+    in capsys.readouterr().out
+  )
 
 
 def test_an_owner_is_believed(owned, tmp_path, capsys):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jmia import _validate
 from jmia.attacks.evidence import Evidence
 from jmia.stats import intervals, roc
 
@@ -127,15 +128,53 @@ def copies(x: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray
   return ~members & np.isin(digests, digests[members])
 
 
+def near_copies(x: np.ndarray, members: np.ndarray, distance: float) -> np.ndarray:
+  """`[N]` bool, the non-members whose thumbnail is that of a member, or nearly.
+
+  A thumbnail is an image's means over 8 x 8 fields: what a new encoding, a crop by a
+  pixel or a little noise leaves as it was.
+
+  Args:
+    x: `[N, H, W, channels]` images.
+    members: `[N]` bool.
+    distance: root mean square difference of two thumbnails up to which they are taken
+      for copies, in standard deviations of all thumbnails' values.
+
+  Raises:
+    ValueError: `x` is no images, or `distance` is not above 0.
+  """
+  from sklearn import neighbors
+
+  _validate.positive("near_copies", distance)
+  if x.ndim != 4:
+    raise ValueError(
+      f"near_copies={distance:g}, but rows have shape {x.shape[1:]}: expected images"
+    )
+  small = np.asarray(x, np.float32)
+  for axis in (1, 2):
+    fields = np.array_split(np.arange(small.shape[axis]), min(8, small.shape[axis]))
+    small = np.stack([small.take(f, axis).mean(axis) for f in fields], axis)
+  flat = small.reshape(len(x), -1)
+  scale = max(float(flat.std()), np.finfo(np.float32).tiny)
+  flat = flat / (scale * np.sqrt(flat.shape[1]))  # distances are root mean squares
+  nearest = neighbors.NearestNeighbors(n_neighbors=1).fit(flat[members])
+  found = np.zeros(len(x), bool)
+  found[~members] = nearest.kneighbors(flat[~members])[0][:, 0] <= distance
+  return found
+
+
 def copy_notes(
-  copied: np.ndarray, members: np.ndarray, scores: Mapping[str, np.ndarray]
+  copied: np.ndarray,
+  members: np.ndarray,
+  scores: Mapping[str, np.ndarray],
+  what: str = "exact copies",
 ) -> list[str]:
   """Says how many non-members are copies, and each attack's AUC without them."""
   num = int(copied.sum())
   if not num:
     return []
   said = (
-    f"{num:,} of {int((~members).sum()):,} non-members are exact copies of members, so"
+    f"{num:,} of {int((~members).sum()):,} non-members are {what} of members, so"
     " that no attack can tell them apart"
   )
   keep = ~copied
@@ -154,11 +193,24 @@ def describe(
   x: np.ndarray | None,
   scores: Mapping[str, np.ndarray],
   seed: int,
+  near: float | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-  """The blind baseline of the evaluated samples, and the notes of all of this file."""
+  """The blind baseline of the evaluated samples, and the notes of all of this file.
+
+  Args:
+    evidence: of the evaluated samples.
+    x: `[N, ...]` their features, if they are at hand.
+    scores: attack -> `[N]`.
+    seed: of the baseline.
+    near: distance of near copies; None for exact ones alone.
+  """
   labels, members = evidence.labels, evidence.members
   baseline = blind(x, labels, members, evidence.num_classes, seed)
   notes = [*blind_notes(baseline), *class_notes(labels, members)]
   if x is not None:
-    notes += copy_notes(copies(x, labels, members), members, scores)
+    exact = copies(x, labels, members)
+    notes += copy_notes(exact, members, scores)
+    if near is not None:
+      others = near_copies(x, members, near) & ~exact
+      notes += copy_notes(others, members, scores, "near copies (by thumbnails)")
   return baseline, notes
