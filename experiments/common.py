@@ -145,9 +145,9 @@ def run(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGTERM, _terminate)
       main()
     except _TerminatedError:
-      _fail("terminated; the same command resumes", code=143)
+      _fail(f"terminated; {_following()}", code=143)
     except KeyboardInterrupt:
-      _fail("interrupted; the same command resumes", code=130)
+      _fail(f"interrupted; {_following()}", code=130)
     except _USER_ERRORS as error:
       logging.debug("The error came about as follows.", exc_info=error)
       hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
@@ -163,6 +163,14 @@ def run(main: Callable[[], None]) -> None:
     return rest
 
   app.run(guarded, flags_parser=parse)
+
+
+def _following() -> str:
+  """What goes on with an interrupted run."""
+  same = "the same command"
+  return (
+    f"{same} without --restart resumes" if runs.RESTART.value else f"{same} resumes"
+  )
 
 
 def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:

@@ -22,6 +22,7 @@ import jmia
 
 RECORD = ".jmia-run.json"
 CHECKPOINTS = "checkpoints"
+_LEFT = ".incomplete-"  # folders of files in the making
 # Flags that change nothing in results, or are applied to finished ones too.
 _NO_MATTER = (
   *("output_dir", "restart", "dry_run", "fail_above", "config"),
@@ -116,6 +117,8 @@ def claimed(
     ValueError: the folder is in use, or belongs to another command.
   """
   with _locked(folder):
+    for left in folder.glob(f"{_LEFT}*"):  # of a run that was killed as it wrote
+      shutil.rmtree(left, ignore_errors=True)
     record = _read(folder)
     if RESTART.value:
       shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -188,7 +191,7 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
 
 def _write(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Writes the record, whole or not at all."""
-  with tempfile.TemporaryDirectory(dir=folder, prefix=".incomplete-") as made:
+  with tempfile.TemporaryDirectory(dir=folder, prefix=_LEFT) as made:
     path = pathlib.Path(made) / RECORD
     path.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(path, folder / RECORD)

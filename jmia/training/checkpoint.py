@@ -124,6 +124,8 @@ class Interruption:
   def hold(self) -> None:
     """Takes Ctrl-C and the request to end, in place of who had them."""
     for number in (signal.SIGINT, signal.SIGTERM):
+      if signal.getsignal(number) is signal.SIG_IGN:  # as of a script's `command &`
+        continue
       self._before[number] = signal.signal(number, self._receive)
 
   def restore(self) -> None:

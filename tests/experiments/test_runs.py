@@ -97,6 +97,19 @@ def test_what_left_nothing_to_resume_is_nobodys(run):
   assert run("--seed=4")[0] == 0
 
 
+def test_what_a_killed_run_left_half_written_goes(run):
+  (run.folder / ".incomplete-7-x").mkdir(parents=True)
+  assert run()[0] == 0
+  assert sorted(os.listdir(run.folder)) == [runs.RECORD, "results.json"]
+
+
+def test_after_a_restart_the_command_resumes_without_it(run):
+  run("--seed=3")
+  code, _, err = run("--seed=3", "--restart", work=_stop)
+  assert code == 130
+  assert "the same command without --restart resumes" in err
+
+
 def test_one_run_at_a_time(run):
   run.folder.mkdir()
   descriptor = os.open(run.folder, os.O_RDONLY)
