@@ -353,8 +353,12 @@ def _fractional_rank(null: Null, loss: jax.Array) -> jax.Array:
   is_between = (num_below > 0) & (num_below < null.num_losses)
   below = null.values[null.start + jnp.maximum(num_below - 1, 0)]
   above = null.values[null.start + jnp.minimum(num_below, null.num_losses - 1)]
-  gap = jnp.where(is_between, above - below, 1)
-  return num_below - 1 + jnp.where(is_between, (loss - below) / gap, 0)
+  # Two losses near the least float may differ by less than one: then they are one loss,
+  # and the rank is that of the larger.
+  gap = above - below
+  tells = gap >= jnp.finfo(gap.dtype).tiny
+  share = jnp.where(tells, (loss - below) / jnp.where(tells, gap, 1), 1)
+  return num_below - 1 + jnp.where(is_between, share, 0)
 
 
 def _loss_to_logit(loss: jax.Array) -> jax.Array:

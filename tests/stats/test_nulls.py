@@ -334,3 +334,13 @@ def test_errors():
       nulls.quantile(null, alpha, "linear")
   with pytest.raises(ValueError, match=r"alpha has shape \(\)"):
     nulls.quantile(null, np.float64(0.1), "linear")
+
+
+def test_losses_that_differ_by_less_than_the_least_float_have_a_rank():
+  """As answers with noise give: probabilities of one but for 1e-38."""
+  from jmia.attacks import population
+
+  losses = np.array([2.2e-38, 3.0e-38, 3.8e-38, 0.1], np.float32)
+  scores = population.score(losses, np.array([2.1e-38, 2.9e-38, 4.1e-38, 0.2, 0.3]))
+  assert np.isfinite(scores).all()
+  assert (np.diff(scores) <= 0).all()
