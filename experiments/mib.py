@@ -52,6 +52,13 @@ _MARKED_SHARE = flags.DEFINE_float(
   None,
   "Share of a model's rows that an owner marks. Default: the paper's, about 0.001.",
 )
+_DRAW = flags.DEFINE_enum(
+  "draw",
+  "random",
+  settings_lib.DRAWS,
+  "Rows held out and marked: drawn anew in each trial, or in each those that the"
+  " authors' public code draws.",
+)
 
 _APART = ("false_claims", variants.SUBMARKS)
 _ALL = tuple(name for name in variants.STUDIES if name not in _APART)
@@ -69,6 +76,7 @@ def main() -> None:
       data_dir=common.DATA_DIR.value,
       num_examples=common.NUM_EXAMPLES.value,
       seed=common.SEED.value,
+      order="publisher" if _DRAW.value == "authors" else "prepared",
     )
     settings = _settings(dataset)
     with common.progress_bars() as progress:
@@ -133,6 +141,7 @@ def _settings(dataset: types.Dataset) -> settings_lib.Settings:
     train=training_flags.override(train),
     defenses=defense_flags.chosen(),
     num_members=training_flags.NUM_MEMBERS.value,
+    draw=_DRAW.value,
     marked_share=preset.marked_share
     if _MARKED_SHARE.value is None
     else _MARKED_SHARE.value,

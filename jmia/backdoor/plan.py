@@ -12,6 +12,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+from sklearn import model_selection
 
 from jmia import splits, types
 from jmia.backdoor import marking, triggers
@@ -19,6 +20,7 @@ from jmia.backdoor import settings as settings_lib
 from jmia.backdoor import variants as variants_lib
 from jmia.training import recipe as recipe_lib
 
+_AUTHORS_SEED = 42  # of their split, in each of their scripts
 # The mark that changes nothing, for plain test accuracy and unmarked queries.
 NO_MARK = 0
 
@@ -109,7 +111,9 @@ def make(
           questions.setdefault(model, [NO_MARK])
           if mark not in questions[model]:
             questions[model].append(mark)
-  members, mark_of_row = _assign(dataset, halves, list(questions), mark_ids)
+  members, mark_of_row = _assign(
+    dataset, settings.draw, halves, list(questions), mark_ids
+  )
   num_questions = max(map(len, questions.values()))
   jobs = Job(
     *splits.ragged(members),
@@ -136,14 +140,24 @@ def split(
 
   The publisher's test split is held out where there is one, else a random share.
 
+  With `settings.draw` "authors" it is the split of Hu et al.'s public code, the same in
+  each trial: scikit-learn's `train_test_split` with seed 42 of the rows as the dataset
+  holds them, or the publisher's train rows in their order. An owner there marks the
+  first rows that are not of the target class.
+
   Raises:
     ValueError: if there are fewer rows to train on than `num_members`.
   """
   rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(trial,)))
   num_train = dataset.num_train
   if num_train < dataset.num_examples:
-    members = rng.permutation(num_train)
+    is_random = settings.draw == "random"
+    members = rng.permutation(num_train) if is_random else np.arange(num_train)
     held_out = np.arange(num_train, dataset.num_examples)
+  elif settings.draw == "authors":
+    members, held_out = model_selection.train_test_split(
+      np.arange(num_train), test_size=settings.test_share, random_state=_AUTHORS_SEED
+    )
   else:
     order = rng.permutation(dataset.num_examples)
     cut = round((1 - settings.test_share) * dataset.num_examples)
@@ -164,6 +178,7 @@ def model_of(trial: int, variant: variants_lib.Variant) -> Model:
 
 def _assign(
   dataset: types.Dataset,
+  draw: str,
   halves: Sequence[tuple[np.ndarray, np.ndarray]],
   models: Sequence[Model],
   mark_ids: dict[tuple[triggers.TriggerConfig, int], int],
@@ -172,14 +187,12 @@ def _assign(
   owned: list[set[int]] = [set() for _ in halves]
   mark_of_row = []
   for model in models:
-    # An owner has an equal part of the members; a lone owner marks the same rows first
-    # as the first of many does.
-    parts = np.array_split(halves[model.trial][0], max(1, len(model.owners)))
+    choose = _authors_rows if draw == "authors" else _rows_of_parts
+    chosen = choose(halves[model.trial][0], dataset.y, model.owners)
     rows = {}
-    for owner, part in zip(model.owners, parts, strict=False):
-      chosen = marking.choose_rows(part, dataset.y, owner.label, owner.num_marked)
-      rows[mark_ids[owner.trigger, owner.label]] = chosen
-      owned[model.trial].update(chosen.tolist())
+    for owner, rows_of_owner in zip(model.owners, chosen, strict=True):
+      rows[mark_ids[owner.trigger, owner.label]] = rows_of_owner
+      owned[model.trial].update(rows_of_owner.tolist())
     mark_of_row.append(marking.mark_of_row(dataset.num_examples, rows))
   members = []
   for model in models:
@@ -188,6 +201,33 @@ def _assign(
       rows_of_trial = rows_of_trial[~np.isin(rows_of_trial, list(owned[model.trial]))]
     members.append(rows_of_trial)
   return members, mark_of_row
+
+
+def _rows_of_parts(
+  members: np.ndarray, y: np.ndarray, owners: Sequence[variants_lib.Owner]
+) -> list[np.ndarray]:
+  """What each owner marks, of an equal part of the members.
+
+  A lone owner marks the same rows first as the first of many does.
+  """
+  parts = np.array_split(members, max(1, len(owners)))
+  return [
+    marking.choose_rows(part, y, owner.label, owner.num_marked)
+    for owner, part in zip(owners, parts, strict=False)
+  ]
+
+
+def _authors_rows(
+  members: np.ndarray, y: np.ndarray, owners: Sequence[variants_lib.Owner]
+) -> list[np.ndarray]:
+  """What each owner marks in the authors' code: of what is left, its own stretch."""
+  found = []
+  for number, owner in enumerate(owners):
+    last = (number + 1) * owner.num_marked
+    chosen = marking.choose_rows(members, y, owner.label, last)[-owner.num_marked :]
+    members = members[~np.isin(members, chosen)]
+    found.append(chosen)
+  return found
 
 
 def _table(
@@ -213,8 +253,11 @@ def _notes(dataset: types.Dataset, settings: settings_lib.Settings) -> tuple[str
     changed = [
       field.name
       for field in dataclasses.fields(settings)
-      if getattr(settings, field.name) != getattr(preset, field.name)
+      if field.name != "draw"
+      and getattr(settings, field.name) != getattr(preset, field.name)
     ]
     if changed:
       notes.append(f"Not the paper's settings: {', '.join(changed)}.")
+  if settings.draw == "authors":
+    notes.append("Rows are held out and marked as the authors' code draws them.")
   return tuple(notes)

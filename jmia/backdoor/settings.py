@@ -11,6 +11,9 @@ from jmia.defenses import registry
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
+# Each trial its own rows, or the rows that the authors' public code draws, in each.
+DRAWS = ("random", "authors")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -24,6 +27,8 @@ class Settings:
     target_label: the default label of marked rows.
     flip: whether images are mirrored at random in training.
     test_share: share of the rows held out, where the publisher made no test split.
+    draw: of `DRAWS`. Of the authors', see `plan.split`; random patterns are then
+      Bernoulli(0.6), and trials differ in initial weights, batches and such patterns.
     num_members: rows each model trains on; None for all that are not held out.
     sizes: of the trigger, in the study of sizes.
     ratios: of marked rows among a model's, in the study of ratios.
@@ -41,6 +46,7 @@ class Settings:
   target_label: int = 1
   flip: bool = False
   test_share: float = 0.2
+  draw: str = "random"
   num_members: int | None = None
   sizes: tuple[int, ...]
   ratios: tuple[float, ...] = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01)
@@ -51,6 +57,7 @@ class Settings:
   confidence: float = 0.95
 
   def __post_init__(self) -> None:
+    _validate.known("draw", self.draw, DRAWS)
     if self.num_members is not None:
       _validate.positive("num_members", self.num_members)
     for name in ("num_random", "num_owners", "num_accusers", "num_queries"):

@@ -17,6 +17,7 @@ MARKED, UNMARKED, WITHOUT = "marked", "unmarked", "without"
 # The study whose owners are the sub-marks of one owner.
 SUBMARKS = "submarks"
 _NUM_SUBMARKS = (1, 2, 3, 4)
+_AUTHORS_SHARE = 0.6  # of ones in a random pattern of the authors' public code
 _TRIES = 100  # to find so many different places, if there are
 
 
@@ -119,8 +120,8 @@ def _single(problem: Problem, rng: np.random.Generator) -> list[Variant]:
 def _patterns(problem: Problem, rng: np.random.Generator) -> list[Variant]:
   seeds = rng.integers(2**31, size=problem.settings.num_random).tolist()
   return [
-    _with_trigger(problem, f"random pattern {i + 1}", pattern="random", seed=seed)
-    for i, seed in enumerate(seeds)
+    Variant("", f"random pattern {i + 1}", (problem.owner._replace(trigger=trigger),))
+    for i, trigger in enumerate(_random_pattern(problem, seed) for seed in seeds)
   ]
 
 
@@ -270,6 +271,21 @@ def _with_trigger(problem: Problem, name: str, **changes) -> Variant:
   return Variant("", name, (problem.owner._replace(trigger=trigger),))
 
 
+def _random_pattern(problem: Problem, seed: int) -> triggers.TriggerConfig:
+  """The default trigger with a random pattern; of bits, with the authors' share."""
+  trigger = problem.settings.trigger
+  if problem.settings.draw == "random" or trigger.kind != "bits":
+    return dataclasses.replace(trigger, pattern="random", seed=seed)
+  columns = np.flatnonzero(np.asarray(triggers.make(trigger, problem.shape).mask))
+  bits = np.random.default_rng(seed).random(len(columns)) < _AUTHORS_SHARE
+  return dataclasses.replace(
+    trigger,
+    kind="columns",
+    place=tuple(columns.tolist()),
+    values=tuple(bits.astype(float).tolist()),
+  )
+
+
 def _random_owners(
   problem: Problem, rng: np.random.Generator, num_owners: int
 ) -> tuple[Owner, ...]:
@@ -278,11 +294,7 @@ def _random_owners(
   labels = [rng.permutation(problem.num_classes) for _ in range(rounds)]
   seeds = rng.integers(2**31, size=num_owners).tolist()
   return tuple(
-    Owner(
-      dataclasses.replace(problem.settings.trigger, pattern="random", seed=seed),
-      label,
-      problem.num_marked,
-    )
+    Owner(_random_pattern(problem, seed), label, problem.num_marked)
     for seed, label in zip(seeds, np.concatenate(labels).tolist(), strict=False)
   )
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from sklearn import model_selection
 
 from jmia import types
 from jmia.backdoor import marking, plan, settings, triggers, variants
@@ -163,3 +164,40 @@ def test_bad_settings_are_refused(changes, message):
 
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_the_authors_draw_is_one_split_and_its_first_rows():
+  dataset = _dataset()
+  authors = dataclasses.replace(settings.preset(dataset), draw="authors")
+  planned = plan.make(dataset, authors, ("single", "patterns"), 2, 0)
+  expected, held_out = model_selection.train_test_split(
+    np.arange(5010), test_size=0.2, random_state=42
+  )
+  marked = [row for row in expected if dataset.y[row] != 1][:8]
+  for model, m in planned.model_ids.items():
+    np.testing.assert_array_equal(planned.jobs.test_idx[m], held_out)
+    if model.training == variants.MARKED:
+      rows = np.flatnonzero(planned.jobs.mark_of_row[m] != marking.UNMARKED)
+      assert sorted(rows) == sorted(marked)
+  # Random patterns replace the last 20 features, more of them by ones than by zeros.
+  patterns = [v.owners[0].trigger for v in planned.variants[0][1:]]
+  assert {pattern.place for pattern in patterns} == {tuple(range(426, 446))}
+  assert 0.45 < np.mean([pattern.values for pattern in patterns]) < 0.75
+  (note,) = planned.notes
+  assert "authors" in note
+
+
+def test_owners_of_the_authors_draw_mark_stretches_of_what_is_left():
+  dataset = _dataset()
+  authors = dataclasses.replace(settings.preset(dataset), draw="authors", num_owners=3)
+  planned = plan.make(dataset, authors, ("owners",), 1, 0)
+  members, _ = plan.split(dataset, authors, 0, 0)
+  (variant,) = planned.variants[0]
+  of_row = planned.jobs.mark_of_row[planned.model_ids[plan.model_of(0, variant)]]
+  left = members.tolist()
+  for number, owner in enumerate(variant.owners):
+    others = [row for row in left if dataset.y[row] != owner.label]
+    expected = others[8 * number : 8 * (number + 1)]
+    mark = planned.mark_ids[owner.trigger, owner.label]
+    assert sorted(np.flatnonzero(of_row == mark)) == sorted(expected)
+    left = [row for row in left if row not in expected]
