@@ -102,6 +102,7 @@ def main() -> None:
       },
       notes=[dataset.description, *panel.notes],
     )
+    content["accuracy_by_target"] = rows.accuracy_by_target(found)
     content["agreement"] = rows.agreement(panel)
     content["exposed_samples"] = rows.exposed(found)
     _write(output_dir, content, figures.draw(found))

@@ -148,18 +148,22 @@ def by_population(
   return _auc_by_size(panel, attacks, sizes, cut)
 
 
-def agreement(evidence: Evidence, alpha: float) -> tuple[list[str], np.ndarray]:
+def agreement(
+  evidence: Evidence, alpha: float, *, of: np.ndarray | None = None
+) -> tuple[list[str], np.ndarray]:
   """Returns how often two attacks call a sample alike at level `alpha`.
 
   Args:
     evidence: of one target; where there are leave-one-out models, on their samples
       alone.
     alpha: the level.
+    of: `[N]` bool, the samples to count among those. Default: all.
 
   Returns:
     `A` names, `TRUTH` first, and the share of samples `[A, A]` on which two agree.
   """
   at = agreement_samples(evidence)
+  at = at if of is None else at[of[at]]
   missing = outcome_lib.lacking(evidence, _COMPARED)
   calls: Mapping[str, np.ndarray] = {TRUTH: evidence.members} | {
     attack: evidence.signals["loss"]

@@ -58,14 +58,14 @@ def rows(
 ) -> list[dict[str, Any]]:
   """Returns a row for each attack: means over its targets, beside the paper's."""
   settings = found.config
-  train_accuracy, test_accuracy = _accuracies(found)
+  train_accuracy, test_accuracy = (part.mean() for part in _accuracies(found))
   of_all = {
     "config": config_name,
     "dataset": dataset_name,
     "num_models": settings.num_models,
     "num_members": settings.num_members,
-    "train_accuracy": train_accuracy,
-    "test_accuracy": test_accuracy,
+    "train_accuracy": float(train_accuracy),
+    "test_accuracy": float(test_accuracy),
     "paper_train_accuracy": config.paper_accuracy[0] / 100,
     "paper_test_accuracy": config.paper_accuracy[1] / 100,
   }
@@ -75,8 +75,14 @@ def rows(
   ]
 
 
-def _accuracies(found: Found) -> list[float]:
-  """The targets' mean accuracy on their members, and on their non-members."""
+def accuracy_by_target(found: Found) -> dict[str, list[float]]:
+  """Returns each target's accuracy on its members, `train`, and on others, `test`."""
+  train, test = _accuracies(found)
+  return {"train": train.tolist(), "test": test.tolist()}
+
+
+def _accuracies(found: Found) -> list[np.ndarray]:
+  """Each target's accuracy `[T]` on its members, and on its non-members."""
   samples = found.panel.design.samples
   assert samples is not None
   correct = np.stack(
@@ -87,7 +93,7 @@ def _accuracies(found: Found) -> list[float]:
     ]
   )
   parts = np.split(correct, [found.config.num_members], axis=1)
-  return [float(part.mean()) for part in parts]
+  return [part.mean(axis=1) for part in parts]
 
 
 def _figures_of(outcomes: list[Outcome]) -> dict[str, Any]:
@@ -118,14 +124,23 @@ def _of_paper(config: configs.Config, attack: str) -> dict[str, float | None]:
 
 
 def agreement(panel: Panel) -> dict[str, Any]:
-  """Returns Table 3: how often the attacks on the first target decide alike."""
+  """Returns Table 3: how often the attacks on the first target decide alike.
+
+  The paper's upper triangle is `share_of_members`, its lower `share_of_others`.
+  """
   evidence = metrics.of_target(panel, 0)
   names, share = metrics.agreement(evidence, _ALPHA)
+  parts = {
+    name: metrics.agreement(evidence, _ALPHA, of=of)[1].tolist()
+    for name, of in (("members", evidence.members), ("others", ~evidence.members))
+  }
   return {
     "alpha": _ALPHA,
     "num_samples": len(metrics.agreement_samples(evidence)),
     "attacks": names,
     "share": share.tolist(),
+    "share_of_members": parts["members"],
+    "share_of_others": parts["others"],
   }
 
 

@@ -159,6 +159,11 @@ def test_agreement_is_the_share_of_like_decisions(made):
   for i, one in enumerate(calls):
     for j, other in enumerate(calls):
       assert share[i, j] == np.mean(one == other)
+  _, of_members = metrics.agreement(evidence, 0.3, of=evidence.members)
+  _, of_others = metrics.agreement(evidence, 0.3, of=~evidence.members)
+  np.testing.assert_allclose((of_members + of_others) / 2, share)  # as many of each
+  called = calls[1]
+  assert of_members[0, 1] == np.mean(called[evidence.members])
 
 
 def test_agreement_is_on_the_left_out_samples_where_there_are_any(made):

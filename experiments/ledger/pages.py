@@ -1,0 +1,183 @@
+"""The ledger as Markdown, and its summary in README."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+import itertools
+import pathlib
+
+from . import cells, run_files
+from .cells import Verdict
+
+PAGE = cells.HERE / "LEDGER.md"
+BEGIN, END = "<!-- ledger: begin -->", "<!-- ledger: end -->"
+_MARKS = {
+  Verdict.INSIDE: "inside",
+  Verdict.EXPLAINED: "outside, explained",
+  Verdict.OPEN: "**outside, open**",
+  Verdict.FEW: "too few seeds",
+  Verdict.NOT_RUN: "not run",
+}
+
+
+def entries(runs: Mapping[str, run_files.Run]) -> list[cells.Entry]:
+  """Returns every cell of the papers with what the runs say of it."""
+  found: dict[cells.Key, list[cells.Figure]] = {}
+  for run in runs.values():
+    for key, figure in run_files.figures_of(run):
+      found.setdefault(key, []).append(figure)
+  explained = cells.explanations()
+  return [cells.judge(c, found.get(c.key, ()), explained) for c in cells.papers()]
+
+
+def summary(found: Sequence[cells.Entry]) -> str:
+  """Returns how many cells of each paper there are of each verdict."""
+  lines = [
+    "| paper | cells | inside | outside, explained | outside, open | not run |",
+    "|---|---|---|---|---|---|",
+  ]
+  for paper, title in cells.PAPERS.items():
+    of_paper = [entry for entry in found if entry.cell.paper == paper]
+    count = Counter(entry.verdict for entry in of_paper)
+    numbers = [
+      len(of_paper),
+      count[Verdict.INSIDE],
+      count[Verdict.EXPLAINED],
+      count[Verdict.OPEN],
+      count[Verdict.NOT_RUN] + count[Verdict.FEW],
+    ]
+    lines.append(f"| {title} | {' | '.join(map(str, numbers))} |")
+  return "\n".join(lines)
+
+
+def page(found: Sequence[cells.Entry], runs: Mapping[str, run_files.Run]) -> str:
+  """Returns the whole ledger."""
+  parts = [
+    "# Ledger",
+    "Made by `python -m experiments.ledger`; do not edit. Each figure of the papers"
+    " beside ours. *Ours* is the mean over `n` seeds or targets and, in brackets, where"
+    " one more of ours lies in 95 % of cases; *inside*: the paper's figure lies there."
+    " A line without a verdict is of other data or settings, or of a run that"
+    " explains the line above it.",
+    summary(found),
+  ]
+  for paper, of_paper in itertools.groupby(found, lambda entry: entry.cell.paper):
+    parts.append(f"## {cells.PAPERS[paper]}")
+    tables: dict[str, list[cells.Entry]] = {}
+    for entry in of_paper:
+      tables.setdefault(entry.cell.table, []).append(entry)
+    for table, of_table in tables.items():
+      parts += [
+        f"### Table {table}" if table.isdecimal() else f"### {table}",
+        _table(of_table),
+      ]
+  parts += ["## Why some are outside", _explanations(found)]
+  parts += ["## Runs", _runs(runs)]
+  return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def with_summary(readme: str, found: Sequence[cells.Entry]) -> str:
+  """Returns README's text with the summary between its marks.
+
+  Raises:
+    ValueError: the marks are not there.
+  """
+  before, begin, rest = readme.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not begin or not end:
+    raise ValueError(f"README.md holds no {BEGIN} and {END}")
+  return f"{before}{BEGIN}\n{summary(found)}\n{END}{after}"
+
+
+def root() -> pathlib.Path | None:
+  """Returns the checkout's folder; None where the package is installed without it."""
+  folder = pathlib.Path(__file__).parents[2]
+  return folder if (folder / "pyproject.toml").exists() else None
+
+
+def _table(of_table: Sequence[cells.Entry]) -> str:
+  lines = [
+    "| | | paper | ours | n | verdict | run, or what it needs |",
+    "|---|---|---|---|---|---|---|",
+  ]
+  missing: list[cells.Entry] = []
+  for entry in of_table:
+    if not entry.figures:
+      missing.append(entry)
+      continue
+    for number, figure in enumerate(entry.figures):
+      lines.append(_line(entry, figure, is_first=number == 0))
+  if len(lines) == 2:
+    lines = []
+  return "\n".join(lines + ([""] if lines and missing else []) + _not_run(missing))
+
+
+def _line(entry: cells.Entry, figure: cells.Figure, *, is_first: bool) -> str:
+  cell = entry.cell
+  given = f"{cell.value}{f' ± {cell.deviation}' if cell.deviation else ''}"
+  if not is_first:
+    verdict = "" if not figure.is_comparable else _short(figure.holds(cell))
+  else:
+    verdict = _MARKS[entry.verdict]
+    if entry.explanation is not None:
+      verdict += f": [{entry.explanation.run}](runs/{entry.explanation.run}.json)"
+  where = f"[{figure.run}](runs/{figure.run}.json)"
+  if figure.condition:
+    where += f" ({figure.condition})"
+  if is_first and entry.verdict is Verdict.NOT_RUN and cell.needs:
+    where += f"; needs {cell.needs}"
+  first = (cell.row, cell.column, given) if is_first else ("", "", "")
+  parts = (*first, _ours(cell, figure), str(len(figure.values)), verdict, where)
+  return f"| {' | '.join(parts)} |"
+
+
+def _short(is_inside: bool) -> str:
+  return "(inside)" if is_inside else "(outside)"
+
+
+def _ours(cell: cells.Cell, figure: cells.Figure) -> str:
+  scale = 100 if cell.unit == "%" else 1
+  digits = max(len(cell.value.partition(".")[2]), 1 if scale == 100 else 3)
+  text = f"{scale * figure.mean:.{digits}f}"
+  interval = figure.interval()
+  if interval is not None:
+    low, high = (max(0.0, min(scale, scale * end)) for end in interval)
+    text += f" ({low:.{digits}f}–{high:.{digits}f})"
+  return text
+
+
+def _not_run(missing: Sequence[cells.Entry]) -> list[str]:
+  """Cells without a figure, a line for each need."""
+  lines = []
+  rows: dict[str, list[cells.Cell]] = {}
+  for entry in missing:
+    rows.setdefault(entry.cell.needs or "a run", []).append(entry.cell)
+  for needs, of_need in rows.items():
+    groups: dict[str, list[cells.Cell]] = {}
+    for cell in of_need:
+      groups.setdefault(cell.row, []).append(cell)
+    shown = "; ".join(
+      f"{row}: {', '.join(f'{cell.column} {cell.value}' for cell in of_row)}"
+      for row, of_row in groups.items()
+    )
+    lines += [f"Not run, needs {needs}: {shown}.", ""]
+  return lines[:-1]
+
+
+def _explanations(found: Sequence[cells.Entry]) -> str:
+  count = Counter(e.explanation for e in found if e.explanation is not None)
+  lines = [
+    f"- {number} cells, [{reason.run}](runs/{reason.run}.json): {reason.because}"
+    for reason, number in count.items()
+  ]
+  return "\n".join(lines) or "Nothing is explained yet."
+
+
+def _runs(runs: Mapping[str, run_files.Run]) -> str:
+  lines = ["| run | command | seed | seconds |", "|---|---|---|---|"]
+  for run in runs.values():
+    total = run["seconds"].get("total")
+    lines.append(
+      f"| [{run['id']}](runs/{run['id']}.json) | `{run['command']}` | {run['seed']}"
+      f" | {total:,.0f} |"
+    )
+  return "\n".join(lines)

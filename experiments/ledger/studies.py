@@ -1,0 +1,290 @@
+"""How each study's results are cut to figures, and which cells of a paper they are.
+
+A figure is what one setting of a study gave: a name, such as `single/default/asr_all`,
+and a value for each seed or target.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import itertools
+from typing import Any, NamedTuple
+
+from jmia.enhanced import configs
+
+Document = Mapping[str, Any]
+Figures = dict[str, list[float]]
+Key = tuple[str, str, str]  # table, row, column
+
+
+class Beside(NamedTuple):
+  """How a run's conditions stand to the paper's.
+
+  Attributes:
+    condition: in which they differ, or "".
+    is_comparable: whether data and settings are the paper's.
+  """
+
+  condition: str = ""
+  is_comparable: bool = True
+
+
+class Study(NamedTuple):
+  """A study whose runs the ledger keeps.
+
+  Attributes:
+    keys: fields of a row that tell its settings; they make a figure's name.
+    values: fields of a row that are measured; a list is of several targets.
+    paper: whose cells they are, or None.
+    cells: a run's config and figures -> cell -> names of the figures that are its.
+    beside: a run's config -> how it stands to the paper.
+    more: further figures of a document.
+  """
+
+  keys: tuple[str, ...]
+  values: tuple[str, ...]
+  paper: str | None = None
+  cells: Callable[[Document, Figures], Iterator[tuple[Key, list[str]]]] | None = None
+  beside: Callable[[Document], Beside] = lambda config: Beside()
+  more: Callable[[Document], Figures] = lambda document: {}
+
+
+def figures(study: Study, document: Document) -> Figures:
+  """Returns what a document of results comes to, in the order of its rows.
+
+  Args:
+    study: whose document it is.
+    document: of `report.results.document`.
+  """
+  found: Figures = {}
+  for row in document["rows"]:
+    name = "/".join(_text(row[key]) for key in study.keys if row.get(key) is not None)
+    for field in study.values:
+      value = row.get(field)
+      parts = value.items() if isinstance(value, Mapping) else [("", value)]
+      for part, of_part in parts:
+        if of_part is not None:
+          values = of_part if isinstance(of_part, list) else [of_part]
+          label = f"{name}/{field}/{part}".rstrip("/")
+          found.setdefault(label, []).extend(map(_rounded, values))
+  return found | study.more(document)
+
+
+def _text(value: Any) -> str:
+  return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rounded(value: float) -> float:
+  return float(f"{float(value):.6g}")
+
+
+def _hu_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[str]]]:
+  """Random patterns, and labels, are draws: the paper's is beside all of ours."""
+  name = _HU_DATA.get(config["dataset"])
+  if name is None:
+    return
+  for study, kind in (("patterns", "Pattern"), ("labels", "Label")):
+    ours = [f for f in found if f.startswith(f"{study}/") and f.endswith("/asr_all")]
+    for number in range(1, 6):
+      yield ("2", name, f"{kind} {number}"), ours
+  for table in ("2", "Section 5.1"):
+    yield (table, name, "ASR threshold"), ["single/default/asr_threshold"]
+  for variant in ("top left", "top right", "bottom left", "bottom right"):
+    yield ("3", name, variant), [f"locations/{variant}/asr_all"]
+  for variant in ("beginning", "centre", "end"):
+    yield ("3", name, variant), [f"locations/{variant}/asr_all"]
+  for size in (1, 2, 4, 5, 6, 8, 10, 12, 15, 20, 25):
+    yield (
+      ("3", name, f"size {size}"),
+      _first(found, f"sizes/{size}/asr_all", f"sizes/{size}×{size}/asr_all"),
+    )
+  yield ("4", name, "ASR"), ["single/default/asr_all"]
+  for variant in ("baseline without", "baseline with", "MIB without", "MIB with"):
+    yield ("5", name, variant), [f"baseline/{variant}/asr_all"]
+
+
+_HU_DATA = {
+  "cifar10": "CIFAR-10",
+  "location30": "Location-30",
+  "purchase100": "Purchase-100",
+  "purchase100_synthetic": "Purchase-100",
+}
+
+
+def _hu_beside(config: Document) -> Beside:
+  changed = [
+    note.removeprefix("Not the paper's settings: ").removesuffix(".")
+    for note in config["notes"]
+    if note.startswith("Not the paper's settings")
+  ]
+  conditions = [*changed]
+  if config["dataset"] == "purchase100_synthetic":
+    conditions.append("generated rows")
+  is_comparable = not conditions
+  if config.get("draw") == "authors":
+    conditions.append("the authors' draw of rows")
+  return Beside(", ".join(conditions), is_comparable)
+
+
+def _ye_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[str]]]:
+  name, _, number = config["config"].rpartition("_")
+  table, data = _YE_TABLES[name]
+  row = f"{data} {'I' * int(number) if number != '4' else 'IV'}"
+  for attack, letter in _YE_ATTACKS.items():
+    yield (table, row, f"Attack {letter}"), [f"{attack}/auc_by_target"]
+  for part in ("train", "test"):
+    yield (table, row, f"{part.capitalize()} Acc."), [f"accuracy/{part}"]
+  if config["config"] == "purchase100_2":
+    for cell in found:
+      kind, _, pair = cell.partition("/")
+      if kind in ("agreement on members", "agreement on others"):
+        who = "train points" if kind.endswith("members") else "test points"
+        yield ("3", pair, who), [cell]
+
+
+_YE_TABLES = {
+  "purchase100": ("2", "Purchase100"),
+  "cifar10": ("4", "CIFAR10"),
+  "cifar100": ("5", "CIFAR100"),
+  "mnist": ("6", "MNIST"),
+}
+_YE_ATTACKS = {
+  "shadow": "S",
+  "population": "P",
+  "reference": "R",
+  "distillation": "D",
+  "leave_one_out": "L",
+}
+
+
+def _ye_beside(config: Document) -> Beside:
+  paper = configs.CONFIGS[config["config"]].num_models
+  conditions = []
+  if config["dataset"].endswith("_synthetic"):
+    conditions.append("generated rows")
+  is_comparable = not conditions
+  if config["num_models"] < paper:
+    conditions.append(f"{config['num_models']:,} models")
+  return Beside(", ".join(conditions), is_comparable)
+
+
+def _ye_more(document: Document) -> Figures:
+  found = {
+    f"accuracy/{part}": [_rounded(value) for value in values]
+    for part, values in document.get("accuracy_by_target", {}).items()
+  }
+  shared = document.get("agreement")
+  if shared:
+    letters = [_YE_ATTACKS.get(name, "GT") for name in shared["attacks"]]
+    for who in ("members", "others"):
+      for i, j in itertools.combinations(range(len(letters)), 2):
+        name = f"agreement on {who}/{letters[i]}, {letters[j]}"
+        found[name] = [_rounded(shared[f"share_of_{who}"][i][j])]
+  return found
+
+
+def _yang_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[str]]]:
+  data = _YANG_DATA.get(config["dataset"])
+  if data is None or config["study"] != "metrics":
+    return
+  for network in ("cnn", "mlp", "resnet", "alexnet"):
+    for signal in ("loss", "confidence", "entropy"):
+      name = f"{network}/{network}/none/metric_{signal}/auc"
+      yield ("Metric attacks", f"{data} {network}", signal), [name]
+
+
+_YANG_DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+_YANG_MEMBERS = {"mnist": 17_500, "cifar10": 15_000, "cifar100": 15_000}
+
+
+def _yang_beside(config: Document) -> Beside:
+  members, paper = config["num_members"], _YANG_MEMBERS.get(config["dataset"])
+  if paper is None or members is None or members >= paper:
+    return Beside("", paper is not None)
+  return Beside(f"{members:,} members", False)
+
+
+def _song_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[str]]]:
+  model = _SONG_MODELS.get(config["setup"])
+  if model is None:
+    return
+  for form, table in (("whitebox", "2"), ("blackbox", "4")):
+    for column, field in _SONG_COLUMNS.items():
+      yield (table, model, column), [f"{form}/{form}/{field}"]
+  for rows in range(10, 60, 5):
+    for column, field in _SONG_COLUMNS.items():
+      yield ("3", f"{model} {rows}K", column), [f"amount/whitebox/{rows}000/{field}"]
+  if config["setup"] == "cifar10_vgg":
+    for form in ("whitebox", "blackbox"):
+      for place in ("centre", "boundary"):
+        for w in (4, 8, 12, 16):
+          row = f"VGG {form.replace('box', '-box')}, {place}, w={w}"
+          for column, field in _SONG_SHORT.items():
+            yield ("5", row, column), [f"redaction/{form}/{place} {w}/32/{field}"]
+    for i in range(4):
+      for j in range(4):
+        for column, field in _SONG_SHORT.items():
+          name = f"redaction/whitebox/block {i},{j}/{field}"
+          yield ("6", f"block {i},{j}", column), [name]
+
+
+_SONG_MODELS = {
+  "purchase5": "Purchase MLP",
+  "texas10": "Texas MLP",
+  "mnist_mlp": "MNIST MLP",
+  "mnist_cnn": "MNIST CNN",
+  "cifar10_vgg": "CIFAR10 VGG",
+  "cifar10_resnet": "CIFAR10 RES",
+}
+_SONG_COLUMNS = {
+  "baseline acc": "baseline_accuracy",
+  "test acc": "test_accuracy",
+  "enc pre": "precision",
+  "enc rec": "recall",
+  "enc AUC": "auc",
+}
+_SONG_SHORT = {"pre": "precision", "rec": "recall", "AUC": "auc"}
+
+
+def _song_beside(config: Document) -> Beside:
+  changed = [
+    f"{flag}={value}"
+    for flag, value in config["flags"].items()
+    if flag not in ("setup", "study", "form", "num_trials", "seed", "width")
+  ]
+  conditions = changed + ["generated rows"] * (config["setup"] == "purchase5")
+  return Beside(", ".join(conditions), not conditions)
+
+
+def _first(found: Figures, *names: str) -> list[str]:
+  return [name for name in names if name in found][:1] or list(names[:1])
+
+
+STUDIES: Mapping[str, Study] = {
+  "mib": Study(
+    ("study", "variant"),
+    ("asr_all", "asr_without", "asr_threshold", "rejected", "rejected_t",
+     "p_value_randomization", "p_value_randomization_each", "train_accuracy",
+     "test_accuracy", "num_marked"),
+    "hu", _hu_cells, _hu_beside,
+  ),
+  "enhanced_mia": Study(
+    ("attack",), ("auc_by_target",), "ye", _ye_cells, _ye_beside, _ye_more
+  ),
+  "classic_mia": Study(
+    ("model", "shadow_model", "defense", "attack"),
+    ("auc", "accuracy", "train_accuracy", "test_accuracy", "epsilon_lower"),
+    "yang", _yang_cells, _yang_beside,
+  ),
+  "membership_encoding": Study(
+    ("study", "form", "num_encoded", "width", "mask"),
+    ("test_accuracy", "baseline_accuracy", "precision", "recall", "auc"),
+    "song", _song_cells, _song_beside,
+  ),
+  "dp_audit": Study(
+    ("mode", "canary", "start", "control", "claimed_epsilon", "threat"),
+    ("epsilon_lower", "epsilon_lower_gaussian", "p_value", "contradicted"),
+  ),
+  "attack_power": Study(
+    ("design", "num_references", "attack"), ("auc", "tpr_at_fpr")
+  ),
+  "simulations": Study((), ()),
+}  # fmt: skip

@@ -1,0 +1,275 @@
+"""The ledger: what the papers say, what runs say, and that the pages say the same."""
+
+import collections
+import json
+import pathlib
+import sys
+
+from absl.testing import flagsaver
+import numpy as np
+import pytest
+
+from experiments import common, ledger
+from experiments.ledger import cells, claims, pages, run_files, studies
+from jmia import datasets
+from jmia.backdoor import variants
+from jmia.classic import settings as classic_settings
+from jmia.encoding import paper as encoding_paper
+from jmia.enhanced import configs
+
+PAPERS = {cell.key: cell for cell in cells.papers()}
+
+
+def _run(monkeypatch, *arguments):
+  monkeypatch.setattr(sys, "argv", ["ledger", "--compilation_cache=", *arguments])
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+    common.run(ledger.main)
+  return stopped.value.code or 0
+
+
+def test_what_is_written_holds(monkeypatch, capsys):
+  code = _run(monkeypatch, "--check")
+  assert code == 0, capsys.readouterr().err
+  assert "claims hold" in capsys.readouterr().out
+
+
+def test_cells_are_figures_and_no_two_are_of_one_place():
+  assert len(PAPERS) == len(cells.papers()) > 350
+  for cell in PAPERS.values():
+    assert cell.unit in ("", "%")
+    assert 0 <= cell.number <= 1
+    assert not cell.deviation or 0 <= float(cell.deviation) < 1
+    assert cell.conditions
+
+
+def test_figures_beside_the_rows_of_studies_are_those_of_the_papers():
+  for dataset, name in (("cifar10", "CIFAR-10"), ("location30", "Location-30")):
+    figures = variants.PAPER[dataset]
+    for number, (pattern, label) in enumerate(
+      zip(figures["patterns"], figures["labels"], strict=True), start=1
+    ):
+      assert PAPERS["hu", "2", name, f"Pattern {number}"].value == str(pattern)
+      assert PAPERS["hu", "2", name, f"Label {number}"].value == str(label)
+    of_3 = [cell for key, cell in PAPERS.items() if key[:3] == ("hu", "3", name)]
+    given = (*figures["locations"], *figures["sizes"])
+    assert [cell.value for cell in of_3] == [str(value) for value in given]
+    of_5 = [cell for key, cell in PAPERS.items() if key[:3] == ("hu", "5", name)]
+    assert [cell.value for cell in of_5] == [str(v) for v in figures["baseline"]]
+  for name, config in configs.CONFIGS.items():
+    data, _, number = name.rpartition("_")
+    table, title = studies._YE_TABLES[data]
+    row = f"{title} {[0, 'I', 'II', 'III', 'IV'][int(number)]}"
+    for part, accuracy in zip(("Train", "Test"), config.paper_accuracy, strict=True):
+      assert float(PAPERS["ye", table, row, f"{part} Acc."].value) == accuracy
+    for attack, auc in config.paper_auc.items():
+      cell = PAPERS["ye", table, row, f"Attack {studies._YE_ATTACKS[attack]}"]
+      assert (float(cell.value), float(cell.deviation)) == auc
+  for figures, table in (
+    (encoding_paper.WHITEBOX, "2"),
+    (encoding_paper.BLACKBOX, "4"),
+  ):
+    for setup, of_setup in figures.items():
+      for column, field in studies._SONG_COLUMNS.items():
+        if field in of_setup:
+          cell = PAPERS["song", table, studies._SONG_MODELS[setup], column]
+          assert cell.number == pytest.approx(of_setup[field])
+  for setup, amounts in encoding_paper.AMOUNT.items():
+    for rows, auc in amounts.items():
+      row = f"{studies._SONG_MODELS[setup]} {rows // 1000}K"
+      assert PAPERS["song", "3", row, "enc AUC"].number == auc
+  digits = datasets.load("digits")
+  for data, title in studies._YANG_DATA.items():
+    for network in ("cnn", "mlp"):
+      for signal in ("loss", "confidence", "entropy"):
+        cell = PAPERS["yang", "Metric attacks", f"{title} {network}", signal]
+        like = digits._replace(name=data)
+        assert cell.number == classic_settings.paper_auc(
+          like, network, f"metric_{signal}"
+        )
+
+
+@pytest.mark.parametrize("n", [3, 10])
+def test_one_more_value_lies_in_the_interval_as_often_as_it_says(n):
+  rng = np.random.default_rng(n)
+  drawn = rng.normal(size=(4000, n + 1))
+  inside = 0
+  for values in drawn:
+    low, high = cells.Figure("", tuple(values[:n]), "", True).interval()
+    inside += low <= values[n] <= high
+  assert abs(inside / len(drawn) - 0.95) < 3 * np.sqrt(0.05 * 0.95 / len(drawn))
+
+
+CELL = PAPERS["hu", "4", "Location-30", "ASR"]  # 68.9 %
+HIGH, LOW = (0.68, 0.69, 0.7), (0.5, 0.51, 0.52)
+
+
+def _figure(run, values, comparable=True):
+  return cells.Figure(run, values, "", comparable)
+
+
+def _reason(run, value=""):
+  return cells.Explanation(("hu", "[45]", "Location-*", "*"), run, value, "So it is.")
+
+
+@pytest.mark.parametrize(
+  ("figures", "explained", "verdict", "first"),
+  [
+    ([], [], "not run", None),
+    ([_figure("a", HIGH, False)], [], "not run", "a"),
+    ([_figure("a", HIGH[:2])], [], "too few seeds", "a"),
+    ([_figure("a", HIGH)], [], "inside", "a"),
+    ([_figure("a", HIGH), _figure("b", LOW * 2)], [], "outside, open", "b"),
+    (
+      [_figure("a", LOW), _figure("b", HIGH)],
+      [_reason("b")],
+      "outside, explained",
+      "a",
+    ),
+    ([_figure("a", LOW), _figure("b", LOW)], [_reason("b")], "outside, open", "a"),
+    ([_figure("a", LOW)], [_reason("b")], "outside, open", "a"),
+    ([_figure("a", LOW)], [_reason("a", "51.0")], "outside, explained", "a"),
+  ],
+)
+def test_verdicts(figures, explained, verdict, first):
+  entry = cells.judge(CELL, figures, explained)
+  assert entry.verdict == verdict
+  assert (entry.figures[0].run if entry.figures else None) == first
+
+
+def test_a_value_counts_as_inside_to_the_last_digit_printed():
+  assert _figure("a", (0.6885,) * 3).holds(CELL)
+  assert not _figure("a", (0.6884,) * 3).holds(CELL)
+
+
+RUNS = {
+  "r-1": {"figures": {"single/default/asr_all": [0.5, 0.61], "a b/auc": [0.1234]}}
+}
+
+
+@pytest.mark.parametrize(
+  ("link", "fault"),
+  [
+    ("[55.5 %](experiments/ledger/runs/r-1.json#single/default/asr_all)", None),
+    ("[.555](experiments/ledger/runs/r-1.json#single/default/asr_all)", None),
+    ("[50–61 %](ledger/runs/r-1.json#single/default/asr_all:range)", None),
+    ("[2](ledger/runs/r-1.json#single/default/asr_all:n)", None),
+    ("[.123](ledger/runs/r-1.json#a%20b/auc)", None),
+    ("[.124](ledger/runs/r-1.json#a%20b/auc)", "the run's mean is 0.1234"),
+    ("[56 %](ledger/runs/r-1.json#single/default/asr_all:max)", "max is 61"),
+    ("[.5](ledger/runs/r-2.json#single)", "no run 'r-2'"),
+    ("[.5](ledger/runs/r-1.json#double)", "no figure 'double'"),
+    ("[.5](ledger/runs/r-1.json#a%20b/auc:mode)", "'mode' is none of"),
+    ("[so](ledger/runs/r-1.json#a%20b/auc)", "expected 1 number"),
+  ],
+)
+def test_claims(link, fault):
+  (claim,) = claims.find(f"It is {link}, and [no claim](experiments/mib.py#x).")
+  found = claims.fault(claim, RUNS)
+  assert found is None if fault is None else fault in found
+
+
+DOCUMENT = {
+  "schema": 1,
+  "config": {"dataset": "location30", "draw": "random"},
+  "versions": {"jmia": "0"},
+  "device": "cpu",
+  "seed": 3,
+  "notes": [],
+  "seconds": {"total": 1.234},
+  "rows": [
+    {"study": "single", "variant": "default", "trial": t, "asr_all": 0.6 + t / 30,
+     "asr_threshold": 0.1442, "rejected": True, "p_value": None}
+    for t in range(3)
+  ],
+}  # fmt: skip
+RECORD = {
+  "version": "0",
+  "name": "mib",
+  "flags": {"dataset": "location30", "data_dir": "/home/somebody/tfds"},
+  "inputs": {},
+  "finished": True,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  (tmp_path / "runs").mkdir()
+  monkeypatch.setattr(run_files, "HERE", tmp_path / "runs")
+  made = tmp_path / "out"
+  made.mkdir()
+  (made / "results.json").write_text(json.dumps(DOCUMENT))
+  (made / ".jmia-run.json").write_text(json.dumps(RECORD))
+  return made
+
+
+def test_a_run_is_cut_to_its_figures(folder):
+  path = run_files.add(folder, "mib-x")
+  run = run_files.load()["mib-x"]
+  assert path.name == "mib-x.json"
+  assert (
+    run["command"] == "python -m experiments.mib --dataset=location30 --data_dir=TFDS"
+  )
+  assert run["figures"]["single/default/asr_all"] == [0.6, 0.633333, 0.666667]
+  assert run["figures"]["single/default/rejected"] == [1.0, 1.0, 1.0]
+  assert "somebody" not in path.read_text()
+  found = {entry.cell.key: entry for entry in pages.entries({"mib-x": run})}
+  assert found[CELL.key].verdict == cells.Verdict.INSIDE
+  threshold = found["hu", "Section 5.1", "Location-30", "ASR threshold"]
+  assert threshold.verdict == cells.Verdict.INSIDE
+  counted = collections.Counter(entry.verdict for entry in found.values())
+  assert counted[cells.Verdict.NOT_RUN] == len(PAPERS) - 3
+  page = pages.page(list(found.values()), {"mib-x": run})
+  assert "| Location-30 | ASR | 68.9 | 63.3 (" in page
+  assert "| 3 | inside | [mib-x](runs/mib-x.json) |" in page
+
+
+@pytest.mark.parametrize(
+  ("file", "change", "said"),
+  [
+    (".jmia-run.json", {"finished": False}, "no finished run"),
+    (".jmia-run.json", {"name": "audit"}, "unknown study 'audit'"),
+    ("results.json", {"notes": ["/home/somebody/x"]}, "a path of this machine"),
+  ],
+)
+def test_what_is_no_run_is_refused(folder, file, change, said):
+  content = json.loads((folder / file).read_text())
+  (folder / file).write_text(json.dumps(content | change))
+  with pytest.raises(ValueError, match=said):
+    run_files.add(folder, "mib-x")
+  assert not list(run_files.HERE.iterdir())
+
+
+def test_bad_names_and_absent_folders_are_refused(folder, tmp_path):
+  with pytest.raises(ValueError, match="--id=.*: expected"):
+    run_files.add(folder, "../x")
+  with pytest.raises(ValueError, match="is not there"):
+    run_files.add(tmp_path / "none", "x")
+
+
+def test_the_command_says_what_it_takes(monkeypatch, capsys):
+  assert _run(monkeypatch, "remove", "x") == 2
+  assert "expected nothing, or add DIR" in capsys.readouterr().err
+  assert _run(monkeypatch, "add", "x") == 2
+  assert "--id must name the run" in capsys.readouterr().err
+
+
+def test_check_finds_a_page_that_is_not_made(monkeypatch, capsys, tmp_path):
+  for name in ("README.md", "BUILD_NOTES.md", "pyproject.toml"):
+    text = (pages.root() / name).read_text()
+    (tmp_path / name).write_text(text)
+  monkeypatch.setattr(pages, "root", lambda: tmp_path)
+  assert _run(monkeypatch, "--check") == 0
+  capsys.readouterr()
+  readme = tmp_path / "README.md"
+  readme.write_text(readme.read_text().replace("| Yang,", "| Young,"))
+  notes = tmp_path / "BUILD_NOTES.md"
+  notes.write_text(notes.read_text() + "\n[.5](experiments/ledger/runs/none.json#x)\n")
+  assert _run(monkeypatch, "--check") == 2
+  err = capsys.readouterr().err
+  assert "README.md is not what the ledger's files make it" in err
+  assert "BUILD_NOTES.md: [.5] (none#x:mean): there is no run 'none'" in err
+
+
+def test_data_files_are_part_of_the_wheel():
+  here = pathlib.Path(ledger.__file__).parent
+  assert {path.stem for path in (here / "papers").glob("*.csv")} == set(cells.PAPERS)
