@@ -9,6 +9,8 @@ Nothing is trained. Studies:
     attacks      members like others: how often each attack's AUC interval misses .5,
                  and how often its p-values are below .001, .01, .05 and .1, with 2, 8
                  and 64 reference models, with and without ties
+    tails        the same with 1,000 calibrating rows, of which p-values go below .001,
+                 and 8 reference models
     discoveries  members that stand out, none to half of all: the share of the records
                  found at a false discovery rate of 10 % that are no members'
     epsilon      how often each lower bound on epsilon is above the truth, and how near
@@ -43,7 +45,7 @@ flags.declare_key_flag("restart")
 flags.adopt_module_key_flags(attack_flags)
 flags.declare_key_flag("study")
 _NUM = flags.DEFINE_integer("num_simulations", 1000, "Of each cell.", lower_bound=2)
-# They train networks in each simulation, or on features, of which there are none.
+# They train networks in each simulation; in `tails` they are tried where asked for.
 _SLOW = ("classifier", "quantile_regression")
 
 Cell = tuple[str, Callable[..., list[dict[str, Any]]]]
@@ -59,6 +61,21 @@ def _attacks() -> Iterator[Cell]:
           simulated_audit.null_rows, _chosen(), num_models=num_models, ties=ties
         ),
       )
+
+
+def _tails() -> Iterator[Cell]:
+  names = _chosen()
+  has_features = any(name.partition(":")[0] in _SLOW for name in names)
+  for ties in (False, True):
+    call = functools.partial(
+      simulated_audit.null_rows,
+      names,
+      num_models=8,
+      ties=ties,
+      num_calibrating=1000,
+      features=has_features,
+    )
+    yield f"1,000 calibrating rows{', ties' if ties else ''}", call
 
 
 def _discoveries() -> Iterator[Cell]:
@@ -84,7 +101,12 @@ def _epsilon() -> Iterator[Cell]:
       yield f"{num_attacks} attacks{', ties' if ties else ''}", call
 
 
-_STUDIES = {"attacks": _attacks, "discoveries": _discoveries, "epsilon": _epsilon}
+_STUDIES = {
+  "attacks": _attacks,
+  "tails": _tails,
+  "discoveries": _discoveries,
+  "epsilon": _epsilon,
+}
 
 
 def main() -> None:
@@ -97,7 +119,7 @@ def main() -> None:
     kept = output_dir / "checkpoints"
     kept.mkdir(exist_ok=True)
     rows, seconds = [], {}
-    with common.progress_bars() as progress:
+    with common.progress_bars("simulation") as progress:
       for name, call in _STUDIES[study]():
         begun = time.monotonic()
         rows += _cell(kept, name, call, functools.partial(progress, name))

@@ -33,6 +33,7 @@ def evidence(
   num_members: int | None = None,
   shift: float = 0.0,
   ties: bool = False,
+  features: bool = False,
 ) -> Evidence:
   """Draws one target's answers, and those of every kind of model compared with it.
 
@@ -50,10 +51,12 @@ def evidence(
     num_members: of the samples; half by default.
     shift: of the members' true class's logit at the target alone; 0 is the null.
     ties: whether logits are whole numbers.
+    features: whether rows have features, for attacks that train on them: how hard the
+      row is.
 
   Returns:
     Evidence with logits of `NUM_CLASSES` and labels on altered copies, that every
-    registered attack takes but those that train on features.
+    registered attack takes, with features those that train on them.
   """
   n, members = num_samples + num_calibrating, num_samples // 2
   members = members if num_members is None else num_members
@@ -94,9 +97,18 @@ def evidence(
       "distilled_logits": distilled[:, :n],
     }
   )
+  signals = evidence_lib.joined(found.signals, _on_copies(rng, target[:n], labels[:n]))
+  if features:
+    rows = hard.astype(np.float32)
+    signals = evidence_lib.joined(signals, {evidence_lib.FEATURES: rows[:n]})
+    found = found._replace(
+      population=evidence_lib.joined(
+        found.population, {evidence_lib.FEATURES: rows[n:]}
+      )
+    )
   return found._replace(
     members=np.arange(n) < members,
-    signals=evidence_lib.joined(found.signals, _on_copies(rng, target[:n], labels[:n])),
+    signals=signals,
     groups={**found.groups, "left_out": found.groups["distilled"]},
   )
 
@@ -115,6 +127,8 @@ def null_rows(
   num_models: int,
   ties: bool,
   num_simulations: int,
+  num_calibrating: int = 60,
+  features: bool = False,
   seed: int = 0,
   progress: Progress = lambda done, total: None,
 ) -> list[dict[str, Any]]:
@@ -129,11 +143,20 @@ def null_rows(
     num_models: as in `evidence`.
     ties: as in `evidence`.
     num_simulations: at least 2.
+    num_calibrating: as in `evidence`; of `n` the least p-value is 1 / (1 + n).
+    features: as in `evidence`.
     seed: of the draws.
     progress: told of simulations.
   """
   scores = _scores(
-    attacks, num_simulations, seed, progress, num_models=num_models, ties=ties
+    attacks,
+    num_simulations,
+    seed,
+    progress,
+    num_models=num_models,
+    ties=ties,
+    num_calibrating=num_calibrating,
+    features=features,
   )
   found = []
   for attack, (of_samples, of_calibration, members) in scores.items():
@@ -146,6 +169,7 @@ def null_rows(
         "attack": attack,
         "num_models": num_models,
         "ties": ties,
+        "num_calibrating": num_calibrating,
         "num_simulations": num_simulations,
         "auc_missed": float(((auc.low > 0.5) | (auc.high < 0.5)).mean()),
         "p_at_most": _by_level(shares.mean(axis=1)),

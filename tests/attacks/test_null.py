@@ -45,3 +45,26 @@ def test_members_are_found_at_the_false_discovery_rate():
   assert row["false_discovery_rate"] <= 0.2 * 0.5 + 4 * row["error"]
   none = simulated.discovery_rows(["metric_loss"], share=0.0, num_simulations=4)[0]
   assert none["found"] is None
+
+
+def test_p_values_of_many_calibrating_rows_go_below_a_thousandth():
+  (row,) = simulated.null_rows(
+    ["metric_loss"],
+    num_models=2,
+    ties=False,
+    num_simulations=SIMULATIONS,
+    num_calibrating=1000,
+  )
+  accused, error = row["p_at_most"]["0.001"], row["p_error"]["0.001"]
+  assert 0 < accused <= 0.001 + 4 * error
+
+
+def test_attacks_that_train_on_features_are_simulated_too():
+  (row,) = simulated.null_rows(
+    ["quantile_regression"],
+    num_models=2,
+    ties=True,
+    num_simulations=2,
+    features=True,
+  )
+  assert 0 <= row["p_at_most"]["0.1"] < 0.5

@@ -240,7 +240,7 @@ def test_what_is_no_run_is_refused(folder, file, change, said):
 
 
 def test_bad_names_and_absent_folders_are_refused(folder, tmp_path):
-  with pytest.raises(ValueError, match="--id=.*: expected"):
+  with pytest.raises(ValueError, match=r"--id=.*: expected"):
     run_files.add(folder, "../x")
   with pytest.raises(ValueError, match="is not there"):
     run_files.add(tmp_path / "none", "x")
