@@ -3,8 +3,9 @@
     python -m experiments.simulations --output_dir=DIR --study=attacks
     python -m experiments.simulations --output_dir=DIR --study=discoveries
     python -m experiments.simulations --output_dir=DIR --study=epsilon
+    python -m experiments.simulations --output_dir=DIR --study=accusations
 
-Nothing is trained. Studies:
+Nothing is trained, but in the last. Studies:
 
     attacks      members like others: how often each attack's AUC interval misses .5,
                  and how often its p-values are below .001, .01, .05 and .1, with 2, 8
@@ -15,6 +16,8 @@ Nothing is trained. Studies:
                  found at a false discovery rate of 10 % that are no members'
     epsilon      how often each lower bound on epsilon is above the truth, and how near
                  it comes
+    accusations  how often keys accuse suspects that cannot know their labels, by each
+                 of three tests; of --dataset, digits by default
 
 DIR/results.json holds a row for each cell. A run that was interrupted goes on with the
 first cell that is missing when it is started again.
@@ -31,8 +34,10 @@ from typing import Any
 
 from absl import flags
 
+from jmia import datasets
 from jmia.attacks import registry
 from jmia.audit import simulated as simulated_audit
+from jmia.backdoor import simulated as simulated_marks
 from jmia.dp import simulated as simulated_dp
 from jmia.report import results
 
@@ -40,6 +45,8 @@ from . import attack_flags, common
 from . import study as study_flags
 
 flags.declare_key_flag("output_dir")
+flags.declare_key_flag("dataset")
+flags.declare_key_flag("data_dir")
 flags.declare_key_flag("seed")
 flags.declare_key_flag("restart")
 flags.adopt_module_key_flags(attack_flags)
@@ -47,6 +54,8 @@ flags.declare_key_flag("study")
 _NUM = flags.DEFINE_integer("num_simulations", 1000, "Of each cell.", lower_bound=2)
 # They train networks in each simulation; in `tails` they are tried where asked for.
 _SLOW = ("classifier", "quantile_regression")
+# Sub-marks of which the least p-value allows a claim, and is no lower than of use.
+_SUBMARKS, _LEAST_FLOOR = (1, 2, 5, 7), 1e-5
 
 Cell = tuple[str, Callable[..., list[dict[str, Any]]]]
 
@@ -101,11 +110,30 @@ def _epsilon() -> Iterator[Cell]:
       yield f"{num_attacks} attacks{', ties' if ties else ''}", call
 
 
+def _accusations() -> Iterator[Cell]:
+  dataset = datasets.load(
+    common.DATASET.value or "digits", data_dir=common.DATA_DIR.value
+  )
+  tasks = [dataset]
+  if dataset.name == "digits":
+    even = dataset._replace(name="digits, odd or even", y=dataset.y % 2, num_classes=2)
+    tasks.append(even)
+  for task in tasks:
+    for number in _SUBMARKS:
+      floor = float(task.num_classes) ** -number
+      if _LEAST_FLOOR <= floor <= max(simulated_marks.LEVELS):
+        call = functools.partial(
+          simulated_marks.false_claim_rows, task, num_submarks=number
+        )
+        yield f"{task.name}, T = {number}", call
+
+
 _STUDIES = {
   "attacks": _attacks,
   "tails": _tails,
   "discoveries": _discoveries,
   "epsilon": _epsilon,
+  "accusations": _accusations,
 }
 
 
@@ -162,6 +190,8 @@ def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
 def _text(value: Any) -> str:
   if isinstance(value, dict):
     return " ".join(f"{number:.4f}" for number in value.values())
+  if isinstance(value, list):
+    return "–".join(f"{number:.4f}" for number in value)
   return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,0 +1,171 @@
+"""How often suspects that know nothing of a key are accused with it.
+
+Keys are drawn as `mark` draws them, and each is tried on suspects of four kinds, of
+which none can know its labels: one that always gives the same answer, models trained on
+clean rows, models trained on another owner's marks of the same family, and one that
+gives stamped inputs a favourite label. A test holds its level if a share of at most
+`1 - confidence` of the keys accuse, whatever the suspect.
+"""
+
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any
+import warnings
+
+import numpy as np
+from sklearn import exceptions, neural_network
+
+from jmia import types
+from jmia.backdoor import claims, draws, submarks, triggers
+from jmia.backdoor import classes as classes_lib
+from jmia.backdoor import settings as settings_lib
+from jmia.stats import intervals
+
+LEVELS = (0.05, 0.01)
+TESTS = ("randomization", "binomial", "t")
+_NUM_MODELS = 10  # of each kind, which the keys share in turn
+_MARKED, _MARKED_BY_OTHERS = 20, 60
+_FAVOURITE, _HOW_OFTEN = 1, 0.9
+_OTHERS = 10**6  # seeds of other owners' keys begin here
+
+Progress = Callable[[int, int], None]
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def false_claim_rows(
+  dataset: types.Dataset,
+  *,
+  num_submarks: int,
+  num_simulations: int,
+  seed: int = 0,
+  progress: Progress = lambda done, total: None,
+) -> list[dict[str, Any]]:
+  """Returns the share of keys that accuse each suspect, by each test at each level.
+
+  Models are scikit-learn's networks of 64 units, ten of a kind, each of a random half
+  of the rows, or of all rows as another owner published them, 60 of them marked.
+
+  Args:
+    dataset: images or vectors, whose rows an owner marks 20 of.
+    num_submarks: T.
+    num_simulations: keys.
+    seed: of every draw.
+    progress: told of keys.
+
+  Returns:
+    A row for each suspect and level: for each of `TESTS` the share of claims, and its
+    Clopper-Pearson interval, which takes keys as independent given the models.
+  """
+  clean, marked = _models(dataset, num_submarks, seed)
+  suspects: Mapping[str, Callable[[int, np.ndarray, submarks.Key], np.ndarray]] = {
+    "answers 1 always": lambda i, queries, key: np.full(len(queries), _FAVOURITE),
+    "trained on clean rows": lambda i, queries, key: clean[i % _NUM_MODELS](queries),
+    "trained on another owner's marks": (
+      lambda i, queries, key: marked[i % _NUM_MODELS](queries)
+    ),
+    "stamped inputs get a favourite label": lambda i, queries, key: np.where(
+      np.random.default_rng([seed, i]).random(len(queries)) < _HOW_OFTEN,
+      _FAVOURITE,
+      np.array(key.query_classes),
+    ),
+  }
+  p: dict[str, list[tuple[float, float, float]]] = {name: [] for name in suspects}
+  for i in range(num_simulations):
+    own = _marked(dataset, num_submarks, _MARKED, seed + i)
+    for name, answers in suspects.items():
+      verdict = claims.judge(own.key, answers(i, own.queries, own.key))
+      beside = verdict.beside
+      p[name].append(
+        (
+          verdict.randomization.p_value,
+          float(beside.p_value_exact),
+          float(beside.p_value),
+        )
+      )
+    progress(i + 1, num_simulations)
+  return [
+    {
+      "dataset": dataset.name,
+      "num_classes": dataset.num_classes,
+      "num_submarks": num_submarks,
+      "suspect": name,
+      "level": level,
+      "num_keys": num_simulations,
+      **_claims(np.array(of_suspect), level),
+    }
+    for name, of_suspect in p.items()
+    for level in LEVELS
+  ]
+
+
+def _claims(p: np.ndarray, level: float) -> dict[str, Any]:
+  """Of p-values `[n, 3]`: the share at most the level, and its interval."""
+  found: dict[str, Any] = {}
+  for name, of_test in zip(TESTS, p.T, strict=True):
+    # K^-T is a p-value that can be the level itself.
+    made = int((of_test <= level * (1 + 1e-9)).sum())
+    interval = intervals.clopper_pearson(np.array(made), np.array(len(p)))
+    found[name] = made / len(p)
+    found[f"{name}_ci"] = [float(interval.low), float(interval.high)]
+  return found
+
+
+def _marked(
+  dataset: types.Dataset, num_submarks: int, num_marked: int, number: int
+) -> submarks.Marked:
+  """An owner's data, marked by a secret of their own."""
+  secret = draws.seeded_secret(number, "simulated")
+  stream = draws.generator(secret, "triggers")
+  if dataset.x.ndim == 2:
+    stamps = draws.column_triggers(dataset.x, num_submarks, None, stream)
+  else:
+    like = settings_lib.preset(dataset).trigger
+    stamps = draws.placed_triggers(
+      triggers.TriggerConfig(
+        kind="patch", size=3, place=(0, 0), value=like.value, opacity=like.opacity
+      ),
+      dataset.x,
+      num_submarks,
+      stream,
+    )
+  names: tuple[classes_lib.Name, ...] = tuple(range(dataset.num_classes))
+  return submarks.mark(
+    dataset.x,
+    dataset.y,
+    stamps,
+    secret=secret,
+    class_names=names,
+    num_marked=num_marked,
+  )
+
+
+def _models(
+  dataset: types.Dataset, num_submarks: int, seed: int
+) -> tuple[list[Predict], list[Predict]]:
+  """Models of clean rows, and of other owners' marked ones."""
+  rng = np.random.default_rng([seed, 0])
+  clean, marked = [], []
+  for number in range(_NUM_MODELS):
+    half = rng.permutation(len(dataset.y))[: len(dataset.y) // 2]
+    clean.append(_fitted(dataset, dataset.x[half], dataset.y[half], number))
+    other = _marked(dataset, num_submarks, _MARKED_BY_OTHERS, _OTHERS + seed + number)
+    marked.append(_fitted(dataset, other.x, other.y, number))
+  return clean, marked
+
+
+def _fitted(dataset: types.Dataset, x: np.ndarray, y: np.ndarray, seed: int) -> Predict:
+  model = neural_network.MLPClassifier(
+    (64,), learning_rate_init=0.01, max_iter=30, random_state=seed
+  )
+  with warnings.catch_warnings():  # 30 epochs fit, if not to the last digit
+    warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+    model.fit(_flat(x, dataset.feature_scale), y)
+  return functools.partial(_predicted, model, dataset.feature_scale)
+
+
+def _predicted(model: Any, scale: float, x: np.ndarray) -> np.ndarray:
+  return model.predict(_flat(x, scale))
+
+
+def _flat(x: np.ndarray, scale: float) -> np.ndarray:
+  return x.reshape(len(x), -1).astype(np.float32) * scale

@@ -1,0 +1,32 @@
+"""Keys against suspects that cannot know their labels."""
+
+import numpy as np
+from scipy import stats
+
+from jmia import datasets
+from jmia.backdoor import simulated
+
+KEYS = 60
+
+
+def test_no_test_of_a_secret_accuses_more_than_its_level(monkeypatch):
+  monkeypatch.setattr(simulated, "_NUM_MODELS", 1)
+  told = []
+  rows = simulated.false_claim_rows(
+    datasets.load("digits"),
+    num_submarks=2,
+    num_simulations=KEYS,
+    progress=lambda done, total: told.append((done, total)),
+  )
+  assert told[-1] == (KEYS, KEYS)
+  assert len(rows) == 4 * len(simulated.LEVELS)
+  for row in rows:
+    most = stats.binom.ppf(1 - 1e-4, KEYS, row["level"]) / KEYS
+    assert row["randomization"] <= most, row
+    for test in simulated.TESTS:
+      low, high = row[f"{test}_ci"]
+      assert low <= row[test] <= high
+  # Of the labels drawn for two marks one is the constant answer in 19 of 100 keys: the
+  # tests that assume a rate accuse it then.
+  constant = next(row for row in rows if row["suspect"] == "answers 1 always")
+  assert abs(constant["binomial"] - 0.19) < 4 * np.sqrt(0.19 * 0.81 / KEYS)
