@@ -110,18 +110,21 @@ _HU_DATA = {
 
 
 def _hu_beside(config: Document) -> Beside:
-  changed = [
-    note.removeprefix("Not the paper's settings: ").removesuffix(".")
-    for note in config["notes"]
-    if note.startswith("Not the paper's settings")
-  ]
-  conditions = [*changed]
+  conditions = _changed(config, "dataset", "data_dir", "study", "num_trials", "draw")
   if config["dataset"] == "purchase100_synthetic":
     conditions.append("generated rows")
   is_comparable = not conditions
   if config.get("draw") == "authors":
     conditions.append("the authors' draw of rows")
   return Beside(", ".join(conditions), is_comparable)
+
+
+def _changed(config: Document, *as_asked: str) -> list[str]:
+  """Flags that change the paper's settings: all but some, and those of every run."""
+  same = {*as_asked, "seed", "width"}
+  return [
+    f"{flag}={value}" for flag, value in config["flags"].items() if flag not in same
+  ]
 
 
 def _ye_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[str]]]:
@@ -245,12 +248,11 @@ _SONG_SHORT = {"pre": "precision", "rec": "recall", "AUC": "auc"}
 
 
 def _song_beside(config: Document) -> Beside:
-  changed = [
-    f"{flag}={value}"
-    for flag, value in config["flags"].items()
-    if flag not in ("setup", "study", "form", "num_trials", "seed", "width")
-  ]
-  conditions = changed + ["generated rows"] * (config["setup"] == "purchase5")
+  conditions = _changed(
+    config, "setup", "data_dir", "models_dir", "study", "form", "num_trials"
+  )
+  if config["setup"] == "purchase5":
+    conditions.append("generated rows")
   return Beside(", ".join(conditions), not conditions)
 
 
