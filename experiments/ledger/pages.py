@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import itertools
 import pathlib
 
-from . import cells, run_files
+from . import cells, run_files, studies
 from .cells import Verdict
 
 PAGE = cells.HERE / "LEDGER.md"
@@ -72,6 +72,9 @@ def page(found: Sequence[cells.Entry], runs: Mapping[str, run_files.Run]) -> str
       ]
   parts += ["## Why some are outside", _explanations(found)]
   parts += ["## Runs", _runs(runs)]
+  for run in runs.values():
+    if studies.STUDIES[run["study"]].cells is None:
+      parts += [f"### {run['id']}", _figures(run)]
   return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -170,6 +173,36 @@ def _explanations(found: Sequence[cells.Entry]) -> str:
     for reason, number in count.items()
   ]
   return "\n".join(lines) or "Nothing is explained yet."
+
+
+def _figures(run: run_files.Run) -> str:
+  """The figures of a run that stands beside no paper's: a line for each setting."""
+  by_setting: dict[str, dict[str, Sequence[float]]] = {}
+  fields: dict[str, None] = {}
+  values = studies.STUDIES[run["study"]].values
+  for name, of_name in run["figures"].items():
+    field = max((f for f in values if f"/{f}" in name), key=len)
+    setting, _, part = name.rpartition(f"/{field}")
+    fields[field + part] = None
+    by_setting.setdefault(setting, {})[field + part] = of_name
+  lines = [
+    f"| setting | {' | '.join(name.replace('_', ' ') for name in fields)} |",
+    f"|---|{'---|' * len(fields)}",
+  ]
+  for setting, found in by_setting.items():
+    cells_of = (_spread(found.get(name, ())) for name in fields)
+    lines.append(f"| {setting.replace('/', ', ')} | {' | '.join(cells_of)} |")
+  return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+  """One value, or the mean of several and their range."""
+  if not values:
+    return ""
+  mean = f"{sum(values) / len(values):.4g}"
+  if len(values) == 1 or min(values) == max(values):
+    return mean
+  return f"{mean} ({min(values):.3g}–{max(values):.3g})"
 
 
 def _runs(runs: Mapping[str, run_files.Run]) -> str:

@@ -56,11 +56,12 @@ def figures(study: Study, document: Document) -> Figures:
   """
   found: Figures = {}
   for row in document["rows"]:
-    name = "/".join(_text(row[key]) for key in study.keys if row.get(key) is not None)
+    parts = (_text(key, row.get(key)) for key in study.keys)
+    name = "/".join(part for part in parts if part)
     for field in study.values:
       value = row.get(field)
-      parts = value.items() if isinstance(value, Mapping) else [("", value)]
-      for part, of_part in parts:
+      pairs = value.items() if isinstance(value, Mapping) else [("", value)]
+      for part, of_part in pairs:
         if of_part is not None:
           values = of_part if isinstance(of_part, list) else [of_part]
           label = f"{name}/{field}/{part}".rstrip("/")
@@ -68,8 +69,19 @@ def figures(study: Study, document: Document) -> Figures:
   return found | study.more(document)
 
 
-def _text(value: Any) -> str:
-  return f"{value:g}" if isinstance(value, float) else str(value)
+def _text(key: str, value: Any) -> str:
+  """A setting as part of a name; of a switch that is on its own name."""
+  if value is None or value is False:
+    return ""
+  if value is True:
+    return key
+  if isinstance(value, str):
+    return value
+  # A number that stands alone says nothing: which models, how many runs?
+  return f"{value:g}" if key in _PLAIN else f"{key} {value:g}"
+
+
+_PLAIN = ("claimed_epsilon", "num_encoded", "width")
 
 
 def _rounded(value: float) -> float:
@@ -286,7 +298,13 @@ STUDIES: Mapping[str, Study] = {
     ("epsilon_lower", "epsilon_lower_gaussian", "p_value", "contradicted"),
   ),
   "attack_power": Study(
-    ("design", "num_references", "attack"), ("auc", "tpr_at_fpr")
+    ("attack", "num_references", "num_queries"), ("auc", "tpr_at_fpr")
   ),
-  "simulations": Study((), ()),
+  "simulations": Study(
+    ("dataset", "suspect", "num_submarks", "level", "attack", "num_models", "ties",
+     "num_calibrating", "share", "mode", "mu", "num_runs", "num_canaries",
+     "num_attacks", "true_epsilon", "bound"),
+    ("auc_missed", "p_at_most", "false_discovery_rate", "found", "mean", "deviation",
+     "above_truth", "randomization", "binomial", "t"),
+  ),
 }  # fmt: skip
