@@ -102,9 +102,9 @@ _LOCATION = Settings(
   marked_share=0.002,  # 8 of 4,008
   sizes=_BIT_SIZES,
 )
-# The paper gives no batch size of its own for Purchase-100, nor another network.
+# The paper gives no batch sizes: they are the authors' public code's.
 _PURCHASE = Settings(
-  train=_paper("mlp_mib", 0.01, (100, 120), 64),
+  train=_paper("mlp_mib", 0.01, (100, 120), 128),
   trigger=_BITS,
   sizes=_BIT_SIZES,
 )
