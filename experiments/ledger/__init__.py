@@ -1,6 +1,7 @@
 """The ledger: every figure of the papers beside ours, and what holds.
 
     python -m experiments.ledger                  # the summary; writes the pages
+    python -m experiments.ledger --paper=hu       # and each table of one paper
     python -m experiments.ledger --check          # nothing is written; fails if untrue
     python -m experiments.ledger add DIR --id=ID  # a study's results become a run
 
@@ -22,6 +23,9 @@ _DO = flags.DEFINE_list(
   "do", [], "Nothing, or add and the folder of a study's results."
 )
 _ID = flags.DEFINE_string("id", None, "Of the run that is added.")
+_PAPER = flags.DEFINE_enum(
+  "paper", None, list(cells.PAPERS), "Whose tables are printed too."
+)
 _CHECK = flags.DEFINE_boolean("check", False, "Whether what is written holds.")
 _TEXTS = ("README.md", "BUILD_NOTES.md")
 
@@ -45,6 +49,8 @@ def _write() -> None:
   runs = run_files.load()
   found = pages.entries(runs)
   print(pages.summary(found))
+  if _PAPER.value:
+    print("\n" + pages.of_paper([e for e in found if e.cell.paper == _PAPER.value]))
   root = pages.root()
   if root is None:
     print("\nThe pages are those of a checkout, and not written here.")

@@ -60,22 +60,28 @@ def page(found: Sequence[cells.Entry], runs: Mapping[str, run_files.Run]) -> str
     " explains the line above it.",
     summary(found),
   ]
-  for paper, of_paper in itertools.groupby(found, lambda entry: entry.cell.paper):
-    parts.append(f"## {cells.PAPERS[paper]}")
-    tables: dict[str, list[cells.Entry]] = {}
-    for entry in of_paper:
-      tables.setdefault(entry.cell.table, []).append(entry)
-    for table, of_table in tables.items():
-      parts += [
-        f"### Table {table}" if table.isdecimal() else f"### {table}",
-        _table(of_table),
-      ]
+  for paper, entries_of in itertools.groupby(found, lambda entry: entry.cell.paper):
+    parts += [f"## {cells.PAPERS[paper]}", of_paper(list(entries_of))]
   parts += ["## Why some are outside", _explanations(found)]
   parts += ["## Runs", _runs(runs)]
   for run in runs.values():
     if studies.STUDIES[run["study"]].cells is None:
       parts += [f"### {run['id']}", _figures(run)]
   return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def of_paper(found: Sequence[cells.Entry]) -> str:
+  """Returns the tables of one paper's cells."""
+  parts = []
+  tables: dict[str, list[cells.Entry]] = {}
+  for entry in found:
+    tables.setdefault(entry.cell.table, []).append(entry)
+  for table, of_table in tables.items():
+    parts += [
+      f"### Table {table}" if table.isdecimal() else f"### {table}",
+      _table(of_table),
+    ]
+  return "\n\n".join(parts)
 
 
 def with_summary(readme: str, found: Sequence[cells.Entry]) -> str:
