@@ -36,10 +36,10 @@ def summary(found: Sequence[cells.Entry]) -> str:
     "|---|---|---|---|---|---|",
   ]
   for paper, title in cells.PAPERS.items():
-    of_paper = [entry for entry in found if entry.cell.paper == paper]
-    count = Counter(entry.verdict for entry in of_paper)
+    of_one = [entry for entry in found if entry.cell.paper == paper]
+    count = Counter(entry.verdict for entry in of_one)
     numbers = [
-      len(of_paper),
+      len(of_one),
       count[Verdict.INSIDE],
       count[Verdict.EXPLAINED],
       count[Verdict.OPEN],
