@@ -105,6 +105,8 @@ _STAGES = {
 # The command that this process runs, and the stages that it resumes.
 _command: runs.Command | None = None
 _resumed: frozenset[str] = frozenset()
+# Whether what it did is kept, where it ended before its results.
+_has_kept = False
 # Called with the command line before its flags are parsed.
 BEFORE_PARSING: list[Callable[[list[str]], None]] = [config_file.expand]
 
@@ -133,7 +135,8 @@ def run(main: Callable[[], None]) -> None:
       _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value")
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
-    global _command
+    global _command, _has_kept
+    _has_kept = False
     keys = flags.FLAGS.get_key_flags_for_module(
       sys.argv[0] if module.__name__ == "__main__" else module
     )
@@ -145,9 +148,9 @@ def run(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGTERM, _terminate)
       main()
     except _TerminatedError:
-      _fail(f"terminated; {_following()}", code=143)
+      _fail(f"terminated{_following()}", code=143)
     except KeyboardInterrupt:
-      _fail(f"interrupted; {_following()}", code=130)
+      _fail(f"interrupted{_following()}", code=130)
     except _USER_ERRORS as error:
       logging.debug("The error came about as follows.", exc_info=error)
       hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
@@ -166,11 +169,11 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _following() -> str:
-  """What goes on with an interrupted run."""
-  same = "the same command"
-  return (
-    f"{same} without --restart resumes" if runs.RESTART.value else f"{same} resumes"
-  )
+  """What goes on with an interrupted run, if it has kept something."""
+  if not _has_kept:
+    return ""
+  how = " without --restart" if runs.RESTART.value else ""
+  return f"; the same command{how} resumes"
 
 
 def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:
@@ -183,7 +186,7 @@ def run_dir(path: str | None, show: runs.Show | None = None) -> Iterator[pathlib
   """Yields the folder of a run that can be resumed: one command's, and locked.
 
   Where it holds the finished results of the same command the process ends
-  (`runs.claimed`).
+  (`runs.claimed`). Its checkpoints are removed when the work is done.
 
   Args:
     path: of the folder.
@@ -214,9 +217,11 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
       raise PermissionError("it is not writable")
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
+  global _has_kept
   try:
     yield folder
   except BaseException:
+    _has_kept = runs.is_resumed(folder)
     with contextlib.suppress(OSError):  # not empty
       for new in made:
         new.rmdir()
@@ -234,6 +239,7 @@ def _claimed(folder: pathlib.Path, show: runs.Show | None) -> Iterator[None]:
     is_first = jax.process_index() == 0
   if _command is None or not is_first:
     yield
+    runs.remove_checkpoints(folder)
     return
   with runs.claimed(folder, _command, show) as stages:
     _resumed = stages

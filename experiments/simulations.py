@@ -23,7 +23,6 @@ import functools
 import hashlib
 import json
 import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -110,7 +109,6 @@ def main() -> None:
       seconds=seconds,
     )
     results.write(output_dir / "results.json", content)
-    shutil.rmtree(kept)
   print(results.table(_table(rows)))
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 

@@ -281,11 +281,13 @@ def test_signals_are_audited_without_training(run, tmp_path):
   assert report["config"]["signals"] == str(tmp_path / "s.npz")
 
 
-def test_signals_leave_a_half_finished_run_alone(run, tmp_path):
+def test_signals_leave_somebodys_checkpoints_alone(run, tmp_path):
   (tmp_path / "checkpoints").mkdir()
-  code, *_ = run(_signals(tmp_path / "s.npz"), f"--output_dir={tmp_path}")
-  assert code == 0
-  assert (tmp_path / "checkpoints").is_dir()
+  (tmp_path / "checkpoints" / "epoch_7.pt").touch()
+  code, _, err = run(_signals(tmp_path / "s.npz"), f"--output_dir={tmp_path}")
+  assert code == 2
+  assert "holds checkpoints, of an unknown command" in err
+  assert (tmp_path / "checkpoints" / "epoch_7.pt").exists()
 
 
 def _refused(run, tmp_path, *arguments):

@@ -84,9 +84,19 @@ def test_a_defect_keeps_its_traceback(monkeypatch, tmp_path):
 
 def test_an_interruption_says_how_to_go_on(run):
   def main():
-    raise KeyboardInterrupt
+    with common.results_dir(common.OUTPUT_DIR.value) as folder:
+      (folder / "checkpoints").mkdir()
+      (folder / "checkpoints" / "chunk_00000.npz").touch()
+      raise KeyboardInterrupt
 
   assert run(main) == (130, "tool: interrupted; the same command resumes\n")
+
+
+def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
+  def main():
+    raise KeyboardInterrupt
+
+  assert run(main) == (130, "tool: interrupted\n")
 
 
 @pytest.mark.parametrize(
