@@ -28,6 +28,13 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 PyTree = Any
+# What a hash in a configuration is of: of two hashes nobody sees what differs.
+_HASHED: Mapping[str, str] = {
+  "jobs": "other jobs (some model's rows or settings)",
+  "data": "other data",
+  "state": "models of another shape (another network or optimizer)",
+  "collected": "something else kept of each model",
+}
 
 
 def digest(tree: PyTree) -> str:
@@ -57,9 +64,12 @@ def read_config(directory: pathlib.Path) -> dict[str, Any] | None:
   """
   path = directory / "run.json"
   try:
-    return json.loads(path.read_text()) if path.exists() else None
-  except ValueError as error:
+    config = json.loads(path.read_text()) if path.exists() else None
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"{path} is damaged ({error}): delete the folder") from error
+  if config is not None and not isinstance(config, dict):
+    raise ValueError(f"{path} is damaged (it holds no names): delete the folder")
+  return config
 
 
 def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -83,7 +93,7 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
     return
   before, now = _flatten(kept), _flatten(config)
   differences = [
-    f"{name}={before.get(name)!r}, not {now.get(name)!r}"
+    _HASHED.get(name, f"{name}={before.get(name)!r}, not {now.get(name)!r}")
     for name in sorted(before.keys() | now.keys())
     if before.get(name) != now.get(name)
   ]
