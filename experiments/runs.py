@@ -176,8 +176,8 @@ def _remove_half_written(folder: pathlib.Path) -> None:
 
 def _numbers(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
   """Name -> what tells a file of numbers that is there from one that replaces it."""
-  stats = {name: folder / name for name in _NUMBERS if (folder / name).exists()}
-  stats = {name: path.stat() for name, path in stats.items()}
+  paths = [folder / name for name in _NUMBERS if (folder / name).exists()]
+  stats = {path.name: path.stat() for path in paths}
   return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
