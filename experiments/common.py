@@ -6,6 +6,7 @@ A flag that several binaries take is defined here, once. Each shows it in its he
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import errno
 import os
 import pathlib
 import signal
@@ -112,6 +113,8 @@ BEFORE_PARSING: list[Callable[[list[str]], None]] = [config_file.expand]
 
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
+# A write fails by these without a name, and then the folder for results is meant.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -154,6 +157,7 @@ def run(main: Callable[[], None]) -> None:
     except _USER_ERRORS as error:
       logging.debug("The error came about as follows.", exc_info=error)
       hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
+      hint += _following() if isinstance(error, OSError) else ""
       _fail((" ".join(str(error).split()) or type(error).__name__) + hint)
     finally:
       _command = None
@@ -220,11 +224,13 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
   global _has_kept
   try:
     yield folder
-  except BaseException:
+  except BaseException as error:
     _has_kept = runs.is_resumed(folder)
     with contextlib.suppress(OSError):  # not empty
       for new in made:
         new.rmdir()
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+      raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
     raise
 
 

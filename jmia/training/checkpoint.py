@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import threading
@@ -245,11 +246,20 @@ class Store:
   def save_running(
     self, chunk: int, epoch: int, state: PyTree, *, is_last: bool = False
   ) -> None:
-    """Saves the chunk in progress, if the last time is `seconds` ago, or `is_last`."""
+    """Saves the chunk in progress, if the last time is `seconds` ago, or `is_last`.
+
+    Raises:
+      OSError: if it cannot be written; what was saved before stays.
+    """
     if self._directory is None or not (is_last or self._is_due()):
       return
     manager, ocp = self._open(chunk)
-    manager.save(epoch, args=ocp.args.StandardSave(_unwrap_keys(state)))
+    args = ocp.args.StandardSave(_unwrap_keys(state))
+    try:
+      with _without_logs():  # else each of its threads tells of a full disk by itself
+        manager.save(epoch, args=args)
+    except (ValueError, OSError) as error:
+      raise _of_the_system(error, self._running_path(chunk)) from error
     self._saved_at = time.monotonic()
 
   def close(self) -> None:
@@ -284,6 +294,25 @@ class Store:
   def _running_path(self, chunk: int) -> pathlib.Path:
     assert self._directory is not None
     return self._directory / f"running_{chunk:05d}"
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
+
+
+def _of_the_system(error: Exception, path: pathlib.Path) -> Exception:
+  """An error of the operating system, if TensorStore tells of one; else as it was."""
+  number = getattr(error, "errno", None)
+  if number is None:
+    told = re.search(r"os_error_code='(\d+)'", str(error))
+    number = None if told is None else int(told[1])
+  return error if number is None else OSError(number, os.strerror(number), str(path))
 
 
 def _is_key(leaf: Any) -> bool:

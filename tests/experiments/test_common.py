@@ -92,6 +92,21 @@ def test_an_interruption_says_how_to_go_on(run):
   assert run(main) == (130, "tool: interrupted; the same command resumes\n")
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_full_disk_is_named_by_its_folder(run, tmp_path, is_kept):
+  def main():
+    with common.results_dir(common.OUTPUT_DIR.value) as folder:
+      (folder / "checkpoints").mkdir()
+      if is_kept:
+        (folder / "checkpoints" / "chunk_00000.npz").touch()
+      with open("/dev/full", "wb", buffering=0) as file:
+        file.write(b"1")
+
+  following = "; the same command resumes" if is_kept else ""
+  line = f"[Errno 28] No space left on device: '{tmp_path}'{following}"
+  assert run(main) == (2, f"tool: {line}\n")
+
+
 def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
   def main():
     raise KeyboardInterrupt

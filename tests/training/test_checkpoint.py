@@ -1,5 +1,7 @@
+import errno
 import json
 import random
+import resource
 import signal
 import time
 
@@ -296,6 +298,33 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path):
     checkpoint._replace(path, fail)
   assert path.read_bytes() == b"whole"
   assert list(tmp_path.iterdir()) == [path]
+
+
+# Of 16 bytes Orbax's own files are too large, of 400 those of TensorStore alone.
+@pytest.mark.parametrize("num_bytes", [16, 400])
+def test_a_full_disk_costs_nothing_that_was_saved(
+  tmp_path, uninterrupted, caplog, num_bytes
+):
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+  def fill(done, total):
+    if done == 12:  # two epochs are saved
+      resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+
+  try:
+    with pytest.raises(OSError, match=r"too large: .*running_00000") as raised:
+      parallel.run(
+        example.drift(num_epochs=5), KEY, example.drift_jobs(6), example.DRIFT_DATA,
+        collect=example.value_of, width=4, checkpoint_dir=tmp_path,
+        checkpoint_seconds=0, progress=fill,
+      )  # fmt: skip
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert raised.value.errno == errno.EFBIG
+  assert caplog.text == ""
+  done = []
+  _assert_same(_run(tmp_path, done=done), uninterrupted)
+  assert done[:2] == [8, 12]
 
 
 def test_a_store_without_a_folder_keeps_nothing():
