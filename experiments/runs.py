@@ -137,7 +137,7 @@ def claimed(
     else:
       _check_nobodys(folder)
     checkpoints = folder / CHECKPOINTS
-    stages = [path.name for path in checkpoints.glob("*") if path.is_dir()]
+    stages = [path.name for path in checkpoints.glob("*") if _holds_work(path)]
     stages += [""] if (checkpoints / "run.json").exists() else []
     _write(folder, {**command.content(), "finished": False})
     try:
@@ -155,9 +155,12 @@ def claimed(
 
 def is_resumed(folder: pathlib.Path) -> bool:
   """Whether a run that was interrupted has kept something to go on from."""
-  root = folder / CHECKPOINTS
+  return _holds_work(folder / CHECKPOINTS)
+
+
+def _holds_work(root: pathlib.Path) -> bool:
+  """Whether there is more than what was asked for, and what was being written."""
   names = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
-  # Neither what a run is asked for, nor what was being written, is work that is done.
   return any(not name.endswith("run.json") and "tmp" not in name for name in names)
 
 

@@ -100,6 +100,15 @@ def test_an_unfinished_run_is_the_same_commands(run):
   assert "checkpoints" not in seen[1]
 
 
+def test_only_stages_that_hold_work_are_resumed(run):
+  run("--seed=3", work=_stop)
+  (run.folder / "checkpoints" / "target").mkdir()
+  (run.folder / "checkpoints" / "target" / "run.json").write_text("{}")
+  seen = []
+  run("--seed=3", work=lambda folder: seen.append(common._resumed))
+  assert seen == [{"others"}]
+
+
 def test_what_left_nothing_to_resume_is_nobodys(run):
   assert run("--seed=3", work=_fail)[0] == 2
   assert not run.folder.exists()
