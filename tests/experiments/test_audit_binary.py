@@ -187,7 +187,8 @@ def half_finished(cache, tmp_path_factory):
   assert done.returncode == -signal.SIGKILL
   chunks = sorted(p.name for p in (folder / "checkpoints" / "others").glob("*.npz"))
   assert chunks == ["chunk_00000.npz", "chunk_00001.npz"]
-  assert sorted(os.listdir(folder)) == [".jmia-run.json", "checkpoints"]
+  left = sorted(os.listdir(folder))
+  assert left == [".jmia-run.json", ".jmia-run.lock", "checkpoints"]
   return folder
 
 
