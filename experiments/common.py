@@ -113,6 +113,7 @@ BEFORE_PARSING: list[Callable[[list[str]], None]] = [config_file.expand]
 
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
+_SIGNAL_AGAIN = 0.02  # seconds until one that was dropped comes again
 # A write fails by these without a name, and then the folder for results is meant.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -147,9 +148,8 @@ def run(main: Callable[[], None]) -> None:
       _join_processes()
       _configure_jax()
       _command = runs.asked(_name(module), keys)
-      if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-      main()
+      with _heeding_signals():
+        main()
     except _TerminatedError:
       _fail(f"terminated{_following()}", code=143)
     except KeyboardInterrupt:
@@ -178,6 +178,40 @@ def _following() -> str:
     return ""
   how = " without --restart" if runs.RESTART.value else ""
   return f"; the same command{how} resumes"
+
+
+@contextlib.contextmanager
+def _heeding_signals() -> Iterator[None]:
+  """Makes SIGTERM end the work as Ctrl-C does, and neither of them be lost.
+
+  Python drops the error of a signal that comes where none can be raised, such as in
+  what the garbage collector calls; JAX's tracing is often there. It comes again.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before, dropped = sys.unraisablehook, signal.SIGINT
+
+  def note(unraisable: Any) -> None:
+    nonlocal dropped
+    is_signal = issubclass(unraisable.exc_type, KeyboardInterrupt)
+    if not is_signal or not hasattr(signal, "setitimer"):
+      before(unraisable)
+      return
+    is_terminated = issubclass(unraisable.exc_type, _TerminatedError)
+    dropped = signal.SIGTERM if is_terminated else signal.SIGINT
+    signal.setitimer(signal.ITIMER_REAL, _SIGNAL_AGAIN)
+
+  signal.signal(signal.SIGTERM, _terminate)
+  if hasattr(signal, "setitimer"):
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(dropped))
+  sys.unraisablehook = note
+  try:
+    yield
+  finally:
+    sys.unraisablehook = before
+    if hasattr(signal, "setitimer"):
+      signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:

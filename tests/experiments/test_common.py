@@ -1,6 +1,9 @@
+import gc
 import os
+import signal
 import subprocess
 import sys
+import time
 
 from absl import logging
 from absl.testing import flagsaver
@@ -90,6 +93,49 @@ def test_an_interruption_says_how_to_go_on(run):
       raise KeyboardInterrupt
 
   assert run(main) == (130, "tool: interrupted; the same command resumes\n")
+
+
+@pytest.mark.parametrize(
+  ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_that_python_drops_is_heeded_all_the_same(run, number, code):
+  """In a garbage collector's callback, as those of JAX, no error can be raised."""
+  times = []
+
+  def raises(phase, info):
+    if len(times) < 3:
+      times.append(phase)
+      signal.raise_signal(number)
+
+  def main():
+    gc.callbacks.append(raises)
+    try:
+      while len(times) < 3:
+        gc.collect()
+      time.sleep(5)
+    finally:
+      gc.callbacks.remove(raises)
+
+  hook = sys.unraisablehook
+  what = "interrupted" if number == signal.SIGINT else "terminated"
+  assert run(main) == (code, f"tool: {what}\n")
+  assert len(times) >= 2
+  assert sys.unraisablehook is hook
+
+
+def test_what_else_python_drops_is_told_as_ever(run, monkeypatch):
+  told = []
+  monkeypatch.setattr(sys, "unraisablehook", lambda of: told.append(of.exc_type))
+
+  class Dropped:
+    def __del__(self):
+      raise ZeroDivisionError
+
+  def main():
+    Dropped()
+
+  assert run(main) == (0, "")
+  assert told == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
