@@ -18,7 +18,6 @@ A run that was interrupted goes on where it was when it is started again.
 """
 
 import pathlib
-import shutil
 import tempfile
 import time
 
@@ -101,7 +100,6 @@ def main() -> None:
       notes=[dataset.description, *panel.notes],
     )
     _write(output_dir, content)
-    shutil.rmtree(checkpoints, ignore_errors=True)
   print(_text(rows, sizes))
   print(f"\nThe results are in {output_dir / 'results.json'}")
 

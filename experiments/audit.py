@@ -36,7 +36,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import pathlib
-import shutil
 import sys
 from typing import Any
 
@@ -185,8 +184,6 @@ def main() -> None:
       result = _audit_dataset(output_dir / "checkpoints")
     common.leave_files_to_first_process()
     audit.write(result, output_dir)
-    if _SIGNALS.value is None:
-      shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   _show(result.report, output_dir, allowed)
 
 

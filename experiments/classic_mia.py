@@ -21,7 +21,6 @@ started again.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -114,7 +113,6 @@ def main() -> None:
     )
     summary = _summary(study, found.rows)
     results.write(output_dir / "results.json", {**content, "summary": summary})
-    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(classic_table.text(study, found.rows))
   for note in (*map(_told, summary.items()), *found.notes):
     print(f"\n{note}")

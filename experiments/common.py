@@ -6,6 +6,7 @@ A flag that several binaries take is defined here, once. Each shows it in its he
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import errno
 import os
 import pathlib
 import signal
@@ -105,11 +106,16 @@ _STAGES = {
 # The command that this process runs, and the stages that it resumes.
 _command: runs.Command | None = None
 _resumed: frozenset[str] = frozenset()
+# Whether what it did is kept, where it ended before its results.
+_has_kept = False
 # Called with the command line before its flags are parsed.
 BEFORE_PARSING: list[Callable[[list[str]], None]] = [config_file.expand]
 
 # What a user can cause and mend. Anything else is a defect, and keeps its traceback.
 _USER_ERRORS = (ValueError, OSError, ImportError)
+_SIGNAL_AGAIN = 0.02  # seconds until one that was dropped comes again
+# A write fails by these without a name, and then the folder for results is meant.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -133,7 +139,8 @@ def run(main: Callable[[], None]) -> None:
       _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value")
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
-    global _command
+    global _command, _has_kept
+    _has_kept = False
     keys = flags.FLAGS.get_key_flags_for_module(
       sys.argv[0] if module.__name__ == "__main__" else module
     )
@@ -141,16 +148,16 @@ def run(main: Callable[[], None]) -> None:
       _join_processes()
       _configure_jax()
       _command = runs.asked(_name(module), keys)
-      if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-      main()
+      with _heeding_signals():
+        main()
     except _TerminatedError:
-      _fail(f"terminated; {_following()}", code=143)
+      _fail(f"terminated{_following()}", code=143)
     except KeyboardInterrupt:
-      _fail(f"interrupted; {_following()}", code=130)
+      _fail(f"interrupted{_following()}", code=130)
     except _USER_ERRORS as error:
       logging.debug("The error came about as follows.", exc_info=error)
       hint = "" if _is_expected(error) else " (--verbosity=1 shows where)"
+      hint += _following() if isinstance(error, OSError) else ""
       _fail((" ".join(str(error).split()) or type(error).__name__) + hint)
     finally:
       _command = None
@@ -166,11 +173,45 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _following() -> str:
-  """What goes on with an interrupted run."""
-  same = "the same command"
-  return (
-    f"{same} without --restart resumes" if runs.RESTART.value else f"{same} resumes"
-  )
+  """What goes on with an interrupted run, if it has kept something."""
+  if not _has_kept:
+    return ""
+  how = " without --restart" if runs.RESTART.value else ""
+  return f"; the same command{how} resumes"
+
+
+@contextlib.contextmanager
+def _heeding_signals() -> Iterator[None]:
+  """Makes SIGTERM end the work as Ctrl-C does, and neither of them be lost.
+
+  Python drops the error of a signal that comes where none can be raised, such as in
+  what the garbage collector calls; JAX's tracing is often there. It comes again.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before, dropped = sys.unraisablehook, signal.SIGINT
+
+  def note(unraisable: Any) -> None:
+    nonlocal dropped
+    is_signal = issubclass(unraisable.exc_type, KeyboardInterrupt)
+    if not is_signal or not hasattr(signal, "setitimer"):
+      before(unraisable)
+      return
+    is_terminated = issubclass(unraisable.exc_type, _TerminatedError)
+    dropped = signal.SIGTERM if is_terminated else signal.SIGINT
+    signal.setitimer(signal.ITIMER_REAL, _SIGNAL_AGAIN)
+
+  signal.signal(signal.SIGTERM, _terminate)
+  if hasattr(signal, "setitimer"):
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(dropped))
+  sys.unraisablehook = note
+  try:
+    yield
+  finally:
+    sys.unraisablehook = before
+    if hasattr(signal, "setitimer"):
+      signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:
@@ -183,7 +224,7 @@ def run_dir(path: str | None, show: runs.Show | None = None) -> Iterator[pathlib
   """Yields the folder of a run that can be resumed: one command's, and locked.
 
   Where it holds the finished results of the same command the process ends
-  (`runs.claimed`).
+  (`runs.claimed`). Its checkpoints are removed when the work is done.
 
   Args:
     path: of the folder.
@@ -214,12 +255,16 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
       raise PermissionError("it is not writable")
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
+  global _has_kept
   try:
     yield folder
-  except BaseException:
+  except BaseException as error:
+    _has_kept = runs.is_resumed(folder)
     with contextlib.suppress(OSError):  # not empty
       for new in made:
         new.rmdir()
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+      raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
     raise
 
 
@@ -234,6 +279,7 @@ def _claimed(folder: pathlib.Path, show: runs.Show | None) -> Iterator[None]:
     is_first = jax.process_index() == 0
   if _command is None or not is_first:
     yield
+    runs.remove_checkpoints(folder)
     return
   with runs.claimed(folder, _command, show) as stages:
     _resumed = stages

@@ -23,7 +23,6 @@ where it was when it is started again.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-import shutil
 import time
 from typing import Any
 
@@ -112,7 +111,6 @@ def main() -> None:
       notes=notes,
     )
     results.write(output_dir / "results.json", content)
-    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(results.table(_table(rows)))
   print("\n" + "\n".join(audit.sentences(rows)))
   print("\n" + "\n".join(notes[1:]))

@@ -26,7 +26,6 @@ A run that was interrupted goes on where it was when it is started again.
 
 import dataclasses
 import pathlib
-import shutil
 import tempfile
 import time
 from typing import Any
@@ -106,7 +105,6 @@ def main() -> None:
     content["agreement"] = rows.agreement(panel)
     content["exposed_samples"] = rows.exposed(found)
     _write(output_dir, content, figures.draw(found))
-    shutil.rmtree(checkpoints, ignore_errors=True)
   print(rows.text(content))
   print(f"\nThe results are in {output_dir / 'results.json'}")
 

@@ -28,7 +28,6 @@ same settings use them again. A run that was interrupted goes on where it was.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import pathlib
-import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +150,6 @@ def main() -> None:
       notes=_notes(rows),
     )
     results.write(output_dir / "results.json", content)
-    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(results.table(_table(rows)))
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 

@@ -27,7 +27,6 @@ it was when it is started again.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -111,7 +110,6 @@ def main() -> None:
       notes=found.notes,
     )
     results.write(output_dir / "results.json", {**content, "summary": summary})
-    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
   print(results.table(_table(summary)))
   for note in (*_false_claims(summary), *found.notes):
     print(f"\n{note}")

@@ -2,8 +2,8 @@
 
 A folder belongs to the first command that writes to it. `RECORD` in it holds that
 command's flags, so that the same command resumes an unfinished run or shows a finished
-one, and another is refused by the flag in which it differs. The folder itself is
-locked, by a lock that ends with the process.
+one, and another is refused by the flag in which it differs. Results without a record
+are somebody's too. The folder is locked, by a lock that ends with the process.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +14,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import types
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -21,8 +22,12 @@ from absl import flags
 import jmia
 
 RECORD = ".jmia-run.json"
+LOCK = ".jmia-run.lock"
 CHECKPOINTS = "checkpoints"
-_LEFT = ".incomplete-"  # folders of files in the making
+# Files and folders in the making, which a killed run leaves behind.
+_LEFT = ".incomplete-"
+_HALF_WRITTEN = (f"{_LEFT}*", ".*.[0-9]*.partial")
+_NUMBERS = ("report.json", "results.json", "scores.npz")  # one of them in all results
 # Flags that change nothing in results, or are applied to finished ones too.
 _NO_MATTER = (
   *("output_dir", "restart", "dry_run", "fail_above", "config"),
@@ -114,32 +119,91 @@ def claimed(
     stages.
 
   Raises:
-    ValueError: the folder is in use, or belongs to another command.
+    ValueError: the folder is in use, or belongs to another or an unknown command.
   """
   with _locked(folder):
-    for left in folder.glob(f"{_LEFT}*"):  # of a run that was killed as it wrote
-      shutil.rmtree(left, ignore_errors=True)
-    record = _read(folder)
+    _remove_half_written(folder)
+    record, before = _read(folder), _numbers(folder)
+    if record is not None and record.get("finished") and not before:
+      record = None  # somebody removed the results
     if RESTART.value:
-      shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+      remove_checkpoints(folder)
       (folder / RECORD).unlink(missing_ok=True)
-      record = None
-    if record is not None:
+    elif record is not None:
       _check_same(folder, record, command)
       if record.get("finished"):
+        remove_checkpoints(folder)  # of a run that was killed as it finished
         _show_finished(folder, command, show)
+    else:
+      _check_nobodys(folder)
     checkpoints = folder / CHECKPOINTS
-    stages = [path.name for path in checkpoints.glob("*") if path.is_dir()]
+    stages = [path.name for path in checkpoints.glob("*") if _holds_work(path)]
     stages += [""] if (checkpoints / "run.json").exists() else []
     _write(folder, {**command.content(), "finished": False})
     try:
       yield frozenset(stages)
     except BaseException:
-      # A folder in which nothing is left to resume is nobody's.
-      if not checkpoints.exists():
-        (folder / RECORD).unlink(missing_ok=True)
+      if not is_resumed(folder):
+        remove_checkpoints(folder)
+        if _numbers(folder) == before:  # it has left nothing
+          _give_back(folder, record if before else None)
       raise
+    # In this order: killed in between, it trains nothing again.
     _write(folder, {**command.content(), "finished": True})
+    remove_checkpoints(folder)
+
+
+def is_resumed(folder: pathlib.Path) -> bool:
+  """Whether a run that was interrupted has kept something to go on from."""
+  return _holds_work(folder / CHECKPOINTS)
+
+
+def _holds_work(root: pathlib.Path) -> bool:
+  """Whether there is more than what was asked for, and what was being written."""
+  names = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
+  return any(not name.endswith("run.json") and "tmp" not in name for name in names)
+
+
+def remove_checkpoints(folder: pathlib.Path) -> None:
+  """Removes what a run has kept to be resumed from."""
+  shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _remove_half_written(folder: pathlib.Path) -> None:
+  for left in (path for pattern in _HALF_WRITTEN for path in folder.glob(pattern)):
+    if left.is_dir():
+      shutil.rmtree(left, ignore_errors=True)
+    else:
+      left.unlink(missing_ok=True)
+
+
+def _numbers(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
+  """Name -> what tells a file of numbers that is there from one that replaces it."""
+  paths = [folder / name for name in _NUMBERS if (folder / name).exists()]
+  stats = {path.name: path.stat() for path in paths}
+  return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def _give_back(folder: pathlib.Path, record: Mapping[str, Any] | None) -> None:
+  """Leaves the folder to whose it was; None for nobody."""
+  with contextlib.suppress(OSError):
+    if record is None:
+      (folder / RECORD).unlink(missing_ok=True)
+    else:
+      _write(folder, record)
+
+
+def _check_nobodys(folder: pathlib.Path) -> None:
+  """Refuses a folder whose results or checkpoints no record tells the command of."""
+  checkpoints = folder / CHECKPOINTS
+  found = [*_numbers(folder)]
+  found += [CHECKPOINTS] if any(checkpoints.glob("*")) else []
+  if found:
+    state = "damaged" if (folder / RECORD).exists() else "absent"
+    raise ValueError(
+      f"output_dir={folder} holds {', '.join(found)}, of an unknown command ({RECORD}"
+      f" is {state}): take another folder, or --restart to replace them"
+    )
 
 
 def _check_same(
@@ -175,7 +239,8 @@ def _show_finished(folder: pathlib.Path, command: Command, show: Show | None) ->
   if show is not None:
     show(folder)
   else:
-    files = sorted(path.name for path in folder.iterdir() if path.name != RECORD)
+    own = (RECORD, LOCK)
+    files = sorted(path.name for path in folder.iterdir() if path.name not in own)
     print(f"The results are {', '.join(files)} in {folder}")
   sys.exit(0)
 
@@ -184,38 +249,65 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
   """The record; None if there is none, or one that a person has changed."""
   try:
     content = json.loads((folder / RECORD).read_text())
-  except (FileNotFoundError, ValueError):
+  except (FileNotFoundError, ValueError, RecursionError):
     return None
-  return content if isinstance(content, dict) else None
+  named = ("flags", "inputs")
+  is_whole = isinstance(content, dict) and all(
+    isinstance(content.get(name), dict) for name in named
+  )
+  return content if is_whole else None
 
 
 def _write(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Writes the record, whole or not at all."""
   with tempfile.TemporaryDirectory(dir=folder, prefix=_LEFT) as made:
     path = pathlib.Path(made) / RECORD
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    with path.open("w") as file:
+      file.write(json.dumps(content, indent=2) + "\n")
+      # The rename must not reach the disk before the content.
+      file.flush()
+      os.fsync(file.fileno())
     os.replace(path, folder / RECORD)
 
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """Holds the folder's lock, where the system has locks of folders."""
+  """Holds the folder's lock, where the file system has locks.
+
+  The lock is of a file that is open for writing, which an NFS client asks its server
+  for; of a folder it would be this machine's alone, or none. flock and not lockf, which
+  is lost as soon as any descriptor of the file is closed.
+  """
   try:
     import fcntl
   except ImportError:  # no lock on such a system
     yield
     return
-  descriptor = os.open(folder, os.O_RDONLY)
+  path = folder / LOCK
+  descriptor = _lock(path, fcntl)
   try:
+    yield
+  finally:
+    path.unlink(missing_ok=True)  # while it is held: see `_lock`
+    os.close(descriptor)
+
+
+def _lock(path: pathlib.Path, fcntl: types.ModuleType) -> int:
+  """Returns the descriptor of the file of that name, locked."""
+  while True:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+      os.close(descriptor)
       raise ValueError(
-        f"output_dir={folder} is in use by another run: wait for it, or take another"
-        " folder"
+        f"output_dir={path.parent} is in use by another run: wait for it, or take"
+        " another folder"
       ) from None
     except OSError:  # a file system without locks, as some network ones
-      pass
-    yield
-  finally:
+      return descriptor
+    # Whoever held it may have removed it since it was opened.
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(os.fstat(descriptor), path.stat()):
+        return descriptor
     os.close(descriptor)

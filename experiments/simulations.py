@@ -28,7 +28,6 @@ import functools
 import hashlib
 import json
 import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -160,7 +159,6 @@ def main() -> None:
       seconds=seconds,
     )
     results.write(output_dir / "results.json", content)
-    shutil.rmtree(kept)
   print(results.table(_table(rows)))
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 

@@ -77,7 +77,10 @@ _COMMITMENT = flags.DEFINE_string(
   " verdict is valid only if the key's own was.",
 )
 _SECRET = flags.DEFINE_string(
-  "secret", None, "The key's integer. Default: drawn from the operating system."
+  "secret",
+  None,
+  "The key's integer. Default: drawn from the operating system, and then a run that is"
+  " interrupted begins again.",
 )
 _LAYER = flags.DEFINE_string(
   "layer", None, "Layer to encode in. Default: the paper's for the model."
@@ -134,13 +137,15 @@ def embed() -> None:
     jobs = encode.make_jobs(
       [rows], [encoded], keys_lib.expand([key], model, dataset.x.shape[1:])
     )
+    # A secret that was drawn ends with its process: no other run could go on from it.
+    kept = output_dir / "checkpoints" if _SECRET.value else None
     with common.progress_bars() as progress:
       trained = encode.train(
         config,
         dataset,
         jobs,
         jax.random.key(common.SEED.value),
-        checkpoint_dir=output_dir / "checkpoints",
+        checkpoint_dir=kept,
         progress=lambda done, total: progress("embed", done, total),
       )
     if trained.diverged_epoch[0] >= 0:
@@ -159,7 +164,8 @@ def embed() -> None:
     files.write_claim(output_dir / "claim.npz", claim)
     files.write_key(output_dir / "key.json", key, commitment)
     files.write_model(output_dir / "model.npz", published)
-    shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+    if kept is not None:
+      shutil.rmtree(kept, ignore_errors=True)
   known, warning = _last(trained, "encoding_accuracy"), ""
   if known < _LEAST_KNOWN:
     warning = (

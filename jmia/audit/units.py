@@ -1,16 +1,16 @@
 """What a model's answers are: logits, probabilities, and how coarsely they are given.
 
 Answers come as logits, probabilities, percentages or log-probabilities, whole or cut:
-rounded to a few decimals, in a 16-bit type, or the k largest alone. Which it is, is
-decided from every row of every model at once, since a target in other units than the
-models that it is compared with tells nothing. A rule that most rows follow and some do
-not is said, and what follows none is refused.
+rounded to a few decimals, shares of n votes, in a 16-bit type, or the k largest alone.
+Which it is, is decided from every row of every model at once, since a target in other
+units than the models that it is compared with tells nothing. A rule that most rows
+follow and some do not is said, and what follows none is refused.
 
 **Coarse answers are compared with equally coarse ones.** If one model's probabilities
 are rounded to 2 decimals, a 0 of it is anything below .005, and its loss cannot be set
 against one of exact answers. So every model's answers are made as coarse as the
-coarsest, and what is left of a probability of 0 is half of the last decimal, or an even
-share of what the k largest leave of one.
+coarsest, and what is left of a probability of 0 is half of the last decimal or of a
+vote, or an even share of what the k largest leave of one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,13 @@ OUTPUTS = ("auto", "logits", "probabilities", "log_probabilities")
 _PERCENTAGES = "percentages"  # recognised, and divided by 100
 _TINY = float(np.finfo(np.float32).tiny)  # a loss of 87.3
 _MOST_DECIMALS = 4  # more tell as much as float32
+_MOST_VOTES = 1000
 # Rows that are to show a pattern before it is believed.
 _FEWEST_ROWS = 8
+_FEWEST_VOTED_ROWS = 32  # that fewer votes would explain them must not be chance
+# By how much a decimal may be missed, in float32 or as one less another, and a share of
+# votes, which may have been added up.
+_OFF_DECIMAL, _OFF_SHARE = 1.2e-7, 1e-6
 _NEAR = 1e-3  # of a sum to one, where answers are not coarse
 _NARROW: Mapping[str, np.dtype] = {
   "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -43,12 +48,14 @@ class Coarse:
 
   Attributes:
     decimals: that they are rounded to; None if they are not.
+    votes: n, if they are multiples of 1 / n, such as a forest's of n trees; else None.
     dtype: `bfloat16` or `float16`; None for 32 bits.
     top_k: how many of a row are given; None for all.
     sums_to_one: whether those given are scaled to a sum of one.
   """
 
   decimals: int | None = None
+  votes: int | None = None
   dtype: str | None = None
   top_k: int | None = None
   sums_to_one: bool = False
@@ -67,6 +74,8 @@ class Coarse:
     p, least = jnp.asarray(probabilities, jnp.float32), _TINY
     if self.decimals is not None:
       p, least = jnp.round(p, self.decimals), 0.5 * 10.0**-self.decimals
+    if self.votes is not None:
+      p, least = jnp.round(p * self.votes) / self.votes, max(least, 0.5 / self.votes)
     if self.dtype is not None:
       p = p.astype(_NARROW[self.dtype]).astype(jnp.float32)
     if self.top_k is not None and self.top_k < p.shape[-1]:
@@ -293,6 +302,8 @@ def _tolerance(coarse: Coarse, num_classes: int) -> float:
   """By how much a row of coarse probabilities may miss a sum of one."""
   if coarse.decimals is not None:
     return max(_NEAR, 0.5 * num_classes * 10.0**-coarse.decimals)
+  if coarse.votes is not None and coarse.votes >= 100:  # fewer are counted, not rounded
+    return max(_NEAR, 0.5 * num_classes / coarse.votes)
   return 0.01 if coarse.dtype is not None else _NEAR
 
 
@@ -310,26 +321,69 @@ def _coarseness(p: np.ndarray, narrow: str | None) -> Coarse:
   top_k = int(given[0])
   if top_k < p.shape[-1] and (given == top_k).all():
     sums = p.sum(axis=-1, dtype=np.float64)
-    decimals = None if top_k == 1 else _decimals(p)
-    return Coarse(
-      decimals=decimals,
-      top_k=top_k,
-      sums_to_one=bool((np.abs(sums - 1) <= _NEAR).all()),
+    found = Coarse() if top_k == 1 else _grid(p)
+    return dataclasses.replace(
+      found, top_k=top_k, sums_to_one=bool((np.abs(sums - 1) <= _NEAR).all())
     )
-  decimals = _decimals(p)
-  if decimals is not None:
-    return Coarse(decimals=decimals)
-  return Coarse(dtype=narrow or _narrow(p))
+  found = _grid(p)
+  return Coarse(dtype=narrow or _narrow(p)) if found.is_exact else found
+
+
+def _grid(p: np.ndarray) -> Coarse:
+  """What decimals or votes give every value."""
+  votes, decimals = _votes(p), _decimals(p)
+  if votes is not None and votes != 10 ** (decimals or 0):
+    return Coarse(votes=votes)
+  return Coarse(decimals=decimals)
 
 
 def _decimals(p: np.ndarray) -> int | None:
   """The fewest decimals that give every value; None above `_MOST_DECIMALS`."""
+  told = _between(p)
+  if told.any(axis=-1).sum() < _FEWEST_ROWS and not np.isin(p[~told], (0, 1)).all():
+    return None  # a model that is sure, of which a small probability tells how sure
   for decimals in range(1, _MOST_DECIMALS + 1):
-    scaled = p.astype(np.float64) * 10**decimals
-    # float32 is that far from a decimal at most.
-    if (np.abs(scaled - np.rint(scaled)) <= 1.2e-7 * 10**decimals).all():
+    if _are_multiples(p, np.array(10**decimals), _OFF_DECIMAL).all():
       return decimals
   return None
+
+
+def _votes(p: np.ndarray) -> int | None:
+  """The least n such that every value is a multiple of 1 / n, if rows enough say so."""
+  told = _between(p)
+  if told.any(axis=-1).sum() < _FEWEST_VOTED_ROWS:
+    return None
+  sample = np.unique(p[told][:256])
+  candidates = np.arange(2, _MOST_VOTES + 1)
+  while True:
+    fits = _are_multiples(sample[:, None], candidates, _OFF_SHARE).all(axis=0)
+    candidates = candidates[fits]
+    if not len(candidates):
+      return None
+    missed = p[~_are_multiples(p, candidates[0], _OFF_SHARE)]
+    if not len(missed):
+      votes = int(candidates[0])
+      return None if _is_bfloat16(p, votes) else votes
+    sample = np.unique(missed[:256])  # the next n is at least twice this one
+
+
+def _between(p: np.ndarray) -> np.ndarray:
+  """Which values are neither 0 nor 1, nor what rounding makes of them."""
+  return (p > _OFF_SHARE) & (p < 1 - _OFF_SHARE)
+
+
+def _is_bfloat16(p: np.ndarray, votes: int) -> bool:
+  """Whether multiples are what bfloat16 makes of values near one half."""
+  # It has steps of 1/256 from one half, of 1/512 from one quarter, finer ones below.
+  least = np.where(_between(p), p, 1).min(axis=-1)
+  few = (least < 0.25).sum() < _FEWEST_VOTED_ROWS
+  return votes in (256, 512) and few and _narrow(p) == "bfloat16"
+
+
+def _are_multiples(p: np.ndarray, n: np.ndarray, off: float) -> np.ndarray:
+  """Whether values are within `off` of multiples of 1 / n; broadcast."""
+  scaled = p.astype(np.float64) * n
+  return np.abs(scaled - np.rint(scaled)) <= off * n
 
 
 def _narrow(p: np.ndarray) -> str | None:
@@ -342,11 +396,13 @@ def _narrow(p: np.ndarray) -> str | None:
 
 def _coarsest(each: Sequence[Coarse]) -> Coarse:
   decimals = [c.decimals for c in each if c.decimals is not None]
+  votes = [c.votes for c in each if c.votes is not None]
   dtypes = [c.dtype for c in each if c.dtype is not None]
   cut = [c for c in each if c.top_k is not None]
   top = min(cut, key=lambda c: c.top_k or 0) if cut else Coarse()
   return Coarse(
     decimals=min(decimals, default=None),
+    votes=min(votes, default=None),
     dtype=min(dtypes, default=None),  # bfloat16 before float16
     top_k=top.top_k,
     sums_to_one=top.sums_to_one,
@@ -373,6 +429,12 @@ def _said(found: Sequence[tuple[str, Coarse]]) -> list[str]:
     said.append(
       f"{of} are probabilities rounded to {coarse.decimals} decimals: all models' are"
       f" rounded alike, and 0 counts as {0.5 * 10.0**-coarse.decimals:g}"
+    )
+  if coarse.votes is not None:
+    of = names(lambda c: c.votes is not None)
+    said.append(
+      f"{of} are multiples of 1/{coarse.votes}, as of {coarse.votes} votes: all models'"
+      f" are rounded alike, and 0 counts as {0.5 / coarse.votes:.2g}"
     )
   if coarse.dtype is not None:
     of = names(lambda c: c.dtype is not None)

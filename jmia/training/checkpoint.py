@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import threading
@@ -28,6 +29,13 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 PyTree = Any
+# What a hash in a configuration is of: of two hashes nobody sees what differs.
+_HASHED: Mapping[str, str] = {
+  "jobs": "other jobs (some model's rows or settings)",
+  "data": "other data",
+  "state": "models of another shape (another network or optimizer)",
+  "collected": "something else kept of each model",
+}
 
 
 def digest(tree: PyTree) -> str:
@@ -57,9 +65,12 @@ def read_config(directory: pathlib.Path) -> dict[str, Any] | None:
   """
   path = directory / "run.json"
   try:
-    return json.loads(path.read_text()) if path.exists() else None
-  except ValueError as error:
+    config = json.loads(path.read_text()) if path.exists() else None
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"{path} is damaged ({error}): delete the folder") from error
+  if config is not None and not isinstance(config, dict):
+    raise ValueError(f"{path} is damaged (it holds no names): delete the folder")
+  return config
 
 
 def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -83,7 +94,7 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
     return
   before, now = _flatten(kept), _flatten(config)
   differences = [
-    f"{name}={before.get(name)!r}, not {now.get(name)!r}"
+    _HASHED.get(name, f"{name}={before.get(name)!r}, not {now.get(name)!r}")
     for name in sorted(before.keys() | now.keys())
     if before.get(name) != now.get(name)
   ]
@@ -235,11 +246,20 @@ class Store:
   def save_running(
     self, chunk: int, epoch: int, state: PyTree, *, is_last: bool = False
   ) -> None:
-    """Saves the chunk in progress, if the last time is `seconds` ago, or `is_last`."""
+    """Saves the chunk in progress, if the last time is `seconds` ago, or `is_last`.
+
+    Raises:
+      OSError: if it cannot be written; what was saved before stays.
+    """
     if self._directory is None or not (is_last or self._is_due()):
       return
     manager, ocp = self._open(chunk)
-    manager.save(epoch, args=ocp.args.StandardSave(_unwrap_keys(state)))
+    args = ocp.args.StandardSave(_unwrap_keys(state))
+    try:
+      with _without_logs():  # else each of its threads tells of a full disk by itself
+        manager.save(epoch, args=args)
+    except (ValueError, OSError) as error:
+      raise _of_the_system(error, self._running_path(chunk)) from error
     self._saved_at = time.monotonic()
 
   def close(self) -> None:
@@ -274,6 +294,25 @@ class Store:
   def _running_path(self, chunk: int) -> pathlib.Path:
     assert self._directory is not None
     return self._directory / f"running_{chunk:05d}"
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
+
+
+def _of_the_system(error: Exception, path: pathlib.Path) -> Exception:
+  """An error of the operating system, if TensorStore tells of one; else as it was."""
+  number = getattr(error, "errno", None)
+  if number is None:
+    told = re.search(r"os_error_code='(\d+)'", str(error))
+    number = None if told is None else int(told[1])
+  return error if number is None else OSError(number, os.strerror(number), str(path))
 
 
 def _is_key(leaf: Any) -> bool:

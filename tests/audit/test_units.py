@@ -32,6 +32,15 @@ def _top(p, k):
   return np.where(p >= np.sort(p, axis=-1)[..., -k, None], p, 0)
 
 
+def _votes(p, n):
+  """Shares of n votes, by the largest remainder."""
+  whole = np.floor(n * p)
+  rest = n * p - whole
+  rank = np.argsort(np.argsort(-rest, axis=-1), axis=-1)
+  missing = n - whole.sum(-1, keepdims=True)
+  return (whole + (rank < missing)) / n
+
+
 def _evidence(target, references=REFERENCES, **given):
   return signals_file.from_arrays(
     {
@@ -69,6 +78,7 @@ COARSE = {
   "the 3 largest of a sum of one": (
     lambda p: _top(p, 3) / _top(p, 3).sum(-1, keepdims=True), "the 3 largest"
   ),
+  "8 bits": (lambda p: (256 * p).round() / 256, "multiples of 1/256"),
   "bfloat16": (lambda p: p.astype(ml_dtypes.bfloat16), "of bfloat16"),
   "bfloat16 stored as float32": (
     lambda p: p.astype(ml_dtypes.bfloat16).astype(np.float32), "of bfloat16"
@@ -126,6 +136,99 @@ def test_by_hand():
     [[0.512345, 0.3, 0.0938275, 0.0938275], [0.025, 0.025, 0.1, 0.85]],
     rtol=1e-5,
   )
+
+
+@pytest.mark.parametrize(("n", "least"), [(3, 0.74), (30, 0.82)])
+def test_votes_are_compared_with_equally_coarse_answers(n, least):
+  auc, notes = _auc(_evidence(_votes(SOFTMAX, n)))
+  assert f"multiples of 1/{n}, as of {n} votes" in " ".join(notes)
+  assert least < auc < EXACT
+
+
+@pytest.mark.parametrize("n", [3, 7, 8, 12, 30, 128, 200, 256, 300, 333, 500, 997])
+@pytest.mark.parametrize("num_classes", [2, 6])
+def test_votes_are_counted(n, num_classes):
+  counts = np.random.default_rng(n).multinomial(n, _shares(num_classes))
+  forms = [counts / n, (counts / n).astype(np.float32)]
+  if n <= 300:  # of more its errors are too large
+    forms.append(_added(counts, n))
+  for p in forms:
+    told = units.recognise({"a": p})
+    assert told.coarse == units.Coarse(votes=n)
+    found = np.exp(told.logits("a", p))
+    np.testing.assert_allclose(found, np.maximum(counts, 0.5) / n, rtol=1e-5)
+  # One number a row: the other is a difference.
+  both, _ = units.two_columns("a", (counts[:, 1] / n).astype(np.float32))
+  if num_classes == 2:
+    assert units.recognise({"a": both}).coarse.votes == n
+
+
+def _shares(num_classes):
+  alphas = np.full(num_classes, 0.3)
+  return np.random.default_rng(0).dirichlet(alphas, 400)
+
+
+def _added(counts, n):
+  """As a loop over the votes adds them up, in float32."""
+  total = np.zeros(counts.shape, np.float32)
+  for vote in range(n):
+    total += (vote < counts).astype(np.float32) / np.float32(n)
+  return total
+
+
+@pytest.mark.parametrize("n", [10, 100, 1000])
+def test_decimals_are_no_votes(n):
+  counts = np.random.default_rng(n).multinomial(n, _shares(6))
+  assert units.recognise({"a": counts / n}).coarse == units.Coarse(
+    decimals=len(str(n)) - 1
+  )
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_exact_answers_are_no_votes(num_classes):
+  for seed, scale in enumerate((0.1, 1, 10, 30, 100)):
+    z = scale * np.random.default_rng(seed).normal(size=(2000, num_classes))
+    for dtype in (np.float32, np.float64):
+      p = special.softmax(z.astype(dtype), axis=-1)
+      coarse = units.recognise({"a": p}).coarse
+      assert (coarse.votes, coarse.decimals) == (None, None)
+
+
+def test_sure_answers_are_not_rounded():
+  # All but 0 and 1, of which a loss is told by what is left.
+  z = np.random.default_rng(0).normal(0, 2, size=(400, 3)) + 40 * np.eye(3)[[0] * 400]
+  p = special.softmax(z, axis=-1)
+  assert p[:, 1:].max() < 1e-7
+  told = units.recognise({"a": p})
+  assert told.coarse == units.EXACT
+  np.testing.assert_allclose(told.logits("a", p)[:, 1:], np.log(p[:, 1:]), rtol=1e-5)
+
+
+def test_sixteen_bits_near_one_half_are_no_votes():
+  z = np.random.default_rng(0).normal(0, 0.15, size=(400, 2))
+  p = special.softmax(z, axis=-1).astype(ml_dtypes.bfloat16).astype(np.float32)
+  assert p.min() > 0.25
+  assert units.recognise({"a": p}).coarse == units.Coarse(dtype="bfloat16")
+
+
+def test_few_rows_are_no_votes():
+  p = np.tile([[1 / 3, 2 / 3], [2 / 3, 1 / 3]], (15, 1))
+  assert units.recognise({"a": p}).coarse == units.EXACT
+  p = np.tile([[1 / 3, 2 / 3], [2 / 3, 1 / 3]], (16, 1))
+  p[0] = 0, 1
+  assert units.recognise({"a": p}).coarse == units.EXACT
+  p = np.tile([[1 / 3, 2 / 3], [2 / 3, 1 / 3], [0, 1]], (16, 1))
+  assert units.recognise({"a": p}).coarse == units.Coarse(votes=3)
+
+
+def test_the_fewest_votes_are_everybodys():
+  counts = np.random.default_rng(0).multinomial(7, _shares(3))
+  others = np.random.default_rng(1).multinomial(3, _shares(3))
+  told = units.recognise({"a": counts / 7, "b": others / 3})
+  assert told.coarse == units.Coarse(votes=3)
+  found = np.exp(told.logits("a", counts / 7))
+  expected = np.maximum(np.rint(3 * counts / 7), 0.5) / 3
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_classes_alone():

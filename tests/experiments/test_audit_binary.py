@@ -187,7 +187,8 @@ def half_finished(cache, tmp_path_factory):
   assert done.returncode == -signal.SIGKILL
   chunks = sorted(p.name for p in (folder / "checkpoints" / "others").glob("*.npz"))
   assert chunks == ["chunk_00000.npz", "chunk_00001.npz"]
-  assert sorted(os.listdir(folder)) == [".jmia-run.json", "checkpoints"]
+  left = sorted(os.listdir(folder))
+  assert left == [".jmia-run.json", ".jmia-run.lock", "checkpoints"]
   return folder
 
 
@@ -281,11 +282,13 @@ def test_signals_are_audited_without_training(run, tmp_path):
   assert report["config"]["signals"] == str(tmp_path / "s.npz")
 
 
-def test_signals_leave_a_half_finished_run_alone(run, tmp_path):
+def test_signals_leave_somebodys_checkpoints_alone(run, tmp_path):
   (tmp_path / "checkpoints").mkdir()
-  code, *_ = run(_signals(tmp_path / "s.npz"), f"--output_dir={tmp_path}")
-  assert code == 0
-  assert (tmp_path / "checkpoints").is_dir()
+  (tmp_path / "checkpoints" / "epoch_7.pt").touch()
+  code, _, err = run(_signals(tmp_path / "s.npz"), f"--output_dir={tmp_path}")
+  assert code == 2
+  assert "holds checkpoints, of an unknown command" in err
+  assert (tmp_path / "checkpoints" / "epoch_7.pt").exists()
 
 
 def _refused(run, tmp_path, *arguments):

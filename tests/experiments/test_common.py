@@ -1,6 +1,9 @@
+import gc
 import os
+import signal
 import subprocess
 import sys
+import time
 
 from absl import logging
 from absl.testing import flagsaver
@@ -84,9 +87,77 @@ def test_a_defect_keeps_its_traceback(monkeypatch, tmp_path):
 
 def test_an_interruption_says_how_to_go_on(run):
   def main():
-    raise KeyboardInterrupt
+    with common.results_dir(common.OUTPUT_DIR.value) as folder:
+      (folder / "checkpoints").mkdir()
+      (folder / "checkpoints" / "chunk_00000.npz").touch()
+      raise KeyboardInterrupt
 
   assert run(main) == (130, "tool: interrupted; the same command resumes\n")
+
+
+@pytest.mark.parametrize(
+  ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_that_python_drops_is_heeded_all_the_same(run, number, code):
+  """In a garbage collector's callback, as those of JAX, no error can be raised."""
+  times = []
+
+  def raises(phase, info):
+    if len(times) < 3:
+      times.append(phase)
+      signal.raise_signal(number)
+
+  def main():
+    gc.callbacks.append(raises)
+    try:
+      while len(times) < 3:
+        gc.collect()
+      time.sleep(5)
+    finally:
+      gc.callbacks.remove(raises)
+
+  hook = sys.unraisablehook
+  what = "interrupted" if number == signal.SIGINT else "terminated"
+  assert run(main) == (code, f"tool: {what}\n")
+  assert len(times) >= 2
+  assert sys.unraisablehook is hook
+
+
+def test_what_else_python_drops_is_told_as_ever(run, monkeypatch):
+  told = []
+  monkeypatch.setattr(sys, "unraisablehook", lambda of: told.append(of.exc_type))
+
+  class Dropped:
+    def __del__(self):
+      raise ZeroDivisionError
+
+  def main():
+    Dropped()
+
+  assert run(main) == (0, "")
+  assert told == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_full_disk_is_named_by_its_folder(run, tmp_path, is_kept):
+  def main():
+    with common.results_dir(common.OUTPUT_DIR.value) as folder:
+      (folder / "checkpoints").mkdir()
+      if is_kept:
+        (folder / "checkpoints" / "chunk_00000.npz").touch()
+      with open("/dev/full", "wb", buffering=0) as file:
+        file.write(b"1")
+
+  following = "; the same command resumes" if is_kept else ""
+  line = f"[Errno 28] No space left on device: '{tmp_path}'{following}"
+  assert run(main) == (2, f"tool: {line}\n")
+
+
+def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
+  def main():
+    raise KeyboardInterrupt
+
+  assert run(main) == (130, "tool: interrupted\n")
 
 
 @pytest.mark.parametrize(

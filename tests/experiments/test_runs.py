@@ -1,8 +1,8 @@
 """A folder of results belongs to one command: resumed, shown, refused, locked."""
 
-import fcntl
 import json
 import os
+import subprocess
 import sys
 
 from absl import flags
@@ -39,9 +39,21 @@ def run(tmp_path, monkeypatch, capsys):
   return run
 
 
+def _keep(folder):
+  """What training leaves: what was asked for, and a chunk of models."""
+  stage = folder / "checkpoints" / "others"
+  stage.mkdir(parents=True, exist_ok=True)
+  (stage / "run.json").write_text("{}")
+  (stage / "chunk_00000.npz").write_text("1")
+
+
 def _stop(folder):
-  (folder / "checkpoints").mkdir(exist_ok=True)
+  _keep(folder)
   raise KeyboardInterrupt
+
+
+def _record(run):
+  return json.loads((run.folder / runs.RECORD).read_text())
 
 
 def test_finished_results_are_shown_and_not_made_again(run):
@@ -88,18 +100,56 @@ def test_an_unfinished_run_is_the_same_commands(run):
   assert "checkpoints" not in seen[1]
 
 
-def test_what_left_nothing_to_resume_is_nobodys(run):
-  def fail(folder):
-    raise ValueError("no such thing")
+def test_only_stages_that_hold_work_are_resumed(run):
+  run("--seed=3", work=_stop)
+  (run.folder / "checkpoints" / "target").mkdir()
+  (run.folder / "checkpoints" / "target" / "run.json").write_text("{}")
+  seen = []
+  run("--seed=3", work=lambda folder: seen.append(common._resumed))
+  assert seen == [{"others"}]
 
-  assert run("--seed=3", work=fail)[0] == 2
+
+def test_what_left_nothing_to_resume_is_nobodys(run):
+  assert run("--seed=3", work=_fail)[0] == 2
+  assert not run.folder.exists()
+  assert run("--seed=4")[0] == 0
+
+
+def test_an_interruption_before_anything_is_kept_promises_nothing(run):
+  def stop(folder):
+    _keep(folder)
+    (folder / "checkpoints" / "others" / "chunk_00000.npz").unlink()
+    (folder / "checkpoints" / "others" / "chunk_00000.7.tmp").write_text("half")
+    raise KeyboardInterrupt
+
+  code, _, err = run("--seed=3", work=stop)
+  assert (code, err) == (130, "tool: interrupted\n")
   assert not run.folder.exists()
   assert run("--seed=4")[0] == 0
 
 
 def test_what_a_killed_run_left_half_written_goes(run):
   (run.folder / ".incomplete-7-x").mkdir(parents=True)
+  (run.folder / ".results.json.7.partial").write_text("half")
+  (run.folder / ".mine.partial").write_text("whole")
   assert run()[0] == 0
+  left = sorted(os.listdir(run.folder))
+  assert left == [runs.RECORD, ".mine.partial", "results.json"]
+
+
+def test_checkpoints_go_when_the_results_are_there(run):
+  assert run(work=_keep)[0] == 0
+  assert sorted(os.listdir(run.folder)) == [runs.RECORD, "results.json"]
+
+
+def test_a_run_that_is_killed_as_it_finishes_trains_nothing_again(run, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(runs, "remove_checkpoints", lambda folder: None)
+    run("--seed=3", work=_keep)
+  assert _record(run)["finished"] is True
+  assert runs.is_resumed(run.folder)
+  code, out, _ = run("--seed=3")
+  assert (code, out) == (0, f"The results are results.json in {run.folder}\n")
   assert sorted(os.listdir(run.folder)) == [runs.RECORD, "results.json"]
 
 
@@ -110,21 +160,110 @@ def test_after_a_restart_the_command_resumes_without_it(run):
   assert "the same command without --restart resumes" in err
 
 
+def _fail(folder):
+  raise ValueError("no such thing")
+
+
+def test_a_restart_that_fails_at_once_leaves_results_to_their_command(run):
+  run("--seed=3")
+  assert run("--seed=4", "--restart", work=_fail)[0] == 2
+  assert _record(run)["flags"] == {"seed": "3"}
+  assert run("--seed=3")[1].startswith("The results are")
+
+
+def test_a_restart_that_fails_among_its_results_is_whose_they_are(run):
+  def fail(folder):
+    (folder / "results.json").unlink()
+    (folder / "results.json").write_text("half")
+    raise OSError("disk full")
+
+  run("--seed=3")
+  assert run("--seed=4", "--restart", work=fail)[0] == 2
+  assert "--seed 4 -> 3" in run("--seed=3")[2]
+  assert run("--seed=4")[1] == "worked\n"
+
+
+_HELD = """
+import pathlib, sys
+from experiments import runs
+with runs._locked(pathlib.Path(sys.argv[1])):
+  print("held", flush=True)
+  open(pathlib.Path(sys.argv[1]) / runs.LOCK).close()
+  sys.stdin.read()
+"""
+
+
 def test_one_run_at_a_time(run):
   run.folder.mkdir()
-  descriptor = os.open(run.folder, os.O_RDONLY)
-  fcntl.flock(descriptor, fcntl.LOCK_EX)
+  with subprocess.Popen(
+    [sys.executable, "-c", _HELD, run.folder],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+  ) as other:  # fmt: skip
+    assert other.stdout.readline() == "held\n"
+    code, _, err = run()
+    assert code == 2
+    assert "is in use by another run" in err
+    other.kill()
+  assert os.listdir(run.folder) == [runs.LOCK]  # a dead process holds nothing
+  assert run()[0] == 0
+  assert sorted(os.listdir(run.folder)) == [runs.RECORD, "results.json"]
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(run, monkeypatch):
+  import fcntl
+
+  run.folder.mkdir()
+  flock, opened = fcntl.flock, []
+
+  def as_another_ends(descriptor, how):
+    opened.append(os.fstat(descriptor).st_ino)
+    if len(opened) == 1:
+      (run.folder / runs.LOCK).rename(run.folder / "gone")
+    flock(descriptor, how)
+
+  monkeypatch.setattr(fcntl, "flock", as_another_ends)
+  with runs._locked(run.folder):
+    assert os.stat(run.folder / runs.LOCK).st_ino == opened[1] != opened[0]
+
+
+@pytest.mark.parametrize(
+  "content", [None, "{", "[]", '{"flags": [], "inputs": {}}', "[" * 100_000]
+)
+def test_results_of_an_unknown_command_are_refused(run, content):
+  run("--seed=3")
+  record = run.folder / runs.RECORD
+  record.unlink() if content is None else record.write_text(content)
+  code, out, err = run("--seed=4")
+  assert (code, out) == (2, "")
+  state = "absent" if content is None else "damaged"
+  assert err == (
+    f"tool: output_dir={run.folder} holds results.json, of an unknown command"
+    f" (.jmia-run.json is {state}): take another folder, or --restart to replace them\n"
+  )
+  assert run("--seed=4", "--restart", work=_fail)[0] == 2
+  assert run("--seed=4")[0] == 2  # still
+  assert run("--seed=4", "--restart")[1] == "worked\n"
+  assert _record(run)["flags"] == {"seed": "4"}
+  assert _record(run)["finished"] is True
+
+
+def test_checkpoints_of_an_unknown_command_are_left(run):
+  _keep(run.folder)
   code, _, err = run()
   assert code == 2
-  assert "is in use by another run" in err
-  os.close(descriptor)  # as when its process dies
-  assert run()[0] == 0
+  assert "holds checkpoints, of an unknown command" in err
+  assert runs.is_resumed(run.folder)
+  assert run("--restart")[0] == 0
 
 
-def test_a_damaged_record_is_no_record(run):
+def test_a_folder_with_files_of_ones_own_is_taken(run):
+  (run.folder / "checkpoints").mkdir(parents=True)
+  (run.folder / "log.txt").write_text("")
+  (run.folder / "data.npz").write_text("")
+  assert run()[1] == "worked\n"
+
+
+def test_results_that_somebody_removed_are_made_again(run):
   run("--seed=3")
-  (run.folder / runs.RECORD).write_text("{")
+  (run.folder / "results.json").unlink()
   assert run("--seed=4")[1] == "worked\n"
-  record = json.loads((run.folder / runs.RECORD).read_text())
-  assert record["flags"] == {"seed": "4"}
-  assert record["finished"] is True

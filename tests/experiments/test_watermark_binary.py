@@ -82,6 +82,19 @@ def test_an_encoding_that_is_not_learnt_is_said_to_be_none(owned, tmp_path, caps
   )
 
 
+@pytest.mark.parametrize(("secret", "is_kept"), [("2019", True), (None, False)])
+def test_only_a_secret_that_is_given_can_be_resumed(
+  owned, tmp_path, monkeypatch, secret, is_kept
+):
+  def interrupted(*args, checkpoint_dir, **kwargs):
+    assert checkpoint_dir == (tmp_path / "checkpoints" if is_kept else None)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(binary.encode, "train", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    _run("embed", data_file=owned / "data.npz", output_dir=tmp_path, secret=secret)
+
+
 def test_an_owner_is_believed(owned, tmp_path, capsys):
   verdict = _verdict(tmp_path, **_files(owned / "white"))
   assert verdict["accepted"]

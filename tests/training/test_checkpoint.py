@@ -1,5 +1,7 @@
+import errno
 import json
 import random
+import resource
 import signal
 import time
 
@@ -177,12 +179,15 @@ def test_a_run_killed_at_any_moment_is_resumed(tmp_path):
     ({"key": jax.random.key(8)}, r"key=\[0, 7\], not \[0, 8\]: use"),
     (
       {"jobs": {"rate": np.ones(6, np.float32)}},
-      "jobs='[0-9a-f]*', not '[0-9a-f]*': use",
+      r"with other jobs \(some model's rows or settings\): use",
     ),
-    ({"data": {"x": np.ones(3, np.float32)}}, "data='[0-9a-f]*', not '[0-9a-f]*': use"),
+    (
+      {"data": {"x": np.ones(3, np.float32)}, "width": 2},
+      "with other data; width=4, not 2: use",
+    ),
     ({"recipe": example.drift(num_epochs=4)}, "num_epochs=5, not 4: use"),
     ({"width": 2}, "with width=4, not 2: use"),
-    ({"collect": lambda state, job, data: state["value"][0]}, "with collected="),
+    ({"collect": lambda state, job, data: state["value"][0]}, "something else kept of"),
     ({"config": {"rate": {"at": 1}}}, r"with rate\.at=2, not 1: use"),
     ({"config": {"rate": {"at": 2}, "more": True}}, "more=None, not True: use"),
   ],
@@ -209,7 +214,7 @@ def test_another_state_is_refused_by_name(tmp_path):
     ),
     5,
   )
-  with pytest.raises(ValueError, match="made with state="):
+  with pytest.raises(ValueError, match="made with models of another shape"):
     _run(tmp_path, recipe=other)
 
 
@@ -262,8 +267,9 @@ def test_what_a_kill_may_leave_behind_is_harmless(tmp_path, uninterrupted):
   _assert_same(_run(tmp_path), uninterrupted)
 
 
-def test_a_folder_whose_record_is_damaged_is_refused(tmp_path):
-  (tmp_path / "run.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "", "[]", "1", "[" * 100_000])
+def test_a_folder_whose_record_is_damaged_is_refused(tmp_path, content):
+  (tmp_path / "run.json").write_text(content)
   with pytest.raises(ValueError, match=r"run\.json is damaged"):
     _run(tmp_path)
 
@@ -292,6 +298,33 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path):
     checkpoint._replace(path, fail)
   assert path.read_bytes() == b"whole"
   assert list(tmp_path.iterdir()) == [path]
+
+
+# Of 16 bytes Orbax's own files are too large, of 400 those of TensorStore alone.
+@pytest.mark.parametrize("num_bytes", [16, 400])
+def test_a_full_disk_costs_nothing_that_was_saved(
+  tmp_path, uninterrupted, caplog, num_bytes
+):
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+  def fill(done, total):
+    if done == 12:  # two epochs are saved
+      resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+
+  try:
+    with pytest.raises(OSError, match=r"too large: .*running_00000") as raised:
+      parallel.run(
+        example.drift(num_epochs=5), KEY, example.drift_jobs(6), example.DRIFT_DATA,
+        collect=example.value_of, width=4, checkpoint_dir=tmp_path,
+        checkpoint_seconds=0, progress=fill,
+      )  # fmt: skip
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert raised.value.errno == errno.EFBIG
+  assert caplog.text == ""
+  done = []
+  _assert_same(_run(tmp_path, done=done), uninterrupted)
+  assert done[:2] == [8, 12]
 
 
 def test_a_store_without_a_folder_keeps_nothing():
