@@ -267,12 +267,55 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
   """
   if x.ndim != 4 or min(x.shape[1:3]) < 2:
     raise ValueError(f"x has shape {x.shape}, expected [B, H >= 2, W >= 2, C]")
-  height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-  upper, lower = x[:, 0:height:2], x[:, 1:height:2]
-  return jnp.maximum(
-    jnp.maximum(upper[:, :, 0:width:2], upper[:, :, 1:width:2]),
-    jnp.maximum(lower[:, :, 0:width:2], lower[:, :, 1:width:2]),
-  )
+  x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+  # A GPU is bound by the bytes moved. On a CPU the derivative below takes up to 2 % of a
+  # CNN's step more than that of the maxima, which is equal to the bit.
+  return _largest(x) if jax.default_backend() == "cpu" else _pool(x)
+
+
+def _places(x: jax.Array) -> tuple[jax.Array, ...]:
+  """The four places of each 2x2 block, by rows."""
+  upper, lower = x[:, 0::2], x[:, 1::2]
+  return upper[:, :, 0::2], upper[:, :, 1::2], lower[:, :, 0::2], lower[:, :, 1::2]
+
+
+def _largest(x: jax.Array) -> jax.Array:
+  a, b, c, d = _places(x)
+  return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+
+@jax.custom_vjp
+def _pool(x: jax.Array) -> jax.Array:
+  """`_largest`, whose derivative needs no values but four bits of each block."""
+  return _largest(x)
+
+
+def _pool_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns each block's largest value, and as bits which of its four values are so."""
+  largest = _largest(x)
+  bits = [(p == largest).astype(jnp.uint8) << i for i, p in enumerate(_places(x))]
+  return largest, bits[0] | bits[1] | bits[2] | bits[3]
+
+
+def _pool_backward(bits: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+  """Gives a block's gradient to its largest values."""
+
+  def share(these: int, others: int):
+    """What goes to some places of a block, of what goes to them and to others."""
+    halves = (bits & these != 0).astype(gradient.dtype)
+    return halves * jnp.where(bits & others != 0, 0.5, 1).astype(gradient.dtype)
+
+  rows = (gradient * share(0b0011, 0b1100), gradient * share(0b1100, 0b0011))
+  out = jnp.zeros((), gradient.dtype)
+  for place in range(4):
+    row, column = divmod(place, 2)
+    of_place = rows[row] * share(1 << place, 1 << (place ^ 1))
+    edges = ((0, 0, 0), (row, 1 - row, 1), (column, 1 - column, 1), (0, 0, 0))
+    out = out + lax.pad(of_place, jnp.zeros((), gradient.dtype), edges)
+  return (out,)
+
+
+_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
