@@ -313,6 +313,40 @@ def test_masked_batch_norm_is_that_of_the_rows_alone():
   )
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("is_masked", [True, False])
+def test_batch_norm_is_that_of_flax(is_masked):
+  """Values, statistics, and derivatives by features, scale and bias."""
+
+  class Ours(nn.Module):
+    @nn.compact
+    def __call__(self, x, mask):
+      return layers.batch_norm(x, train=True, mask=mask, dtype=jnp.float32)
+
+  class Theirs(nn.Module):
+    @nn.compact
+    def __call__(self, x, mask):
+      mask = None if mask is None else mask[:, None, None, None]
+      return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+
+  rng = np.random.default_rng(2)
+  x = rng.normal(3, 2, size=(6, 4, 2, 3)).astype(np.float32)
+  mask = np.array([1, 1, 0, 1, 0, 1], bool) if is_masked else None
+  draw = lambda: rng.normal(1, 0.3, size=3).astype(np.float32)  # noqa: E731
+  params = {"BatchNorm_0": {"scale": draw(), "bias": draw()}}
+  statistics = {"BatchNorm_0": {"mean": draw(), "var": draw() ** 2}}
+
+  def all_of(module):
+    def loss(params, x):
+      variables = {"params": params, "batch_stats": statistics}
+      y, new = module.apply(variables, x, mask, mutable=["batch_stats"])
+      return (jnp.cos(jnp.arange(y.size)).reshape(y.shape) * y**2).sum(), (y, new)
+
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, x)
+
+  _assert_close(all_of(Ours()), all_of(Theirs()))
+
+
 def test_global_avg_pool_and_flatten():
   x = jnp.arange(12.0).reshape(1, 2, 3, 2)
   np.testing.assert_array_equal(layers.global_avg_pool(x), [[5, 6]])
