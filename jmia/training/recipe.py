@@ -159,6 +159,10 @@ def normalize(feature_scale: float) -> Transform:
 
 def as_float(x: Array, feature_scale: float) -> Array:
   """Returns stored features as the float32 values that a model sees."""
+  if x.dtype == jnp.uint8 and jax.default_backend() != "cpu":
+    # A GPU's matrix products can take bytes as they are, and so need no float copy of a
+    # batch, but only signed ones; these are exact.
+    x = jax.lax.bitcast_convert_type(x ^ 128, jnp.int8).astype(jnp.float32) + 128
   x = x.astype(jnp.float32)
   return x if feature_scale == 1 else x * feature_scale
 

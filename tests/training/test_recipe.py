@@ -281,6 +281,15 @@ def test_normalize_scales_stored_features():
   assert recipe_lib.as_float(jnp.array([3], jnp.uint8), 1).dtype == np.float32
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_every_byte_is_the_number_it_was_stored_as(monkeypatch, backend):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  x = np.arange(256, dtype=np.uint8)
+  as_float = jax.jit(lambda x: recipe_lib.as_float(x, 1.0))(x)
+  assert as_float.dtype == jnp.float32
+  np.testing.assert_array_equal(as_float, np.arange(256))
+
+
 def test_epoch_order_is_a_uniform_permutation_with_padding_last():
   num_draws, num_members, num_slots = 6000, 4, 7
   keys = jax.random.split(jax.random.key(1), num_draws)
