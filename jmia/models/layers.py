@@ -270,8 +270,8 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
   if x.ndim != 4 or min(x.shape[1:3]) < 2:
     raise ValueError(f"x has shape {x.shape}, expected [B, H >= 2, W >= 2, C]")
   x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-  # A GPU is bound by the bytes moved. On a CPU the derivative below takes up to 2 % of a
-  # CNN's step more than that of the maxima, which is equal to the bit.
+  # A GPU is bound by the bytes moved. On a CPU the derivative below, equal to the bit,
+  # takes up to 2 % of a CNN's step more than that of the maxima.
   return _largest(x) if jax.default_backend() == "cpu" else _pool(x)
 
 
