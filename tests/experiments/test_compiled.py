@@ -40,9 +40,9 @@ def test_without_the_wheels_the_suite_says_so(monkeypatch):
 
 
 def _small(program):
-  """The same for one model with few members, where a step is as any other."""
+  """The same for two models with few members, where a step is as any other."""
   shapes = program.job
-  num_members = min(512, shapes.member_idx.shape[0])
+  num_members = min(1_280, shapes.member_idx.shape[0])
   fewer = {
     name: jax.ShapeDtypeStruct((num_members, *leaf.shape[1:]), leaf.dtype)
     for name, leaf in shapes._asdict().items()
