@@ -15,11 +15,14 @@ scikit-learn and absl-py, the rest comes from a folder of wheels, made elsewhere
     python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12
         --implementation cp --platform manylinux_2_28_x86_64
         --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d wheels
-        array_record dp-accounting etils humanize importlib_resources jax-privacy
-        jinja2 markupsafe matplotlib orbax-checkpoint pillow tensorstore tqdm
+        annotated-types array_record attrs chex dm-tree dp-accounting etils humanize
+        importlib_resources jax-privacy jinja2 markupsafe matplotlib mpmath
+        orbax-checkpoint pillow pydantic==2.14.4 pydantic-core==2.50.5
+        tensorstore toolz tqdm typing-inspection
 
-and installed there by `pip install --no-index --no-deps --target site wheels/*.whl`,
-with `site` on PYTHONPATH. PyTorch, the peer, may be absent.
+(47 MB; pydantic and its core must be of one release) and installed there by
+`pip install --no-index --no-deps --target site wheels/*.whl`, with `site` on
+PYTHONPATH. PyTorch, the peer, may be absent.
 """
 
 from collections.abc import Sequence

@@ -30,10 +30,11 @@ def draw(
   population = _rows("population", population)
   _validate.positive("num_models", num_models)
   _fits("num_members", num_members, len(population))
-  members = [
-    _generator(seed, m).permutation(population)[:num_members] for m in range(num_models)
-  ]
-  return types.Splits(np.stack(members), np.full(num_models, num_members, np.int32))
+  members = np.empty((num_models, num_members), np.int32)
+  for m, row in enumerate(members):
+    # Copied: a view would keep the whole permutation for as long as there are models.
+    row[:] = _generator(seed, m).permutation(population)[:num_members]
+  return types.Splits(members, np.full(num_models, num_members, np.int32))
 
 
 def paired(population: np.ndarray, num_pairs: int, *, seed: Seed) -> types.Splits:

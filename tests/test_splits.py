@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -197,3 +199,14 @@ def test_parts_are_disjoint_equal_and_drawn_at_random():
 def test_bad_sizes_are_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_a_draw_keeps_no_more_than_it_returns():
+  population = np.arange(20_000)
+  tracemalloc.start()
+  drawn = splits.draw(population, 10, 50, seed=0)
+  kept, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert kept < 2 * drawn.member_idx.nbytes + 2**16
+  # A few copies of the population, and not one for each of 50 models (4 MB).
+  assert peak < 20 * population.nbytes / 2

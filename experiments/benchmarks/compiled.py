@@ -7,7 +7,8 @@ the device, so those of a real one may be others. Set `JAX_PLATFORMS=cpu` and
 `JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1`, as no driver is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import importlib.util
 import math
@@ -20,11 +21,18 @@ from jax.experimental import topologies
 import jax.numpy as jnp
 
 from jmia.defenses import registry
+from jmia.encoding import encode
+from jmia.enhanced import configs
+from jmia.models import layers
+from jmia.training import config as config_lib
+from jmia.training import distillation
 from jmia.training import recipe as recipe_lib
 
-from . import measure, training
+from . import measure, studies, training
 
 MEMORY_BYTES = 80e9
+# Of an encoding: its synthetic rows, as many that are none, and its layer's units.
+_NUM_SYNTHETIC, _NUM_UNITS = 1_000, 128
 _BYTES_PER_SECOND, _SECONDS_PER_KERNEL = 3.35e12, 3e-6
 _H100 = """
 gpu_device_info {
@@ -88,34 +96,148 @@ def loops(text: str) -> Iterator[Loop]:
     yield Loop(int(trips), len(moved), sum(moved))
 
 
+class Program(NamedTuple):
+  """An epoch of one model, and how many are trained at once.
+
+  Attributes:
+    name: of the row.
+    recipe: of the epoch.
+    job: shapes of a job.
+    data: shapes of the data.
+    width: models at once.
+    lowering: of convolutions, None for the network's own.
+  """
+
+  name: str
+  recipe: Callable[[], recipe_lib.Recipe]
+  job: Any
+  data: Any
+  width: int
+  lowering: str | None = None
+
+
 def rows() -> list[measure.Row]:
-  """One row for each network, and for DP-SGD, at the width it would train at.
+  """One row for each network, recipe and suite, at the width it would train at.
 
   Raises:
     ValueError: if the CUDA wheels are not installed.
   """
   if not is_possible():
     raise ValueError("suite=compiled needs the CUDA wheels: pip install '.[cuda]'")
+  return [row(program) for program in (*networks(), *recipes(), *suites())]
+
+
+def networks() -> list[Program]:
+  """What `training` measures: by either lowering, in either precision."""
   cnn = dataclasses.replace(training.CNN, num_members=5_000)
   resnet = dataclasses.replace(training.RESNET, num_members=1_280)
-  cases = (
-    (training.FC, 256, ()),
-    (cnn, 64, ()),
-    (resnet, 1, ()),
+  found = [plain(training.FC, 256)]
+  for dtype in ("float32", "bfloat16"):
+    for lowering in ("patches", "native"):
+      name = f"cnn, {lowering}, {dtype}"
+      found.append(plain(_in(cnn, dtype), 64, name=name, lowering=lowering))
+    found += [plain(_in(resnet, dtype), n, name=f"resnet18, {dtype}") for n in (1, 8)]
+  return found
+
+
+def recipes() -> list[Program]:
+  """Every recipe, of Purchase's network on as many models as a chunk holds."""
+  fc, data, plain_job = training.FC, _data(training.FC), _job(training.FC)
+  teacher = _shape((), jnp.int32)
+  answers = _shape((1, fc.num_rows, fc.num_classes))
+  encoded = encode.EncodeConfig(
+    train=dataclasses.replace(fc.config, model="mlp_256_128"), layer="Dense_1"
   )
-  return [row(*case) for case in cases]
+  keys = (
+    _shape((fc.num_members,), bool),
+    _shape((2 * _NUM_SYNTHETIC, *fc.shape)),
+    _shape((_NUM_UNITS,), bool),
+  )
+
+  def distilled() -> recipe_lib.Recipe:
+    seams = (distillation.soft_labels,)
+    return config_lib.build(fc.config, fc.dataset(), transforms=seams).recipe
+
+  return [
+    *(plain(fc, 256, name) for name in ("early_stopping:0.1", "stacking:5")),
+    plain(dataclasses.replace(fc, num_members=1_280), 256, "dp_sgd:8"),
+    Program(
+      "fc, distillation",
+      distilled,
+      _of_shapes(distillation.Job, *plain_job, teacher),
+      _of_shapes(distillation.Data, *data, answers),
+      256,
+    ),
+    Program(
+      "mlp_256_128, encoding",
+      lambda: encode.recipe(encoded, fc.dataset()),
+      _of_shapes(encode.Job, *plain_job, *keys),
+      data,
+      256,
+    ),
+  ]
 
 
-def row(case: training.Case, width: int, defenses: tuple[str, ...]) -> measure.Row:
-  """Compiles an epoch of `width` models; its longest loop is that over the steps."""
-  program = _compiled(case, width, defenses)
-  text, memory = program.as_text(), program.memory_analysis()
+def suites() -> list[Program]:
+  """What other suites train; `agreement` trains fewer of the same networks."""
+  audited = studies.AUDITED
+  purchase = configs.CONFIGS["purchase100_2"]
+  references = dataclasses.replace(
+    training.FC, num_members=purchase.num_members, config=purchase.train
+  )
+  scaled = dataclasses.replace(training.FC, num_members=512)
+  mib = dataclasses.replace(training.RESNET, num_members=2_560)
+  return [
+    plain(training.FC, 1_024, name="training/fc: fc"),
+    plain(training.FC150, 64, name="training/fc150: fc150"),
+    plain(scaled, 256, name="scaling: fc"),
+    plain(references, 250, name="references: purchase100_2"),
+    plain(audited, 256, "dp_sgd:8", name="private: dp_audit"),
+    plain(mib, 8, name="mib: resnet18"),
+  ]
+
+
+def plain(
+  case: training.Case,
+  width: int,
+  *defenses: str,
+  name: str = "",
+  lowering: str | None = None,
+) -> Program:
+  """Supervised training of a case's network, defended or not."""
+
+  def recipe() -> recipe_lib.Recipe:
+    dataset = case.dataset()
+    plan = registry.plan(
+      [registry.parse(name) for name in defenses],
+      case.config,
+      dataset,
+      num_members=case.num_members,
+    )
+    return registry.build(plan, dataset).recipe
+
+  name = ", ".join((name or case.name, *defenses))
+  return Program(name, recipe, _job(case), _data(case), width, lowering)
+
+
+def traced(program: Program) -> tuple[Any, Any]:
+  """Shapes of an epoch's states and metrics, as an accelerator would trace it."""
+  with _as_on_gpu(program):
+    recipe = program.recipe()
+    state = jax.eval_shape(recipe.init, jax.random.key(0), program.job)
+    return jax.eval_shape(recipe.update, state, program.job, program.data)
+
+
+def row(program: Program) -> measure.Row:
+  """Compiles an epoch; the longest loop is that over the steps."""
+  compiled = _compiled(program)
+  text, memory = compiled.as_text(), compiled.memory_analysis()
   steps = max(loops(text), key=lambda loop: loop.bytes * loop.trips)
   floor = max(steps.bytes / _BYTES_PER_SECOND, steps.kernels * _SECONDS_PER_KERNEL)
   return measure.Row(
     suite="compiled",
-    name=" ".join((case.name, *defenses)),
-    width=width,
+    name=program.name,
+    width=program.width,
     ours=None,
     target={"bytes_needed": MEMORY_BYTES, "host_transfers": 0},
     more={
@@ -137,14 +259,7 @@ def transfers(text: str) -> int:
   return len(re.findall(r"S\(5\)| (?:outfeed|send)\(|callback", text))
 
 
-def _compiled(case: training.Case, width: int, names: tuple[str, ...]) -> Any:
-  dataset = case.dataset()
-  plan = registry.plan(
-    [registry.parse(name) for name in names],
-    case.config,
-    dataset,
-    num_members=case.num_members,
-  )
+def _compiled(program: Program) -> Any:
   sharding = jax.sharding.SingleDeviceSharding(_device())
 
   def described(tree, lead=()):
@@ -153,23 +268,48 @@ def _compiled(case: training.Case, width: int, names: tuple[str, ...]) -> Any:
       tree,
     )
 
-  job_type: Any = recipe_lib.Job  # of shapes here, and not of arrays
-  job = job_type(
-    jax.ShapeDtypeStruct((case.num_members,), jnp.int32),
-    jax.ShapeDtypeStruct((), jnp.int32),
-  )
-  data = recipe_lib.Data(dataset.x, dataset.y)
-  # Lowerings are chosen by the backend's name.
-  with mock.patch.object(jax, "default_backend", return_value="gpu"):
-    recipe = registry.build(plan, dataset).recipe
-    state = jax.eval_shape(recipe.init, jax.random.key(0), job)
+  with _as_on_gpu(program):
+    recipe = program.recipe()
+    state = jax.eval_shape(recipe.init, jax.random.key(0), program.job)
     update = jax.jit(jax.vmap(recipe.update, (0, 0, None)), donate_argnums=0)
-    lead = (width,)
+    lead = (program.width,)
     lowered = update.lower(
-      described(state, lead), described(job, lead), described(data)
+      described(state, lead), described(program.job, lead), described(program.data)
     )
   options: Any = {"xla_gpu_autotune_level": 0}
   return lowered.compile(options)
+
+
+@contextlib.contextmanager
+def _as_on_gpu(program: Program) -> Iterator[None]:
+  """What suits a device is chosen by the backend's name."""
+  is_gpu = mock.patch.object(jax, "default_backend", return_value="gpu")
+  with is_gpu, layers.on_accelerator(program.lowering):
+    yield
+
+
+def _shape(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _job(case: training.Case) -> Any:
+  members = _shape((case.num_members,), jnp.int32)
+  return _of_shapes(recipe_lib.Job, members, _shape((), jnp.int32))
+
+
+def _data(case: training.Case) -> Any:
+  rows = _shape((case.num_rows, *case.shape), jnp.uint8)
+  return _of_shapes(recipe_lib.Data, rows, _shape((case.num_rows,), jnp.int32))
+
+
+def _of_shapes(kind: Callable[..., Any], *shapes: jax.ShapeDtypeStruct) -> Any:
+  """Returns a tuple that holds arrays elsewhere, of shapes."""
+  return kind(*shapes)
+
+
+def _in(case: training.Case, dtype: str) -> training.Case:
+  config = dataclasses.replace(case.config, compute_dtype=dtype)
+  return dataclasses.replace(case, config=config)
 
 
 def _device() -> jax.Device:

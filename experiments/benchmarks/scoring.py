@@ -1,6 +1,7 @@
 """Suite `scoring`: thresholds and scores of attacks S, P and R.
 
-1,000 models' losses on 20,000 samples at 100 significance levels. privacy-meter gives
+1,000 models' losses on 20,000 samples at 100 significance levels; their limit is the
+time that a core takes to read those losses once. privacy-meter gives
 thresholds only, and calls a sample a member where its loss is at most the threshold.
 Its functions are called as its own metrics call them: attack R on a transposed view of
 the models' losses, attack S on what a mask leaves of all losses, class after class.
@@ -66,12 +67,13 @@ def rows() -> list[measure.Row]:
     ),
     "P": (p, lambda f: lambda: [f(row, alpha) for row in losses]),
   }
+  floor = losses.nbytes / measure.bandwidth()
   found = [
-    _thresholds(attack, method, *calls)
+    _thresholds(attack, method, *calls, floor)
     for attack, calls in nulls.items()
     for method in METHODS
   ]
-  return found + [_scores(losses, target, method) for method in METHODS]
+  return found + [_scores(losses, target, method, floor) for method in METHODS]
 
 
 def attack_rows(sizes: tuple[int, int, int] | None = None) -> list[measure.Row]:
@@ -149,8 +151,9 @@ def _named(signals: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.n
 
 
 def _thresholds(
-  attack: str, method: str, ours: Callable, theirs: Callable
+  attack: str, method: str, ours: Callable, theirs: Callable, floor: float
 ) -> measure.Row:
+  """Beside privacy-meter's; `floor` is the least number of seconds."""
   function = _privacy_meter(method)
   with measure.compilation() as seconds:
     costs = measure.alternate(
@@ -164,12 +167,15 @@ def _thresholds(
     ours=costs[0],
     peer=_peer(),
     theirs=costs[1] if function else None,
+    limit_share=floor / costs[0].wall,
     compile_s=sum(seconds),
     target={"ratio": least if jax.default_backend() == "cpu" else 200},
   )
 
 
-def _scores(losses: np.ndarray, target: np.ndarray, method: str) -> measure.Row:
+def _scores(
+  losses: np.ndarray, target: np.ndarray, method: str, floor: float
+) -> measure.Row:
   """A target's p-values; privacy-meter has none to compare with."""
   with measure.compilation() as seconds:
     (cost,) = measure.alternate(
@@ -180,6 +186,7 @@ def _scores(losses: np.ndarray, target: np.ndarray, method: str) -> measure.Row:
     name=f"scores of R, {method}",
     width=NUM_MODELS,
     ours=cost,
+    limit_share=floor / cost.wall,
     compile_s=sum(seconds),
   )
 

@@ -55,7 +55,7 @@ def references(num_models: int = 1_000) -> list[measure.Row]:
 
 
 # What `dp_audit` trains on digits: a small network, of which many fit.
-_AUDITED = training.Case(
+AUDITED = training.Case(
   name="dp_audit",
   shape=(64,),
   num_classes=10,
@@ -72,7 +72,7 @@ def private(num_models: int | None = None) -> list[measure.Row]:
   fc = dataclasses.replace(training.FC, num_members=1_280)
   is_cpu = jax.default_backend() == "cpu"
   found = []
-  for case, width in ((_AUDITED, 256), (fc, 4 if is_cpu else 256)):
+  for case, width in ((AUDITED, 256), (fc, 4 if is_cpu else 256)):
     width = num_models or width
     private, plain = (_epoch(case, width, names) for names in (("dp_sgd:8",), ()))
     found.append(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from jmia import _validate
-from jmia.models import alexnet, cnn, layers, mlp, resnet, vgg
+from jmia.models import alexnet, cnn, layers, mlp, resnet, resnet9, vgg
 
 
 class _Variant(NamedTuple):
@@ -52,6 +52,8 @@ _VARIANTS: Mapping[str, _Variant] = types.MappingProxyType(
     "vgg_9": _Variant(
       vgg.VGG, {"blocks": ((32, 64), (128, 128), (256, 256)), "hidden": (512, 512)}
     ),
+    # Page, How to train your ResNet: CIFAR-10 in few epochs.
+    "resnet9": _Variant(resnet9.ResNet9),
     "resnet18": _Variant(
       resnet.ResNet, {"stage_sizes": (2, 2, 2, 2), "widths": (64, 128, 256, 512)}
     ),
@@ -118,8 +120,8 @@ def _check(num_classes: int, options: Mapping[str, Any]) -> None:
   for key in ("features", "hidden", "blocks", "widths", "stage_sizes", "kernel_size"):
     for width in _flat(options.get(key, ())):
       _positive_int(key, width)
-  sizes = options.get("stage_sizes", ())
   widths = options.get("widths", ())
+  sizes = options.get("stage_sizes", widths)  # a ResNet-9's are not to be chosen
   if len(sizes) != len(widths):
     raise ValueError(f"stage_sizes={sizes} and widths={widths} differ in length")
 

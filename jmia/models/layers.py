@@ -9,6 +9,7 @@ convolution is written as one.
 from collections.abc import Iterator
 import contextlib
 import contextvars
+import functools
 import itertools
 from typing import Any
 
@@ -16,6 +17,7 @@ from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from jmia import _validate
 
@@ -267,12 +269,55 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
   """
   if x.ndim != 4 or min(x.shape[1:3]) < 2:
     raise ValueError(f"x has shape {x.shape}, expected [B, H >= 2, W >= 2, C]")
-  height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-  upper, lower = x[:, 0:height:2], x[:, 1:height:2]
-  return jnp.maximum(
-    jnp.maximum(upper[:, :, 0:width:2], upper[:, :, 1:width:2]),
-    jnp.maximum(lower[:, :, 0:width:2], lower[:, :, 1:width:2]),
-  )
+  x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+  # A GPU is bound by the bytes moved. On a CPU the derivative below, equal to the bit,
+  # takes up to 2 % of a CNN's step more than that of the maxima.
+  return _largest(x) if jax.default_backend() == "cpu" else _pool(x)
+
+
+def _places(x: jax.Array) -> tuple[jax.Array, ...]:
+  """The four places of each 2x2 block, by rows."""
+  upper, lower = x[:, 0::2], x[:, 1::2]
+  return upper[:, :, 0::2], upper[:, :, 1::2], lower[:, :, 0::2], lower[:, :, 1::2]
+
+
+def _largest(x: jax.Array) -> jax.Array:
+  a, b, c, d = _places(x)
+  return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+
+@jax.custom_vjp
+def _pool(x: jax.Array) -> jax.Array:
+  """`_largest`, whose derivative needs no values but four bits of each block."""
+  return _largest(x)
+
+
+def _pool_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns each block's largest value, and as bits which of its four values are so."""
+  largest = _largest(x)
+  bits = [(p == largest).astype(jnp.uint8) << i for i, p in enumerate(_places(x))]
+  return largest, bits[0] | bits[1] | bits[2] | bits[3]
+
+
+def _pool_backward(bits: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+  """Gives a block's gradient to its largest values."""
+
+  def share(these: int, others: int):
+    """What goes to some places of a block, of what goes to them and to others."""
+    halves = (bits & these != 0).astype(gradient.dtype)
+    return halves * jnp.where(bits & others != 0, 0.5, 1).astype(gradient.dtype)
+
+  rows = (gradient * share(0b0011, 0b1100), gradient * share(0b1100, 0b0011))
+  out = jnp.zeros((), gradient.dtype)
+  for place in range(4):
+    row, column = divmod(place, 2)
+    of_place = rows[row] * share(1 << place, 1 << (place ^ 1))
+    edges = ((0, 0, 0), (row, 1 - row, 1), (column, 1 - column, 1), (0, 0, 0))
+    out = out + lax.pad(of_place, jnp.zeros((), gradient.dtype), edges)
+  return (out,)
+
+
+_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
@@ -305,14 +350,97 @@ def batch_norm(
   Raises:
     ValueError: if mask is not of shape `[B]`.
   """
-  if mask is not None:
-    if mask.shape != x.shape[:1]:
-      raise ValueError(f"mask has shape {mask.shape}, expected {x.shape[:1]}")
-    mask = mask.reshape(-1, *[1] * (x.ndim - 1))
+  if mask is not None and mask.shape != x.shape[:1]:
+    raise ValueError(f"mask has shape {mask.shape}, expected {x.shape[:1]}")
   # momentum 0.9 is PyTorch's default of 0.1, which the papers trained with; the
   # running variance here is the biased one.
-  norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype)
-  return norm(x, mask=mask)
+  return BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype)(x, train=train, mask=mask)
+
+
+class BatchNorm(nn.Module):
+  """`nn.BatchNorm` over all but the last axis, its derivative written out.
+
+  Parameters and statistics have the names and values of `nn.BatchNorm`'s.
+
+  Attributes:
+    momentum: share of the running statistics that stays.
+    epsilon: added to the variance.
+    dtype: of the result.
+  """
+
+  momentum: float
+  epsilon: float
+  dtype: jax.typing.DTypeLike
+
+  @nn.compact
+  def __call__(self, x, *, train: bool, mask: jax.Array | None):
+    """Returns x normalised; for `train` and `mask` see `batch_norm`."""
+    shape = x.shape[-1:]
+    mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+    var = self.variable("batch_stats", "var", jnp.ones, shape)
+    scale = self.param("scale", nn.initializers.ones, shape)
+    bias = self.param("bias", nn.initializers.zeros, shape)
+    if not train:
+      factor = lax.rsqrt(var.value + self.epsilon) * scale
+      return ((x - mean.value) * factor + bias).astype(self.dtype)
+    mask = jnp.ones(x.shape[0], bool) if mask is None else mask
+    y, *moments = _normalized(x, scale, bias, mask, self.epsilon)
+    if not self.is_initializing():
+      for running, of_batch in zip((mean, var), moments, strict=True):
+        running.value = self.momentum * running.value + (1 - self.momentum) * of_batch
+    return y.astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _normalized(x, scale, bias, mask, epsilon):
+  """Returns x normalised by its batch, in float32, and the batch's mean and variance.
+
+  The derivative reads x and the gradient twice: for two sums, and for the result. What
+  is made of the moments has none.
+  """
+  return _normalized_forward(x, scale, bias, mask, epsilon)[0]
+
+
+def _normalized_forward(x, scale, bias, mask, epsilon):
+  counted = jnp.where(_of_rows(mask, x), x.astype(jnp.float32), 0)
+  share = 1 / (mask.sum(dtype=jnp.float32) * x[0, ..., 0].size)
+  total, squares = _two_sums(counted, counted * counted)
+  mean = total * share
+  var = jnp.maximum(0.0, squares * share - mean * mean)
+  factor = lax.rsqrt(var + epsilon)
+  y = (x - mean) * (factor * scale) + bias
+  return (y, mean, var), (x, scale, mask, mean, factor, share)
+
+
+def _normalized_backward(epsilon, residuals, gradients):
+  del epsilon
+  x, scale, mask, mean, factor, share = residuals
+  gradient = gradients[0]
+  unit = (x - mean) * factor
+  of_bias, of_scale = _two_sums(gradient, gradient * unit)
+  through = jnp.where(_of_rows(mask, x), share, 0) * (of_bias + unit * of_scale)
+  of_x = (gradient - through) * (factor * scale)
+  return of_x.astype(x.dtype), of_scale, of_bias, None
+
+
+_normalized.defvjp(_normalized_forward, _normalized_backward)
+
+
+def _of_rows(mask, x):
+  return mask.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _two_sums(first, second):
+  """Sums over all but the last axis; on an accelerator in one pass and one program."""
+  axes = tuple(range(first.ndim - 1))
+  if jax.default_backend() == "cpu":
+    return first.sum(axes), second.sum(axes)
+
+  def add(a, b):
+    return a[0] + b[0], a[1] + b[1]
+
+  zero = np.zeros((), first.dtype)
+  return lax.reduce((first, second), (zero, zero), add, axes)
 
 
 def logits(x: jax.Array, num_classes: int) -> jax.Array:

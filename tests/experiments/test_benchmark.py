@@ -162,6 +162,9 @@ def test_the_contracts_file_and_the_table_last(run, monkeypatch, tmp_path, suite
   assert all(row.keys() >= KEYS for row in content["rows"])
   assert len(out.splitlines()) >= 2 + len(content["rows"])
   assert suite in out.splitlines()[-1]
+  if suite == "scoring":
+    without = [row["name"] for row in content["rows"] if not row["limit_share"]]
+    assert without == ["scores of random"]  # which reads nothing
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,13 @@ def test_conv_layer_has_the_parameters_of_nn_conv(lowering):
   _assert_close(ours.apply(variables, x), theirs.apply(variables, x))
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def backend(request, monkeypatch):
+  """The name by which what suits a device is chosen; all of it runs on any."""
+  monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+
+
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])
 def test_max_pool_equals_flax(size):
   x, _ = _arrays(image=(2, *size, 3))  # no ties
@@ -235,6 +242,7 @@ def test_max_pool_equals_flax(size):
   )
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(
   ("block", "gradient"),
   [
@@ -247,6 +255,22 @@ def test_max_pool_splits_the_gradient_of_ties(block, gradient):
   x = jnp.asarray(block, jnp.float32).reshape(1, 2, 2, 1)
   actual = jax.grad(lambda x: layers.max_pool_2x2(x).sum())(x)
   np.testing.assert_array_equal(actual.reshape(2, 2), gradient)
+
+
+def test_derivatives_of_max_pool_are_one_to_the_bit(monkeypatch):
+  """Few values, so many ties of two, three and four; each model has its own."""
+  x = np.random.default_rng(3).integers(3, size=(2, 4, 6, 8, 5)).astype(np.float32)
+
+  def gradient():
+    def loss(x):
+      out = layers.max_pool_2x2(x)
+      return (jnp.cos(jnp.arange(out.size)).reshape(out.shape) * out).sum()
+
+    return jax.jit(jax.vmap(jax.grad(loss)))(x)
+
+  expected = gradient()
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  np.testing.assert_array_equal(gradient(), expected)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 4, 3), (2, 4, 1, 3), (4, 4, 3)])
@@ -287,6 +311,40 @@ def test_masked_batch_norm_is_that_of_the_rows_alone():
   _assert_close(
     statistics["batch_stats"]["BatchNorm_0"]["mean"], x.mean((0, 1, 2)) / 10
   )
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("is_masked", [True, False])
+def test_batch_norm_is_that_of_flax(is_masked):
+  """Values, statistics, and derivatives by features, scale and bias."""
+
+  class Ours(nn.Module):
+    @nn.compact
+    def __call__(self, x, mask):
+      return layers.batch_norm(x, train=True, mask=mask, dtype=jnp.float32)
+
+  class Theirs(nn.Module):
+    @nn.compact
+    def __call__(self, x, mask):
+      mask = None if mask is None else mask[:, None, None, None]
+      return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+
+  rng = np.random.default_rng(2)
+  x = rng.normal(3, 2, size=(6, 4, 2, 3)).astype(np.float32)
+  mask = np.array([1, 1, 0, 1, 0, 1], bool) if is_masked else None
+  draw = lambda: rng.normal(1, 0.3, size=3).astype(np.float32)  # noqa: E731
+  params = {"BatchNorm_0": {"scale": draw(), "bias": draw()}}
+  statistics = {"BatchNorm_0": {"mean": draw(), "var": draw() ** 2}}
+
+  def all_of(module):
+    def loss(params, x):
+      variables = {"params": params, "batch_stats": statistics}
+      y, new = module.apply(variables, x, mask, mutable=["batch_stats"])
+      return (jnp.cos(jnp.arange(y.size)).reshape(y.shape) * y**2).sum(), (y, new)
+
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, x)
+
+  _assert_close(all_of(Ours()), all_of(Theirs()))
 
 
 def test_global_avg_pool_and_flatten():

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from jmia import models
-from jmia.models import alexnet, cnn, mlp, resnet, vgg
+from jmia.models import alexnet, cnn, mlp, resnet, resnet9, vgg
 
 # Small networks of every module, for what must run and not only be shaped.
 TINY = {
   "mlp": {"features": (7, 5)},
   "cnn": {"features": (3, 4), "hidden": (6,)},
   "vgg": {"blocks": ((3,), (4,)), "hidden": (16,), "batch_norm": True},
+  "resnet9": {"widths": (3, 4, 5)},
   "resnet18": {"stage_sizes": (1, 1), "widths": (3, 5)},
   "resnet32": {"stage_sizes": (1, 1), "widths": (3, 6)},
 }
-WITH_BATCH_NORM = ("vgg", "resnet18")
+WITH_BATCH_NORM = ("vgg", "resnet9", "resnet18")
 
 
 def _images(batch=4):
@@ -112,6 +113,7 @@ def test_every_model_returns_float32_logits(name):
     # Figures of widely used implementations.
     ("alexnet", 10, (32, 32, 3), 2_472_266),
     ("vgg_9", 10, (32, 32, 3), 3_491_530),
+    ("resnet9", 10, (32, 32, 3), 6_573_120),
     ("resnet18", 10, (32, 32, 3), 11_173_962),
     ("resnet32", 10, (32, 32, 3), 464_154),
   ],
@@ -155,7 +157,7 @@ def test_mlp_is_the_formula():
   _assert_close(module.apply(variables, x), expected)
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet18"])
+@pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18"])
 def test_lowerings_share_parameters_and_agree(name):
   x = _images()
   variables = _variables(_tiny(name), x)
@@ -212,7 +214,7 @@ def test_dropout_is_before_the_output():
   np.testing.assert_array_equal(logits, np.tile(np.arange(4.0), (4, 1)))
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "vgg", "resnet32"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "vgg", "resnet9", "resnet32"])
 def test_vmapped_models_equal_one_by_one(name):
   x = _images()
   module = _tiny(name)
@@ -279,7 +281,7 @@ def test_wrong_mask_is_refused(name):
     )
 
 
-@pytest.mark.parametrize("name", ["cnn", "alexnet", "vgg", "resnet18"])
+@pytest.mark.parametrize("name", ["cnn", "alexnet", "vgg", "resnet9", "resnet18"])
 def test_features_that_are_no_images_are_refused(name):
   with pytest.raises(ValueError, match=r"x has shape \(2, 600\), expected images"):
     models.make(name, 10).init(jax.random.key(0), np.zeros((2, 600)))
@@ -300,6 +302,7 @@ def test_images_too_small_are_refused():
     ("cnn_5x5_64_128", cnn.CNN(30, features=(64, 128), kernel_size=5)),
     ("alexnet", alexnet.AlexNet(30)),
     ("vgg_3block", vgg.VGG(30, ((64, 64), (128, 128), (256, 256)), (128,))),
+    ("resnet9", resnet9.ResNet9(30, (128, 256, 512))),
     ("resnet18", resnet.ResNet(30, (2, 2, 2, 2), (64, 128, 256, 512), True)),
     ("resnet32", resnet.ResNet(30, (5, 5, 5), (16, 32, 64), False)),
   ],
@@ -319,7 +322,7 @@ def test_options_replace_the_variants_own_and_lists_are_tuples():
 @pytest.mark.parametrize(
   ("name", "num_classes", "options", "message"),
   [
-    ("resnet19", 10, {}, "unknown model 'resnet19'; did you mean 'resnet18'"),
+    ("resnet_18", 10, {}, "unknown model 'resnet_18'; did you mean 'resnet18'"),
     ("mlp", 10, {"feature": (3,)}, "unknown option of model 'mlp' 'feature'; did you"),
     ("mlp", 10, {"num_classes_": 3}, "unknown option of model 'mlp'"),
     ("cnn", 10, {"lowering": "patch"}, "unknown lowering 'patch'"),

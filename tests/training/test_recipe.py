@@ -120,6 +120,24 @@ def test_training_is_that_of_a_plain_loop_without_padding():
   assert int(state.epoch) == 3
 
 
+def test_on_an_accelerator_the_vectors_of_many_layers_are_one_array(monkeypatch):
+  key, data, jobs = jax.random.key(3), example.data(), example.jobs(21)
+
+  def trained():
+    state, metrics = _train(_supervised(example.Net()), key, jobs, data)
+    return state.params, state.variables, state.opt_state, metrics
+
+  state = jax.eval_shape(_supervised(example.Net()).init, key, None)
+  expected = trained()
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert len(recipe_lib._packing(state)[0](state)) == len(jax.tree.leaves(state))
+  monkeypatch.setattr(recipe_lib, "_MANY_VECTORS", 10)
+  packed = jax.eval_shape(recipe_lib._packing(state)[0], state)
+  # Biases, scale and their momenta, running mean and variance: 2 * 4 + 2.
+  assert len(packed) == len(jax.tree.leaves(state)) - 9
+  example.assert_close(trained(), expected, 1e-6)
+
+
 def test_adam_and_piecewise_rates_are_those_of_a_plain_loop():
   plain = optax.chain(
     optax.add_decayed_weights(0.01),
@@ -261,6 +279,15 @@ def test_normalize_scales_stored_features():
   assert x.dtype == np.float32
   np.testing.assert_allclose(x, [[0, 0.2, 1]], rtol=1e-6)
   assert recipe_lib.as_float(jnp.array([3], jnp.uint8), 1).dtype == np.float32
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_every_byte_is_the_number_it_was_stored_as(monkeypatch, backend):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  x = np.arange(256, dtype=np.uint8)
+  as_float = jax.jit(lambda x: recipe_lib.as_float(x, 1.0))(x)
+  assert as_float.dtype == jnp.float32
+  np.testing.assert_array_equal(as_float, np.arange(256))
 
 
 def test_epoch_order_is_a_uniform_permutation_with_padding_last():
