@@ -185,8 +185,8 @@ def judge(
 ) -> Entry:
   """Sets our figures beside a paper's.
 
-  The run with the most values decides, of those on the paper's data and settings that
-  explain no other. A figure outside its interval is explained if a run on record that
+  Of the runs on the paper's data and settings that explain no other, those decide that
+  differ in no condition, and of these the one with the most values. A figure outside its interval is explained if a run on record that
   is named as its explanation has the paper's inside.
 
   Args:
@@ -203,7 +203,13 @@ def judge(
   ordered = tuple(
     sorted(
       figures,
-      key=lambda f: (not f.is_comparable, f.run in explaining, -len(f.values), f.run),
+      key=lambda f: (
+        not f.is_comparable,
+        f.run in explaining,
+        bool(f.condition),
+        -len(f.values),
+        f.run,
+      ),
     )
   )
   deciding = [f for f in ordered if f.is_comparable and f.run not in explaining]
