@@ -186,8 +186,9 @@ def judge(
   """Sets our figures beside a paper's.
 
   Of the runs on the paper's data and settings that explain no other, those decide that
-  differ in no condition, and of these the one with the most values. A figure outside its interval is explained if a run on record that
-  is named as its explanation has the paper's inside.
+  differ in no condition, and of these the one with the most values. A figure outside
+  its interval is explained if a run on record that is named as its explanation has the
+  paper's inside.
 
   Args:
     cell: of the paper.

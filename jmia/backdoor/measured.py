@@ -2,7 +2,8 @@
 
 Each is the mean over trained models of the share of held-out stamped rows that are
 answered with their sub-mark's label, by the number of rows that bore the sub-mark.
-`BUILD_NOTES.md` has the conditions, the number of models and the spread, which is wide.
+`experiments/ledger/MEASURED.md` has the conditions, the number of models and the
+spread, which is wide.
 """
 
 from collections.abc import Mapping

@@ -5,8 +5,9 @@ Models" (CCS 2022). Its tables of AUC give, for each configuration, the data, th
 network, the size of the training sets, the number of models, the mean accuracies and
 each attack's AUC over targets. It is silent on epochs, batches and learning rates.
 These are chosen, on accuracy alone, to come near the paper's training and test
-accuracy: for Purchase on the synthetic population, for MNIST on MNIST (BUILD_NOTES has
-what was tried). For CIFAR they are what such networks usually need, and have not run.
+accuracy: for Purchase on the synthetic population, for MNIST on MNIST (BUILD_NOTES.md
+says what was tried). For CIFAR they are what such networks usually need, and have not
+run.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Which defences to try next: those that helped on such data in our own measurements.
 
-BUILD_NOTES.md has the whole tables ("Measured: defences") with their commands. Nothing
-is advised that was not measured.
+experiments/ledger/MEASURED.md has the whole tables ("Measured: defences") with their
+commands. Nothing is advised that was not measured.
 """
 
 from collections.abc import Sequence
