@@ -38,6 +38,8 @@ def main() -> None:
     case ["add", folder]:
       if not _ID.value:
         raise ValueError("add: --id must name the run")
+      if pages.root() is None:
+        raise ValueError("add: runs are kept in a checkout, and this is none")
       path = run_files.add(pathlib.Path(folder).expanduser(), _ID.value)
       print(f"Written to {path}")
       _write()

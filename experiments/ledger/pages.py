@@ -99,7 +99,7 @@ def with_summary(readme: str, found: Sequence[cells.Entry]) -> str:
 
 def root() -> pathlib.Path | None:
   """Returns the checkout's folder; None where the package is installed without it."""
-  folder = pathlib.Path(__file__).parents[2]
+  folder = pathlib.Path(__file__).resolve().parents[2]  # jmia/_binaries is a link
   return folder if (folder / "pyproject.toml").exists() else None
 
 
