@@ -17,6 +17,8 @@ Attacks": the data augmentation attack, and the one by robustness to random nois
 Departures: the paper trains a network on which of the copies were labelled rightly, and
 chooses the size of a shift, an angle or a noise on a shadow model; here copies of
 several sizes are counted alike, so that the score itself needs no shadow model.
+Yang's report (section 3.1) says that labels alone leave only the correctness attack:
+that is of one query a record, these attacks ask more.
 """
 
 import functools

@@ -72,7 +72,8 @@ def gap_accuracy(
   Members are called rightly where they are predicted rightly, others where they are
   not: `q a + (1 - q) (1 - b)` with accuracies `a` on members and `b` on others, and a
   share `q` of members. With `q = 1/2` it is `(1 + g) / 2`, `g = a - b` the
-  generalisation gap (the report's Theorem 2.1).
+  generalisation gap (the report's Theorem 2.1). Who may also call everyone the same has
+  `max(q, 1 - q, this)`: the first line of its Theorem 5.1.
 
   Args:
     train_accuracy: `a`, on members, in [0, 1].
@@ -101,8 +102,11 @@ def gap_lower_bound(gap: float, member_share: float = 0.5) -> float:
   and some model attains it. At `q = 1/2` it is `(1 + g) / 2`, the accuracy itself. An
   attacker who may also call everyone the same has at least `max(1 - m, bound)`.
 
-  Sharper than the report's Theorem 5.1, by which some attack has at least
-  `max(q, 1 - q, m (1 + g))`: at `q = .3`, `g = .5` this is .65, its last term .45.
+  The report's Theorem 5.1 (after Bentley et al.) says of `g > 0` that some attack has
+  at least `max(q, 1 - q, gap_accuracy)`, so `max(q, 1 - q, m (1 + g))`, above 1/2.
+  The bound here is its last term made as large as it can be: more by `(1 - 2 m) g`. At
+  `q = .3`, `g = .5` they are .65 and .45, and the maxima with 1 - q both .7; from
+  `g = (1 - 2 m) / (1 - m)` on the maximum is larger too: at `g = .8` .86, not .7.
 
   Args:
     gap: accuracy on members less accuracy on others, in [-1, 1].

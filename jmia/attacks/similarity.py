@@ -8,11 +8,13 @@ divergence, and the score is how much nearer it is to the models with the sample
 
 Source: Long, Bindschaedler & Gunter, "Towards Measuring Membership Privacy", which
 Yang's "Membership Inference Attack on Classification Models" describes (section 2.5)
-and leaves out for its cost. The report trains k models on draws and k on the same with
-the record, and compares "the similarity between M(x) and y^", "a typical choice is the
-KL divergence": that y^ is the target's answer, that the two groups enter by the
+and leaves out for its cost (section 4). The report trains k models on draws and k on
+the same draws with the record, and compares the similarity of each group's answers to
+y^, typically by the KL divergence. That y^ is the target's answer, which section 2.5
+calls the label, is the notation of section 2; that the two groups enter by the
 difference of their mean divergences, and that the target is the first argument, is how
-we read it.
+we read it. `classic.studies.similarity` trains the pairs; an audit's models hold each
+row by chance instead, whole halves of the rows at once.
 """
 
 import numpy as np

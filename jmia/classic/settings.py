@@ -1,6 +1,7 @@
 """The report's networks and training for each dataset, and the figures it gives.
 
-Source: Yang, "Membership Inference Attack on Classification Models".
+Source: Yang, "Membership Inference Attack on Classification Models", section 4 and
+Table 1; its public code (github.com/Yasgant/4010project) for what it does not say.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from jmia import types as types_lib
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
-# AUC of the loss, the confidence and the entropy.
+# Table 1: AUC of the loss, the confidence and the entropy.
 _PAPER_AUC: Mapping[str, Mapping[str, tuple[float, float, float]]] = {
   "cifar10": {
     "cnn": (0.7422, 0.6927, 0.6886),
@@ -51,7 +52,10 @@ def paper_auc(dataset: types_lib.Dataset, model: str, attack: str) -> float | No
 
 
 def report_training(model: str, **options) -> config_lib.TrainConfig:
-  """Returns the report's training: Adam 1e-3, batch 128, 50 epochs, a tenth from 40."""
+  """Returns the report's training: Adam 1e-3, batch 128, 50 epochs (section 4).
+
+  From epoch 40 the rate is a tenth, as in its code; the report names no schedule.
+  """
   return config_lib.TrainConfig(
     model=model,
     model_options=tuple(options.items()),
@@ -66,8 +70,9 @@ def report_training(model: str, **options) -> config_lib.TrainConfig:
 def networks(dataset: types_lib.Dataset) -> dict[str, config_lib.TrainConfig]:
   """Returns the report's networks for a dataset, by its names, the first the default.
 
-  The report does not say which ResNet it trains; here it is ResNet-18. For other
-  datasets they are networks of their size: two for images, two for tables.
+  The report does not say which ResNet it trains, nor any width: ResNet-18 is its
+  code's. For other datasets they are networks of their size: two for images, two for
+  tables.
   """
   if dataset.name in _NETWORKS:
     return dict(_NETWORKS[dataset.name])

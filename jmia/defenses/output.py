@@ -109,7 +109,12 @@ def temperature(value: float) -> Output:
 
 
 def label_only() -> Output:
-  """Only the predicted class is given, with probability one."""
+  """Only the predicted class is given, with probability one.
+
+  Of a single query loss, confidence and entropy then tell no more than whether the
+  class is right (Yang, section 3.1: "the only method" left is the correctness attack).
+  More is left to attacks on altered copies, and to one that knows how classes differ.
+  """
 
   def output(logits: jax.Array) -> jax.Array:
     return _as_logits(jax.nn.one_hot(logits.argmax(-1), logits.shape[-1]))

@@ -38,6 +38,42 @@ def test_the_lower_bound_holds_for_any_share_of_members_and_is_attained(share):
     np.testing.assert_allclose(min(accuracies), bound, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("gap", [0.05, 0.5, 0.8, 1.0])
+def test_theorem_5_1_of_the_report_and_the_sharper_bound(share, gap):
+  # All models of 40 members and 40 others with the gap, by counts of right answers.
+  num = 40
+  right = np.arange(num + 1)
+  a, b = np.meshgrid(right, right)
+  has_gap = a - b == round(gap * num)
+  trivial = max(share, 1 - share)
+  best = [
+    max(trivial, metric.gap_accuracy(*pair, share))
+    for pair in zip(a[has_gap] / num, b[has_gap] / num, strict=True)
+  ]
+  rarer = min(share, 1 - share)
+  theirs = max(trivial, rarer * (1 + gap))
+  ours = max(trivial, metric.gap_lower_bound(gap, share))
+  np.testing.assert_allclose(min(best), ours, rtol=1e-12)  # no better one holds
+  assert 0.5 < theirs <= ours + 1e-12
+  last_terms = metric.gap_lower_bound(gap, share) - rarer * (1 + gap)
+  np.testing.assert_allclose(last_terms, (1 - 2 * rarer) * gap, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  ("gap", "ours", "theirs", "with_all_alike"),
+  [(0.5, 0.65, 0.45, (0.7, 0.7)), (0.8, 0.86, 0.54, (0.86, 0.7))],
+)
+def test_theorem_5_1_by_hand(gap, ours, theirs, with_all_alike):
+  bound = metric.gap_lower_bound(gap, 0.3)
+  np.testing.assert_allclose(bound, ours, rtol=1e-12)
+  # Attained where all members are predicted rightly: .3 + .7 g.
+  np.testing.assert_allclose(metric.gap_accuracy(1.0, 1 - gap, 0.3), ours, rtol=1e-12)
+  np.testing.assert_allclose(0.3 * (1 + gap), theirs, rtol=1e-12)
+  both = max(0.7, bound), max(0.7, theirs)
+  np.testing.assert_allclose(both, with_all_alike, rtol=1e-12)
+
+
 def test_a_random_guess_is_worth_nothing():
   scores = metric.random_guess(20_000, seed=0)
   assert scores.dtype == np.float32
