@@ -12,8 +12,8 @@ def draw(
 ) -> types.Splits:
   """Draws each model's members uniformly, without replacement, from a population.
 
-  Models are independent of one another (Ye et al., section 3.1: each training set is
-  an i.i.d. draw); model m's draw depends on `seed` and `m` alone.
+  Models are independent of one another (Ye et al., section 4, eq. 1 and 13: each
+  training set is an i.i.d. draw); model m's draw depends on `seed` and `m` alone.
 
   Args:
     population: `[P]` distinct rows to draw from.

@@ -6,7 +6,7 @@ the threshold is `c_alpha(D - {z}, x, y)`: an upper bound for an auditor, with R
 to retrain for every sample.
 
 Source: Ye et al., "Enhanced Membership Inference Attacks against Machine Learning
-Models", section 4.5, and Table 1.
+Models", section 4.5, which gives no formula; its Table 1 has no Attack L.
 """
 
 import numpy as np

@@ -5,7 +5,7 @@ needed. The threshold is `c_alpha(theta)`, one for all samples of a target, or p
 `c_alpha(theta, y)`.
 
 Source: Ye et al., "Enhanced Membership Inference Attacks against Machine Learning
-Models", section 4.2, eq. 17-22, and Table 1.
+Models", section 4.2, eq. 17-22, and Table 1; the threshold per class is ours.
 """
 
 from typing import Any

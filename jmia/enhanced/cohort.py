@@ -1,9 +1,9 @@
 """A cohort: like models on one pool, some of which are attacked with all the others.
 
-Ye et al., section 5: `M` models are trained alike, each on a random subset of one pool.
-The first few are targets; for each of them the other `M - 1` are shadow and reference
-models. Attack D's students learn from a target on the rows that the others were
-trained on, and Attack L's models are trained on the first target's rows but one.
+Ye et al., appendix A.2: `M` models are trained alike, each on a random subset of one
+pool. The first few are targets; for each of them the other `M - 1` are shadow and
+reference models. Attack D's students learn from a target on the rows that the others
+were trained on, and Attack L's models are trained on the first target's rows but one.
 
 Whose rows are whose:
 

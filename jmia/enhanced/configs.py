@@ -1,9 +1,10 @@
 """The configurations of Ye et al., with where the paper says each of their settings.
 
 Source: Ye et al., "Enhanced Membership Inference Attacks against Machine Learning
-Models" (CCS 2022). Its tables of AUC give, for each configuration, the data, the
-network, the size of the training sets, the number of models, the mean accuracies and
-each attack's AUC over targets. It is silent on epochs, batches and learning rates.
+Models" (CCS 2022). Tables 2 (Purchase-100), 4 (CIFAR-10), 5 (CIFAR-100) and 6 (MNIST)
+give, for each configuration, the size of the training sets, the mean accuracies and
+each attack's AUC over targets; appendix A.2 the networks, the numbers of models and of
+targets, and P's population. It is silent on epochs, batches and learning rates.
 These are chosen, on accuracy alone, to come near the paper's training and test
 accuracy: for Purchase on the synthetic population, for MNIST on MNIST (BUILD_NOTES.md
 says what was tried). For CIFAR they are what such networks usually need, and have not
@@ -60,7 +61,8 @@ def _sgd(learning_rate: float, weight_decay: float = 0.0):
   )
 
 
-# Table captions: CIFAR-10 with L2 of 0.001. The optimiser there is Adam, elsewhere SGD.
+# CIFAR-10 alone: appendix A.2 says Adam, Table 4's caption SGD with momentum, and an L2
+# penalty of 0.001. Adam is taken, with the caption's penalty.
 _ADAM = optimizers.OptimizerConfig(name="adam", learning_rate=1e-3, weight_decay=1e-3)
 
 

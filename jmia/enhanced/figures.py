@@ -56,7 +56,7 @@ def _mean_tpr(outcomes: list[Outcome]) -> np.ndarray:
 
 
 def _differences(found: rows.Found):
-  """Figure 4, of the first target."""
+  """Figure 4, of the first target; the paper's dots are members alone, here both."""
   evidence = metrics.of_target(found.panel, 0)
   pairs = [pair for pair in _PAIRS if set(pair) <= found.outcomes.keys()]
   differences = {
@@ -70,7 +70,10 @@ def _differences(found: rows.Found):
 def _null_panels(
   found: rows.Found, names: list[str]
 ) -> list[list[study_plots.NullPanel]]:
-  """Figure 1: an easy and a hard member of one target, there and on a second target."""
+  """Figure 1: an easy and a hard member of one target, there and on a second target.
+
+  The paper's two samples are of one class, and members of both targets.
+  """
   targets = range(min(2, len(found.outcomes[names[-1]])))
   samples = _easy_and_hard(found, targets)
   grid = []

@@ -153,6 +153,9 @@ def agreement(
 ) -> tuple[list[str], np.ndarray]:
   """Returns how often two attacks call a sample alike at level `alpha`.
 
+  The paper's Table 3 has members above the diagonal and non-members below; here they
+  are taken together.
+
   Args:
     evidence: of one target; where there are leave-one-out models, on their samples
       alone.

@@ -2,7 +2,8 @@
 
 A calibrated attack rejects "not a member" at level alpha where `loss <= c_alpha`, with
 `c_alpha` the alpha quantile of losses `l_1 .. l_n` seen under that hypothesis (Ye et
-al., "Enhanced Membership Inference Attacks against Machine Learning Models", sec. 3-4).
+al., "Enhanced Membership Inference Attacks against Machine Learning Models", section 4,
+eq. 9-10: the "alpha-percentile for the histogram"; how it interpolates is not said).
 Five estimators of the quantile, numerically those of privacy-meter 1.0.1's
 `hypothesis_test.py`, and the p-value that inverts each:
 
