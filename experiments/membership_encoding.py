@@ -16,8 +16,8 @@ which of a chosen part of the training rows were members. Studies:
     redaction       images with a part blacked out (tables 5 and 6)
     pruning         weights set to zero (figure 7)
     transfer        tuned on another task (figure 8)
-    reconstruction  missing bits of a record (section 3)
-    hybrid          sensitive attributes hidden in the model (section 3)
+    reconstruction  missing bits of a record (section 3.1)
+    hybrid          sensitive attributes hidden in the model (section 3.1)
     watermark       how often false claims of ownership are accepted (section 3.2)
 
 DIR/results.json holds a row for each trial and variant, with the paper's figures beside

@@ -3,7 +3,8 @@
 One mechanism serves all models: Flax's `capture_intermediates`, filtered to the one
 layer. A layer is named by its path in the module, such as `Dense_1`, `Conv_4` or
 `ResidualBlock_13/Conv_0`; what is read is what its `__call__` returns, so a dense layer
-or a convolution is read before the ReLU that the models apply outside of it.
+or a convolution is read before the ReLU that the models apply outside of it. (Song and
+Shokri speak of a layer's activations, by their section 2.1 those after it.)
 """
 
 import functools

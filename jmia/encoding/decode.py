@@ -1,9 +1,9 @@
 """Reads an encoding: from the published model and the key alone, who was encoded.
 
-Song and Shokri, section 3: the discriminator of the training is not needed. A new one,
-an MLP, learns to tell the activations of D_A-m from those of D_A-nm, both made again
-from the secret, and is then asked about the activations of any row. Its answer is its
-log-odds: higher = more likely encoded, above 0 = called a member.
+Song and Shokri, section 4.3: the discriminator of the training is not needed. A new
+one, an MLP, learns to tell the activations of D_A-m from those of D_A-nm, both made
+again from the secret, and is then asked about the activations of any row. Its answer is
+its log-odds: higher = more likely encoded, above 0 = called a member.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ _KEYS_AT_ONCE, _ROWS_AT_ONCE = 8, 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodeConfig:
-  """Settings of the decoder; the paper's, but for the batch size, which it omits.
+  """Settings of the decoder: the paper's (section 5.2) but for batches and momentum.
 
   Attributes:
     hidden: units of its hidden layer.
@@ -72,7 +72,8 @@ class Decoded(NamedTuple):
 
   Attributes:
     precision: at equal numbers of members and others: `tpr / (tpr + fpr)`, 0 where
-      nobody is called a member.
+      nobody is called a member. The paper counts rows: the same where its encoded and
+      test rows are as many (Table 2 but for MNIST, which has 10,000 and 20,000).
     recall: the true positive rate.
     fpr: the false positive rate.
     auc: with its 95 % interval.

@@ -12,11 +12,16 @@ is encoded, the rest is D_C-nm. With the synthetic rows of the key,
      moves both the model (theta) and the discriminator (phi), at rate eta_d;
   2. one classifier step: the cross-entropy on a minibatch of D_C moves theta, at eta_f.
 
-The paper prints L_enc without its sign and says that it is minimised; the negative is
-meant. It leaves open, and here it is so:
+The paper prints L_enc without its sign, says that it is minimised, and steps down its
+gradient in Algorithm 1; the negative is meant. Otherwise than in Algorithm 1:
 
-- An epoch is one pass over D_C. In it, each row of D_m and D_nm is visited k times: the
-  discriminator's batches are larger than the classifier's by the synthetic rows' share.
+- It draws b rows for either step. Here an epoch is one pass over D_C, in which each row
+  of D_m and D_nm is visited k times: the discriminator's batches are larger than the
+  classifier's by the synthetic rows' share.
+- It writes theta's step before phi's. Here both are from one gradient (section 4.2).
+
+The paper leaves open k, and:
+
 - Each objective has momentum of its own. One buffer for both would apply the momentum
   of one objective's gradient at the other's rate.
 - Batch statistics are those of the batch in both kinds of step, and both move the

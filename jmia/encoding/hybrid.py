@@ -1,11 +1,12 @@
 """Hybrid encoding: sensitive attributes in the model, membership tells whose they are.
 
-Song and Shokri, section 3: for each encoded record the training code hides an entry in
-the model, a short hash of the non-sensitive attributes and the sensitive ones. Who
+Song and Shokri, section 3.1: for each encoded record the training code hides an entry
+in the model, a short hash of the non-sensitive attributes and the sensitive ones. Who
 later meets a person and knows the former looks up the hash and reads the latter. A
 short hash collides: entries of other people come up, for members and for people who
 are in no entry at all. Membership decoding rules these out, since it is asked about
-the completed record.
+the completed record. (The paper decodes the record without its sensitive attributes,
+before the look-up.)
 
 Entries are hidden in the low-order bits of the weights (white-box), or in the labels
 that the model learns for extra synthetic rows (black-box; the paper's reference is

@@ -1,9 +1,11 @@
 """Pruning: weights set to zero, and the encoding written again into those left.
 
-Magnitude pruning removes, in every layer, the kernel's weights nearest to zero.
-Adversarial pruning is what training code does that prunes a model and wants its
-encoding to survive: Algorithm 1 goes on from the pruned model with a new discriminator,
-while pruned weights are held at zero (Song and Shokri, Figure 7).
+Magnitude pruning removes, in every layer, the kernel's weights nearest to zero (the
+paper: the p % smallest parameters). Adversarial pruning is what training code does that
+prunes a model and wants its encoding to survive: Algorithm 1 goes on from the pruned
+model with a new discriminator, while pruned weights are held at zero.
+
+Source: Song and Shokri, section 6 and Figure 7.
 """
 
 from typing import Any, NamedTuple

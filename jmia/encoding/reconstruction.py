@@ -1,7 +1,7 @@
 """Reconstruction: the missing bits of a record, by asking which completion was encoded.
 
-Song and Shokri, section 3: who knows a member's record but for a few attributes decodes
-every completion, and takes the one most likely a member.
+Song and Shokri, section 3.1: who knows a member's record but for a few attributes
+decodes every completion, and takes the one most likely a member.
 """
 
 from collections.abc import Callable

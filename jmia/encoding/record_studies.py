@@ -1,6 +1,6 @@
 """Studies of single records, which are rows of bits, and of watermarks.
 
-Reconstruction and hybrid encoding (Song and Shokri, section 3) and the levels of the
+Reconstruction and hybrid encoding (Song and Shokri, section 3.1) and the levels of the
 watermark's tests (section 3.2). Rows are as those of `studies`.
 """
 

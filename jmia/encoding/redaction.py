@@ -18,9 +18,8 @@ def centre(height: int, width: int, side: int) -> np.ndarray:
 def boundary(height: int, width: int, side: int) -> np.ndarray:
   """Returns the mask that removes a frame, `side` pixels of each dimension in all.
 
-  What is left is the middle `(height - side) x (width - side)`: of a 32 x 32 image and
-  side 16 a quarter. (A frame 16 pixels thick would leave nothing, so the paper's w is
-  read as both sides together.)
+  What is left is the middle `(height - side) x (width - side)`, as in the paper's Table
+  5: of a 32 x 32 image and side 16 a quarter.
 
   Raises:
     ValueError: if `side` is not from 1 to one less than the smaller dimension.

@@ -72,7 +72,7 @@ class Setup:
 
 
 def _train(model: str, num_epochs: int, boundaries: tuple[int, ...], **options: Any):
-  """The papers' SGD with momentum at 0.02; it states no batch size."""
+  """The paper's SGD with momentum at 0.02; it states no batch size, nor how much."""
   return config_lib.TrainConfig(
     model=model,
     model_options=tuple(options.items()),

@@ -105,6 +105,8 @@ def amount(context: trials.Context) -> list[Row]:
 def capacity(context: trials.Context) -> list[Row]:
   """Figure 3: a larger model holds the encoding better, at the same accuracy.
 
+  Of the paper's seven sizes Purchase and MNIST have four, with the extremes.
+
   Raises:
     ValueError: if the setup has no capacities.
   """
@@ -291,7 +293,10 @@ def transferred(context: trials.Context, target: types_lib.Dataset) -> list[Row]
 
 
 def projected(context: trials.Context) -> Iterator[Projection]:
-  """Figures 5 and 6: activations and outputs of four groups, by PCA and t-SNE."""
+  """Figures 5 and 6: activations and outputs of four groups, by PCA and t-SNE.
+
+  The paper has the members that are not encoded where there are test rows here.
+  """
   from sklearn import decomposition, manifold
 
   trial = trials.draw(context._replace(num_trials=1))[0]

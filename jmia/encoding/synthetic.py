@@ -53,7 +53,7 @@ def rows(
   Raises:
     ValueError: if `secret` is no integer from 0 to 2^64 - 1 or `num_rows` is below 1.
 
-  Source: Song and Shokri, section 3.
+  Source: Song and Shokri, Algorithm 1 (GenSyntheticData); alpha and beta are not given.
   """
   check_secret(secret)
   _validate.positive("num_rows", num_rows)

@@ -1,8 +1,8 @@
 """Transfer: an encoded model's features, a new head, another task.
 
-Song and Shokri, Figure 8: all parameters but the head's are kept as a starting point,
-and all are trained on. The white-box encoding is then read from the tuned model by the
-same key.
+Song and Shokri, section 6 and Figure 8: all parameters but the head's are kept as a
+starting point, and all are trained on. The white-box encoding is then read from the
+tuned model by the same key.
 """
 
 from collections.abc import Iterator
