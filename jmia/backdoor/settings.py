@@ -1,4 +1,9 @@
-"""The settings of Hu et al.'s evaluation, and those chosen for other datasets."""
+"""The settings of Hu et al.'s evaluation, and those chosen for other datasets.
+
+Source: Hu et al., *Membership Inference via Backdooring*, section 5 and appendix A.2.
+They say nothing of batches, of mirroring CIFAR-10 and of dropout, which are those of
+the public code (github.com/HongshengHu/membership-inference-via-backdooring).
+"""
 
 from collections.abc import Mapping
 import dataclasses
@@ -102,7 +107,6 @@ _LOCATION = Settings(
   marked_share=0.002,  # 8 of 4,008
   sizes=_BIT_SIZES,
 )
-# The paper gives no batch sizes: they are the authors' public code's.
 _PURCHASE = Settings(
   train=_paper("mlp_mib", 0.01, (100, 120), 128),
   trigger=_BITS,

@@ -1,7 +1,7 @@
 """Triggers: what a data owner stamps on examples before publishing them.
 
-Hu et al., *Membership Inference via Backdooring* (2022), equation 1: with a pattern `p`
-and a mask `v` of the example's shape, a marked example is
+Hu et al., *Membership Inference via Backdooring* (2022), section 3.2 (after BadNets):
+with a pattern `p` and a mask `v` of the example's shape, a marked example is
 
     x' = (1 - v) * x + v * p
 
@@ -59,11 +59,12 @@ class TriggerConfig:
     place: one of `CORNERS` for a patch and of `PLACES` for bits, or where it starts:
       (row, column) or (feature,); of columns, all of them.
     pattern: `solid` (a white square, all ones) or `random` (each value of the square
-      uniform, each bit a fair coin).
+      uniform, each bit a fair coin; in the paper's public code a bit is 1 with
+      probability .6, and a square has one pattern for all channels).
     value: of a solid pattern, and the largest of a random one, in stored units; see
       `white`.
-    opacity: the mask `v` where the trigger is, which the paper calls transparency: 0.3
-      for its images, and 1 for bits.
+    opacity: the mask `v` where the trigger is, the paper's mapping parameter: 0.3 for
+      its images; its bits are replaced, 1.
     seed: of a random pattern.
     values: of columns alone: what each is set to, in stored units.
   """

@@ -5,7 +5,7 @@ that nobody trained on. The attack success rate (ASR) alpha is the share that th
 gives the target label. The null hypothesis is `Pr(f(x') = y_t) <= beta`, with the
 baseline beta an upper bound of what a model does that never saw the marks.
 
-**Two tests.** Hu et al. take Student's t (their Theorem 1): claim where
+**Two tests.** Hu et al. take Student's t (their Theorem 1, proved in A.1): claim where
 `sqrt(m - 1) (alpha - beta) - sqrt(alpha - alpha^2) t_tau > 0`, with `t_tau` the
 tau-quantile on m - 1 degrees of freedom. That is `T > t_tau` for
 `T = sqrt(m) (alpha - beta) / s`, s the sample standard deviation with m - 1 in its
@@ -171,7 +171,8 @@ def asr_threshold(num_queries: int, baseline: float, confidence: float = 0.95) -
   Raises:
     ValueError: an argument is out of range.
 
-  Source: Hu et al., Theorem 1.
+  Source: Hu et al., Theorem 1. From 30 queries at 0.95 it is 23.35, 14.42 and 10.79 %
+  for K = 10, 30 and 100; the paper prints 23.3, 14.4 (14.1 in its tables) and 10.7.
   """
   if num_queries < 2:
     raise ValueError(f"num_queries={num_queries} must be at least 2")

@@ -30,7 +30,8 @@ _VARIANTS: Mapping[str, _Variant] = types.MappingProxyType(
     "mlp": _Variant(mlp.MLP),
     # Ye et al., Enhanced Membership Inference Attacks: Purchase-100.
     "mlp_purchase": _Variant(mlp.MLP, {"features": (512, 256, 128, 64)}),
-    # Hu et al., Membership Inference via Backdooring: Location-30 and Purchase-100.
+    # Hu et al., Membership Inference via Backdooring: Location-30 and Purchase-100; the
+    # dropout is its public code's.
     "mlp_mib": _Variant(mlp.MLP, {"features": (256, 128), "dropout_rate": 0.5}),
     # Song and Shokri, Robust Membership Encoding.
     "mlp_256_128": _Variant(mlp.MLP, {"features": (256, 128)}),
