@@ -190,6 +190,8 @@ def test_the_reports_figures_and_networks():
   train = settings.networks(cifar)["mlp"]
   assert (train.model, train.batch_size, train.num_epochs) == ("mlp_report", 128, 50)
   assert train.optimizer.boundaries == (40,)
+  wide = settings.networks(cifar._replace(name="cifar100", num_classes=100))["mlp"]
+  assert dict(wide.model_options)["features"][-1] == 256
   assert list(settings.networks(DATASET)) == ["mlp", "wide_mlp"]
 
 
