@@ -14,7 +14,8 @@ class CNN(nn.Module):
     num_classes: number of classes `C`.
     features: channels of each convolution.
     kernel_size: side of every convolution's window; padding is SAME.
-    hidden: width of each dense layer before the output; none in the papers' networks.
+    hidden: width of each dense layer before the output; of the papers' networks Song
+      and Shokri's alone has one.
     dropout_rate: share of the last layer's input dropped in training.
     lowering: how convolutions are computed, see `layers.conv`.
     dtype: compute dtype; parameters and logits are float32.

@@ -352,7 +352,7 @@ def batch_norm(
   """
   if mask is not None and mask.shape != x.shape[:1]:
     raise ValueError(f"mask has shape {mask.shape}, expected {x.shape[:1]}")
-  # momentum 0.9 is PyTorch's default of 0.1, which the papers trained with; the
+  # momentum 0.9 is PyTorch's default of 0.1, with which Hu et al. and Yang trained; the
   # running variance here is the biased one.
   return BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype)(x, train=train, mask=mask)
 
