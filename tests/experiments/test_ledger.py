@@ -70,6 +70,7 @@ def test_figures_beside_the_rows_of_studies_are_those_of_the_papers():
   ):
     for setup, of_setup in figures.items():
       for column, field in studies._SONG_COLUMNS.items():
+        field = field.removesuffix(" of the paper")
         if field in of_setup:
           cell = PAPERS["song", table, studies._SONG_MODELS[setup], column]
           assert cell.number == pytest.approx(of_setup[field])
@@ -273,3 +274,15 @@ def test_check_finds_a_page_that_is_not_made(monkeypatch, capsys, tmp_path):
 def test_data_files_are_part_of_the_wheel():
   here = pathlib.Path(ledger.__file__).parent
   assert {path.stem for path in (here / "papers").glob("*.csv")} == set(cells.PAPERS)
+
+
+def test_mnists_precision_is_counted_as_the_paper_does():
+  row = {"study": "whitebox", "form": "whitebox", "precision": 0.9, "recall": 0.6}
+  document = {"rows": [row], "config": {"setup": "mnist_mlp"}}
+  found = studies.figures(studies.STUDIES["membership_encoding"], document)
+  # 10,000 encoded rows are found at .6, and 20,000 test rows at f = .0667, since
+  # .6 / (.6 + f) is .9.
+  expected = 6000 / (6000 + 20_000 * (0.6 / 0.9 - 0.6))
+  name = "whitebox/whitebox/precision"
+  assert found[name] == [0.9]
+  assert found[f"{name} of the paper"] == [pytest.approx(expected, rel=1e-5)]
