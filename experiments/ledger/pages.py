@@ -159,7 +159,7 @@ def _not_run(missing: Sequence[cells.Entry]) -> list[str]:
   lines = []
   rows: dict[str, list[cells.Cell]] = {}
   for entry in missing:
-    rows.setdefault(entry.cell.needs or "a run", []).append(entry.cell)
+    rows.setdefault(entry.cell.needs, []).append(entry.cell)
   for needs, of_need in rows.items():
     groups: dict[str, list[cells.Cell]] = {}
     for cell in of_need:
@@ -168,7 +168,8 @@ def _not_run(missing: Sequence[cells.Entry]) -> list[str]:
       f"{row}: {', '.join(f'{cell.column} {cell.value}' for cell in of_row)}"
       for row, of_row in groups.items()
     )
-    lines += [f"Not run, needs {needs}: {shown}.", ""]
+    why = f"Not run, needs {needs}" if needs else "Not run yet"
+    lines += [f"{why}: {shown}.", ""]
   return lines[:-1]
 
 
