@@ -5,7 +5,7 @@
     python -m experiments.simulations --output_dir=DIR --study=epsilon
     python -m experiments.simulations --output_dir=DIR --study=accusations
 
-Nothing is trained, but in the last. Studies:
+Nothing is trained, but in the last, and by attacks of `tails` that train. Studies:
 
     attacks      members like others: how often each attack's AUC interval misses .5,
                  and how often its p-values are below .001, .01, .05 and .1, with 2, 8

@@ -176,7 +176,10 @@ _YE_ATTACKS = {
 
 def _ye_beside(config: Document) -> Beside:
   paper = configs.CONFIGS[config["config"]].num_models
-  conditions = []
+  conditions = _changed(
+    config, "config", "dataset", "data_dir", "num_examples", "num_models",
+    "num_targets", "num_students", "agreement_points", "models_per_point", "attacks",
+  )  # fmt: skip
   if config["dataset"].endswith("_synthetic"):
     conditions.append("generated rows")
   is_comparable = not conditions
@@ -215,10 +218,14 @@ _YANG_MEMBERS = {"mnist": 17_500, "cifar10": 15_000, "cifar100": 15_000}
 
 
 def _yang_beside(config: Document) -> Beside:
+  conditions = _changed(
+    config, "study", "dataset", "data_dir", "networks", "attacks", "num_trials",
+    "num_shadows", "num_members",
+  )  # fmt: skip
   members, paper = config["num_members"], _YANG_MEMBERS.get(config["dataset"])
-  if paper is None or members is None or members >= paper:
-    return Beside("", paper is not None)
-  return Beside(f"{members:,} members", False)
+  if members is not None and paper is not None and members < paper:
+    conditions.append(f"{members:,} members")
+  return Beside(", ".join(conditions), not conditions)
 
 
 def _song_more(document: Document) -> Figures:
