@@ -1,4 +1,4 @@
-"""Classic attacks and defences: the studies of Yang's report, and those it left out.
+r"""Classic attacks and defences: the studies of Yang's report, and those it left out.
 
     python -m experiments.classic_mia --study=metrics --output_dir=DIR      # digits
     python -m experiments.classic_mia --study=defenses --output_dir=DIR \

@@ -150,6 +150,9 @@ def run(main: Callable[[], None]) -> None:
       _command = runs.asked(_name(module), keys)
       with _heeding_signals():
         main()
+      sys.stdout.flush()
+    except BrokenPipeError:
+      _end_unread()
     except _TerminatedError:
       _fail(f"terminated{_following()}", code=143)
     except KeyboardInterrupt:
@@ -357,15 +360,17 @@ def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:
     _fail(" ".join(str(error).split()))
   is_main = module.__name__ == "__main__"
   key_flags = flags.FLAGS.get_key_flags_for_module(argv[0] if is_main else module)
-  print(
-    help_lib.text(
-      _name(module),
-      module.__doc__ or "",
-      key_flags,
-      program=argv[0],
-      is_short="helpshort" in asked,
-    )
+  text = help_lib.text(
+    _name(module),
+    module.__doc__ or "",
+    key_flags,
+    program=argv[0],
+    is_short="helpshort" in asked,
   )
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    _end_unread()
   sys.exit(0)
 
 
@@ -436,6 +441,13 @@ def _configure_jax() -> None:
   if num_cpus is None and _DISTRIBUTED.value and not jmia.is_cpu_split():
     num_cpus = 1
   jmia.configure(cpu_devices=num_cpus, compilation_cache=_CACHE.value)
+
+
+def _end_unread() -> NoReturn:
+  """Ends the process where whoever read its output, such as `head`, has gone."""
+  # What is still buffered would fail again as the interpreter ends.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  sys.exit(128 + signal.SIGPIPE)
 
 
 def _fail(message: str, code: int = 2) -> None:

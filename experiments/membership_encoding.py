@@ -1,4 +1,4 @@
-"""Robust membership encoding: the studies of Song and Shokri.
+r"""Robust membership encoding: the studies of Song and Shokri.
 
     python -m experiments.membership_encoding --output_dir=DIR               # digits
     python -m experiments.membership_encoding --output_dir=DIR --setup=mnist_mlp \

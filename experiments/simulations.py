@@ -36,6 +36,7 @@ from absl import flags
 from jmia import datasets
 from jmia.attacks import registry
 from jmia.audit import simulated as simulated_audit
+from jmia.backdoor import claims
 from jmia.backdoor import simulated as simulated_marks
 from jmia.dp import simulated as simulated_dp
 from jmia.report import results
@@ -120,7 +121,7 @@ def _accusations() -> Iterator[Cell]:
   for task in tasks:
     for number in _SUBMARKS:
       floor = float(task.num_classes) ** -number
-      if _LEAST_FLOOR <= floor <= max(simulated_marks.LEVELS):
+      if _LEAST_FLOOR <= floor <= max(claims.LEVELS):
         call = functools.partial(
           simulated_marks.false_claim_rows, task, num_submarks=number
         )

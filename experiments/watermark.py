@@ -1,4 +1,4 @@
-"""Puts a watermark into a model, and tells whether a model carries it.
+r"""Puts a watermark into a model, and tells whether a model carries it.
 
     python -m experiments.watermark embed --data_file=FILE.npz --output_dir=DIR
     python -m experiments.watermark verify --model_file=MODEL.npz \

@@ -65,7 +65,7 @@ def page(found: Sequence[cells.Entry], runs: Mapping[str, run_files.Run]) -> str
   parts += ["## Why some are outside", _explanations(found)]
   parts += ["## Runs", _runs(runs)]
   for run in runs.values():
-    if studies.STUDIES[run["study"]].cells is None:
+    if not any(run_files.figures_of(run)):  # beside no cell of a paper
       parts += [f"### {run['id']}", _figures(run)]
   return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -135,6 +135,16 @@ def _hu_beside(config: Document) -> Beside:
   return Beside(", ".join(conditions), is_comparable)
 
 
+def _hu_more(document: Document) -> Figures:
+  """Of sub-marks, the share of trials with a claim by all of them together."""
+  return {
+    f"{line['study']}/{line['variant']}/claims/{test} at {level}": [_rounded(share)]
+    for line in document["summary"]
+    for test, by_level in (line["together"] or {}).items()
+    for level, share in by_level.items()
+  }
+
+
 def _changed(config: Document, *as_asked: str) -> list[str]:
   """Flags that change the paper's settings: all but some, and those of every run."""
   same = {*as_asked, "seed", "width"}
@@ -304,9 +314,8 @@ STUDIES: Mapping[str, Study] = {
   "mib": Study(
     ("study", "variant"),
     ("asr_all", "asr_without", "asr_threshold", "rejected", "rejected_t",
-     "p_value_randomization", "p_value_randomization_each", "train_accuracy",
-     "test_accuracy", "num_marked"),
-    "hu", _hu_cells, _hu_beside,
+     "train_accuracy", "test_accuracy", "num_marked", "claims"),
+    "hu", _hu_cells, _hu_beside, _hu_more,
   ),
   "enhanced_mia": Study(
     ("attack",), ("auc_by_target",), "ye", _ye_cells, _ye_beside, _ye_more

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy import typing as npt
 
 from jmia import _validate
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import randomization, submarks, verification
 from jmia.stats import multiple
 
+TESTS = ("randomization", "binomial", "t")
+LEVELS = (0.05, 0.01)  # of claims that studies count
 ADJUSTMENTS = ("holm", "bh", "none")
 _MOST = 0.8  # share of a sub-mark's queries that makes one label stand out
 
@@ -111,6 +114,36 @@ def judge(
     asr_threshold_t=threshold,
     hints=_hints(key, np.asarray(answers)),
   )
+
+
+def p_values(
+  tallied: randomization.Tally, labels: np.ndarray
+) -> tuple[float, float, float]:
+  """Returns the p-values of `TESTS`, the last two at the baseline 1 / K.
+
+  Args:
+    tallied: the answers to all sub-marks' queries.
+    labels: `[T]` int, the owner's.
+
+  Raises:
+    ValueError: as `randomization.test`, or fewer than two queries are of other classes
+      than their label.
+  """
+  own = np.arange(len(labels)), labels
+  successes, trials = int(tallied.hits[own].sum()), int(tallied.trials[own].sum())
+  beside = verification.verify(successes, trials, 1 / tallied.hits.shape[1])
+  randomized = randomization.test(tallied, labels).p_value
+  return randomized, float(beside.p_value_exact), float(beside.p_value)
+
+
+def made(p_values: npt.ArrayLike, level: float) -> np.ndarray:
+  """Returns which p-values make a claim at a level.
+
+  Args:
+    p_values: `[...]`, of which K^-T can be the level itself, but for its last bit.
+    level: 1 minus the confidence.
+  """
+  return np.asarray(p_values) <= level * (1 + 1e-9)
 
 
 def together(verdicts: Sequence[Verdict], adjustment: str) -> list[Verdict]:

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import special
 
 from jmia import types
+from jmia.backdoor import claims, randomization, triggers, verification
 from jmia.backdoor import plan as plan_lib
-from jmia.backdoor import randomization, triggers, verification
 from jmia.backdoor import settings as settings_lib
 from jmia.backdoor import variants as variants_lib
 from jmia.stats import intervals
@@ -20,6 +20,8 @@ from jmia.training import parallel
 Row = dict[str, Any]
 # Of a run's key, whose stream 0 and on are the models'.
 _QUERIES = 2**31 - 1
+# Queries of a study's sub-marks: so many in all, or of each.
+_ASKED = ("", "_each")
 _NUM_MEASURED = 200  # held-out rows that a trigger's distance is the mean of
 
 
@@ -65,9 +67,9 @@ def rows(
   `paper_asr` where the paper has no figure. `trigger_distance` is the mean L2 norm of
   what the trigger changes, over 200 held-out rows, in stored units. Models that
   diverged have no rows. In the study `submarks` a trial's rows are the sub-marks of one
-  owner, and `p_value_randomization` is of them together, from `num_queries` held-out
-  rows of all classes in all, divided among them, and `_each` from so many of each; both
-  are None elsewhere.
+  owner, and `p_value_randomization`, `p_value_binomial` and `p_value_t` are of them
+  together, as `verify` asks, from `num_queries` held-out rows of all classes in all,
+  divided among them, and `_each` from so many of each; all are None elsewhere.
 
   Args:
     dataset: trained on.
@@ -112,7 +114,7 @@ def rows(
   test_accuracy = (answers[:, plan_lib.NO_MARK] == test_y).mean(1)
   train_accuracy = trained.collected["train_accuracy"]
   distances = _distances(dataset, plan, cases)
-  randomized = _randomized(dataset, plan, cases, answered, settings.num_queries, seed)
+  together = _together(dataset, plan, cases, answered, settings.num_queries, seed)
   return [
     {
       "dataset": dataset.name,
@@ -134,7 +136,7 @@ def rows(
       "p_value_exact": float(verdict.p_value_exact[i]),
       "rejected": bool(verdict.rejected[i]),
       "rejected_t": bool(verdict.rejected_t[i]),
-      **randomized[i],
+      **together[i],
       "train_accuracy": float(train_accuracy[case.model]),
       "test_accuracy": float(test_accuracy[case.model]),
       "paper_asr": case.variant.paper_asr,
@@ -157,7 +159,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
     each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`;
     `claims_randomization` and `claims_randomization_each`, the share of trials with one
-    by all sub-marks at 95 %, None but of `submarks`; `paper_asr`,
+    by all sub-marks at 95 %, None but of `submarks`, whose `together` has all three
+    tests at 95 and 99 %; `paper_asr`,
     and `paper_inside`, whether that lies in the range (None without such a figure, or
     with one trial). The owners of `false_claims`, and the sub-marks of `submarks`, are
     pooled, and `num_trials` counts its pairs.
@@ -217,7 +220,7 @@ def _count(
   return np.asarray(counts)[:, 0]
 
 
-def _randomized(
+def _together(
   dataset: types.Dataset,
   plan: plan_lib.Plan,
   cases: Sequence[_Case],
@@ -225,9 +228,11 @@ def _randomized(
   num_queries: int,
   seed: int,
 ) -> list[dict[str, float | None]]:
-  """The randomization test of each case's group; None but of sub-marks."""
-  names = [f"p_value_randomization{suffix}" for suffix in ("", "_each")]
-  found: list[dict[str, float | None]] = [dict.fromkeys(names) for _ in cases]
+  """The p-values of each case's group by each test; None but of sub-marks."""
+  found: list[dict[str, float | None]] = [
+    {f"p_value_{test}{asked}": None for asked in _ASKED for test in claims.TESTS}
+    for _ in cases
+  ]
   groups: dict[tuple[int, str], list[int]] = {}
   for i, case in enumerate(cases):
     if case.variant.study == variants_lib.SUBMARKS:
@@ -236,8 +241,8 @@ def _randomized(
     labels = np.array([cases[i].owner.label for i in members])
     truth = dataset.y[plan.jobs.test_idx[cases[members[0]].model]]
     rng = np.random.default_rng([seed, trial, len(members)])
-    for name, number in zip(
-      names, (num_queries, num_queries * len(members)), strict=True
+    for asked, number in zip(
+      _ASKED, (num_queries, num_queries * len(members)), strict=True
     ):
       rows = rng.permutation(len(truth))[:number]
       of_query = np.arange(len(rows)) % len(members)
@@ -245,9 +250,12 @@ def _randomized(
       tallied = randomization.tally(
         said, truth[rows], of_query, len(members), dataset.num_classes
       )
-      p_value = randomization.test(tallied, labels).p_value
+      p_values = claims.p_values(tallied, labels)
       for i in members:
-        found[i][name] = p_value
+        found[i] |= {
+          f"p_value_{test}{asked}": p
+          for test, p in zip(claims.TESTS, p_values, strict=True)
+        }
   return found
 
 
@@ -296,19 +304,36 @@ def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
     interval = intervals.clopper_pearson(np.array(made), np.array(len(group)))
     line[name] = made / len(group)
     line[f"{name}_ci"] = [float(interval.low), float(interval.high)]
-  for name in ("randomization", "randomization_each"):
-    by_trial = {row["trial"]: row.get(f"p_value_{name}") for row in group}
-    line[f"claims_{name}"] = (
-      None
-      if None in by_trial.values()
-      else float(np.mean([p <= 0.05 for p in by_trial.values() if p is not None]))
-    )
+  together = _claims_together(group)
+  line["together"] = together or None
+  for asked in _ASKED:
+    name = f"randomization{asked}"
+    line[f"claims_{name}"] = together[name]["0.05"] if together else None
   paper = group[0]["paper_asr"]
   line["paper_asr"] = paper
   line["paper_inside"] = (
     None if paper is None or len(group) < 2 else bool(asr.min() <= paper <= asr.max())
   )
   return line
+
+
+def _claims_together(
+  group: Sequence[Mapping[str, Any]],
+) -> dict[str, dict[str, float]]:
+  """The share of trials with a claim, of each test and level; {} but of sub-marks."""
+  by_trial = list({row["trial"]: row for row in group}.values())
+  if by_trial[0].get("p_value_randomization") is None:
+    return {}
+  return {
+    f"{test}{asked}": {
+      f"{level:g}": float(
+        claims.made([row[f"p_value_{test}{asked}"] for row in by_trial], level).mean()
+      )
+      for level in claims.LEVELS
+    }
+    for asked in _ASKED
+    for test in claims.TESTS
+  }
 
 
 def _student(values: np.ndarray) -> list[float] | None:

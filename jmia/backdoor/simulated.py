@@ -21,8 +21,6 @@ from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import settings as settings_lib
 from jmia.stats import intervals
 
-LEVELS = (0.05, 0.01)
-TESTS = ("randomization", "binomial", "t")
 _NUM_MODELS = 10  # of each kind, which the keys share in turn
 _MARKED, _MARKED_BY_OTHERS = 20, 60
 _FAVOURITE, _HOW_OFTEN = 1, 0.9
@@ -53,7 +51,7 @@ def false_claim_rows(
     progress: told of keys.
 
   Returns:
-    A row for each suspect and level: for each of `TESTS` the share of claims, and its
+    A row for each suspect and level: for each of `claims.TESTS` the share of claims, and its
     Clopper-Pearson interval, which takes keys as independent given the models.
   """
   clean, marked = _models(dataset, num_submarks, seed)
@@ -94,16 +92,15 @@ def false_claim_rows(
       **_claims(np.array(of_suspect), level),
     }
     for name, of_suspect in p.items()
-    for level in LEVELS
+    for level in claims.LEVELS
   ]
 
 
 def _claims(p: np.ndarray, level: float) -> dict[str, Any]:
   """Of p-values `[n, 3]`: the share at most the level, and its interval."""
   found: dict[str, Any] = {}
-  for name, of_test in zip(TESTS, p.T, strict=True):
-    # K^-T is a p-value that can be the level itself.
-    made = int((of_test <= level * (1 + 1e-9)).sum())
+  for name, of_test in zip(claims.TESTS, p.T, strict=True):
+    made = int(claims.made(of_test, level).sum())
     interval = intervals.clopper_pearson(np.array(made), np.array(len(p)))
     found[name] = made / len(p)
     found[f"{name}_ci"] = [float(interval.low), float(interval.high)]

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from jmia import datasets
-from jmia.backdoor import simulated
+from jmia.backdoor import claims, simulated
 
 KEYS = 60
 
@@ -19,11 +19,11 @@ def test_no_test_of_a_secret_accuses_more_than_its_level(monkeypatch):
     progress=lambda done, total: told.append((done, total)),
   )
   assert told[-1] == (KEYS, KEYS)
-  assert len(rows) == 4 * len(simulated.LEVELS)
+  assert len(rows) == 4 * len(claims.LEVELS)
   for row in rows:
     most = stats.binom.ppf(1 - 1e-4, KEYS, row["level"]) / KEYS
     assert row["randomization"] <= most, row
-    for test in simulated.TESTS:
+    for test in claims.TESTS:
       low, high = row[f"{test}_ci"]
       assert low <= row[test] <= high
   # Of the labels drawn for two marks one is the constant answer in 19 of 100 keys: the

@@ -201,6 +201,12 @@ def test_verdicts_and_their_words(key):
   assert "No claim can be made at 99.5 % confidence" in claims.sentence(strict)
   expected = stats.binomtest(guilty.successes, guilty.trials, 0.1, "greater").pvalue
   assert guilty.beside.p_value_exact == pytest.approx(expected)
+  tallied = submarks.tally(key, _answers(key, 0.6))
+  assert claims.p_values(tallied, key.labels) == (
+    guilty.randomization.p_value,
+    guilty.beside.p_value_exact,
+    guilty.beside.p_value,
+  )
   for verdict in (guilty, clean, strict):
     content = claims.document(verdict)
     json.dumps(content, allow_nan=False)

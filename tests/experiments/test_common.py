@@ -36,6 +36,18 @@ def test_a_run_that_works_says_nothing(run):
   assert done == [7]
 
 
+@pytest.mark.parametrize("arguments", [("audit", "--help"), ("ledger", "--check")])
+def test_output_that_nobody_reads_on_is_no_error(arguments):
+  binary = [sys.executable, "-m", f"experiments.{arguments[0]}", *arguments[1:]]
+  process = subprocess.Popen(
+    binary, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
+  process.stdout.close()  # as `head` does once it has its lines
+  assert process.stderr.read() == ""
+  process.stderr.close()
+  assert process.wait() == 128 + signal.SIGPIPE
+
+
 @pytest.mark.parametrize(
   ("error", "line"),
   [

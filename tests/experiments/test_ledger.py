@@ -182,6 +182,11 @@ DOCUMENT = {
      "asr_threshold": 0.1442, "rejected": True, "p_value": None}
     for t in range(3)
   ],
+  "summary": [
+    {"study": "single", "variant": "default", "together": None},
+    {"study": "submarks", "variant": "1 sub-mark",
+     "together": {"binomial": {"0.05": 0.7, "0.01": 0.4}}},
+  ],
 }  # fmt: skip
 RECORD = {
   "version": "0",
@@ -212,6 +217,7 @@ def test_a_run_is_cut_to_its_figures(folder):
   )
   assert run["figures"]["single/default/asr_all"] == [0.6, 0.633333, 0.666667]
   assert run["figures"]["single/default/rejected"] == [1.0, 1.0, 1.0]
+  assert run["figures"]["submarks/1 sub-mark/claims/binomial at 0.01"] == [0.4]
   assert "somebody" not in path.read_text()
   found = {entry.cell.key: entry for entry in pages.entries({"mib-x": run})}
   assert found[CELL.key].verdict == cells.Verdict.INSIDE

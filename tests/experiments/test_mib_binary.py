@@ -30,8 +30,9 @@ KEYS = {
   "dataset", "study", "variant", "trial", "owner", "num_marked", "num_train",
   "num_queries", "target_label", "trigger_distance", "asr", "asr_all", "asr_without",
   "asr_threshold", "t_statistic", "p_value", "p_value_exact", "rejected", "rejected_t",
-  "train_accuracy", "test_accuracy", "paper_asr", "p_value_randomization",
-  "p_value_randomization_each",
+  "train_accuracy", "test_accuracy", "paper_asr",
+  "p_value_randomization", "p_value_binomial", "p_value_t",
+  "p_value_randomization_each", "p_value_binomial_each", "p_value_t_each",
 }  # fmt: skip
 PLOTS = ("baseline", "labels", "locations", "marked_images", "patterns", "ratio")
 PLOTS = sorted(f"{name}.png" for name in (*PLOTS, "sizes"))
@@ -200,7 +201,7 @@ def test_many_owners_of_one_model_and_accusers_of_clean_ones(run, tmp_path):
 def test_submarks_of_one_owner(run, tmp_path):
   code, out, err = run("--study=submarks", f"--output_dir={tmp_path}")
   assert code == 0, err
-  assert "randomized" in out
+  assert out.count("30 a sub-mark") == 3 * 4  # tests, numbers of sub-marks
   content = json.loads((tmp_path / "results.json").read_text())
   names = [line["variant"] for line in content["summary"]]
   assert names == ["1 sub-mark", *(f"{t} sub-marks" for t in (2, 3, 4))]
@@ -217,6 +218,11 @@ def test_submarks_of_one_owner(run, tmp_path):
     assert line["claims_randomization"] == np.mean(
       [p <= 0.05 for p in p_values.values()]
     )
+    for test in ("randomization", "binomial", "t_each"):
+      p_values = [row[f"p_value_{test}"] for row in rows if row["owner"] == 0]
+      for level in (0.05, 0.01):
+        claimed = np.mean([p <= level for p in p_values])
+        assert line["together"][test][f"{level}"] == claimed
     assert (tmp_path / "submarks.png").exists()
   # One mark of ten classes has no p-value below a tenth.
   assert content["summary"][0]["claims_randomization"] == 0
