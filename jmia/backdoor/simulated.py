@@ -51,8 +51,8 @@ def false_claim_rows(
     progress: told of keys.
 
   Returns:
-    A row for each suspect and level: for each of `claims.TESTS` the share of claims, and its
-    Clopper-Pearson interval, which takes keys as independent given the models.
+    A row for each suspect and level: for each of `claims.TESTS` the share of claims,
+    and its Clopper-Pearson interval, which takes keys as independent given the models.
   """
   clean, marked = _models(dataset, num_submarks, seed)
   suspects: Mapping[str, Callable[[int, np.ndarray, submarks.Key], np.ndarray]] = {
