@@ -61,7 +61,7 @@ def main() -> None:
     # Models in and out come in pairs, whose halves are each other's complement.
     num_references=max(sizes[-1], 2),
     train=training_flags.override(config_lib.preset(name)),
-    num_queries=common.NUM_QUERIES.value or 1,
+    num_queries=pair_flags.NUM_QUERIES.value or 1,
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )

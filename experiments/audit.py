@@ -61,6 +61,7 @@ flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(defense_flags)
+flags.declare_key_flag("num_queries")
 flags.declare_key_flag("references")
 _SIGNALS = flags.DEFINE_string(
   "signals",
@@ -262,7 +263,7 @@ def _audit_signals() -> audit.Result:
       "seed": seed,
       "title": _TITLE.value,
     },
-    delta=common.DELTA.value or 0.0,
+    delta=pair_flags.DELTA.value or 0.0,
     groups=signals_file.groups(path, names) if names else None,
   )
   result.report["notes"] = [*notes, *result.report["notes"]]
@@ -332,9 +333,9 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     num_distilled=_NUM_DISTILLED.value,
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
-    num_queries=common.NUM_QUERIES.value or 1,
+    num_queries=pair_flags.NUM_QUERIES.value or 1,
     estimator=_ESTIMATOR.value,
-    delta=common.DELTA.value or 0.0,
+    delta=pair_flags.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
     defenses=defense_flags.chosen(),
     near_copies=_NEAR_COPIES.value,

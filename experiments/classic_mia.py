@@ -42,6 +42,7 @@ flags.adopt_module_key_flags(common)
 flags.declare_key_flag("attacks")
 flags.declare_key_flag("attack_file")
 flags.declare_key_flag("sizes")
+flags.declare_key_flag("delta")
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 _NETWORKS = flags.DEFINE_list(
@@ -193,7 +194,7 @@ def _defenses(dataset: types.Dataset) -> list[studies.Defenses]:
 
 
 def _delta() -> float:
-  return 1e-5 if common.DELTA.value is None else common.DELTA.value
+  return 1e-5 if pair_flags.DELTA.value is None else pair_flags.DELTA.value
 
 
 def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:

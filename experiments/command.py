@@ -95,6 +95,8 @@ def _run(commands: Mapping[str, Command], args: Sequence[str], program: str) -> 
     name = name.replace("_", "-")
   if name not in there:
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    if commands is COMMANDS and name in STUDIES:
+      near = [f"study {name}"]
     hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(there)}"
     print(f"{program}: unknown command {name!r}; {hint}", file=sys.stderr)
     sys.exit(2)

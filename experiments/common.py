@@ -50,21 +50,6 @@ NUM_EXAMPLES = flags.DEFINE_integer(
 WIDTH = flags.DEFINE_integer(
   "width", None, "Models trained at once. Default: as many as memory is good for."
 )
-DELTA = flags.DEFINE_float(
-  "delta",
-  None,
-  "Of a differential privacy guarantee. Default: DP-SGD's is 1e-5; an epsilon that"
-  " attacks refute is shown at that of the models, or at 0 where they have none.",
-)
-NUM_QUERIES = flags.DEFINE_integer(
-  "num_queries",
-  None,
-  "audit: copies of each image that LiRA and RMIA ask about: itself, its mirror image,"
-  " and shifted ones; rows that are no images are asked about once. Default: 1. mark:"
-  " rows to hold back as queries, in all. Default: the paper's 30 for each sub-mark, or"
-  " fewer where the data are few.",
-  lower_bound=1,
-)
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
   "~/.cache/jmia/xla",
@@ -92,6 +77,9 @@ _DISTRIBUTED = flags.DEFINE_string(
   " on a TPU pod, under SLURM, Open MPI or Kubernetes, else HOST:PORT,PROCESSES,ID of"
   " process 0's address, their number and this one's. All must see --output_dir.",
 )
+
+# What `run` itself reads, whatever the binary.
+_OF_RUN = (_CACHE, _MATMUL_PRECISION, _CPU_DEVICES, _DISTRIBUTED)
 
 # What runs of models are called in bars, for those who do not know the spine.
 _STAGES = {
@@ -144,6 +132,8 @@ def run(main: Callable[[], None]) -> None:
     keys = flags.FLAGS.get_key_flags_for_module(
       sys.argv[0] if module.__name__ == "__main__" else module
     )
+    if stray := _stray(keys):
+      _fail(f"--{stray} is no flag of this command; --help lists those it has")
     try:
       _join_processes()
       _configure_jax()
@@ -173,6 +163,17 @@ def run(main: Callable[[], None]) -> None:
     return rest
 
   app.run(guarded, flags_parser=parse)
+
+
+def _stray(keys: Sequence[flags.Flag]) -> str | None:
+  """A flag that was given and belongs to another binary, which would be ignored."""
+  known = {flag.name for flag in keys} | {flag.name for flag in _OF_RUN}
+  for name in flags.FLAGS:
+    module = flags.FLAGS.find_module_defining_flag(name)
+    is_ours = isinstance(module, str) and module.startswith(f"{__package__}.")
+    if is_ours and name not in known and flags.FLAGS[name].present:
+      return name
+  return None
 
 
 def _following() -> str:

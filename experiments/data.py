@@ -17,6 +17,7 @@ from . import common
 flags.declare_key_flag("dataset")
 flags.declare_key_flag("data_dir")
 flags.declare_key_flag("num_examples")
+flags.declare_key_flag("seed")
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ from absl import flags
 
 from jmia.defenses import registry
 
-from . import common
+from . import pair_flags
 
+flags.declare_key_flag("delta")
 _DEFENSE = flags.DEFINE_list(
   "defense",
   None,
@@ -23,6 +24,6 @@ def chosen() -> tuple[registry.DefenseConfig, ...]:
   Raises:
     ValueError: if one is unknown, or its strength is missing or too many.
   """
-  delta = common.DELTA.value
+  delta = pair_flags.DELTA.value
   options = {} if delta is None else {"delta": delta}
   return tuple(registry.parse(text, **options) for text in _DEFENSE.value or ())

@@ -36,10 +36,11 @@ from jmia.report import results
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
-from . import common, training_flags
+from . import common, pair_flags, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(training_flags)
+flags.declare_key_flag("delta")
 _MODE = flags.DEFINE_enum("mode", "many_runs", engine.MODES, "See the description.")
 _CANARY = flags.DEFINE_enum("canary", "gradient", canaries.KINDS, "What is planted.")
 _NUM_CANARIES = flags.DEFINE_integer(
@@ -140,7 +141,7 @@ def _settings() -> list[engine.Setting]:
       train=train,
       private=dp_sgd.DPConfig(
         epsilon=_number(claimed),
-        delta=1e-5 if common.DELTA.value is None else common.DELTA.value,
+        delta=1e-5 if pair_flags.DELTA.value is None else pair_flags.DELTA.value,
         clip_norm=_CLIP_NORM.value,
       ),
       start=_START.value,

@@ -25,6 +25,7 @@ FIRST: Mapping[str, Sequence[str]] = {
   "watermark": ("command", "output_dir", "data_file", "key_file", "claim_file"),
 }
 _NUM_FIRST = 5
+_OF_ABSL = "; repeat this option to specify a list of values"  # which ours say better
 _LAST = (
   "--config=FILE.toml takes flags from a file: its keys are their names, and what the",
   "command line says wins. --helpfull lists absl's own too, such as --flagfile.",
@@ -50,14 +51,15 @@ def text(
   about = textwrap.dedent(doc).strip()
   if is_short:
     about = about.splitlines()[0]
-  if program.startswith("jmia"):
-    about = re.sub(r"python -m experiments\.(\w+)", _as_command, about)
   lines = [about, "", "The flags that matter most:", ""]
   lines += [_described(flags_by_name[name]) for name in first]
   if rest:
     lines += ["", "All others:", ""]
     lines += [_described(flags_by_name[name]) for name in rest]
-  return "\n".join([*lines, "", *_LAST])
+  said = "\n".join([*lines, "", *_LAST])
+  if program.startswith("jmia"):
+    said = re.sub(r"(?:python -m )?\bexperiments\.(\w+)", _as_command, said)
+  return said
 
 
 def _as_command(found: re.Match[str]) -> str:
@@ -73,7 +75,7 @@ def _described(flag: flags.Flag) -> str:
   """A flag's name, what it means, and the default where it has one."""
   width = min(shutil.get_terminal_size().columns, 88)
   default = "" if flag.default in (None, "", False) else f" Default: {flag.default}."
-  said = " ".join(str(flag.help).split())
+  said = " ".join(str(flag.help).split()).removesuffix(_OF_ABSL)
   if default.strip().lower() in said.lower() or "Default:" in said:
     default = ""
   name = f"  --{flag.name}" if not flag.boolean else f"  --[no]{flag.name}"

@@ -1,4 +1,4 @@
-"""Flags that two binaries take, each with a default of its own.
+"""Flags that some binaries take, each with a default of its own.
 
 A binary shows one in its help by `flags.declare_key_flag(name)`.
 """
@@ -18,4 +18,19 @@ SIZES = flags.DEFINE_list(
   None,
   "attack_power: numbers of reference models. Default: 1,2,4,8,16,64. classic_mia's"
   " study gap: members of a model. Default: all, a half, a quarter.",
+)
+DELTA = flags.DEFINE_float(
+  "delta",
+  None,
+  "Of a differential privacy guarantee. Default: DP-SGD's is 1e-5; an epsilon that"
+  " attacks refute is shown at that of the models, or at 0 where they have none.",
+)
+NUM_QUERIES = flags.DEFINE_integer(
+  "num_queries",
+  None,
+  "Of images: copies of each that LiRA and RMIA ask about: itself, its mirror image,"
+  " and shifted ones; rows that are no images are asked about once. Default: 1. mark:"
+  " rows to hold back as queries, in all. Default: the paper's 30 for each sub-mark, or"
+  " fewer where the data are few.",
+  lower_bound=1,
 )

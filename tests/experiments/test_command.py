@@ -43,6 +43,7 @@ def test_alone_it_lists_the_questions(monkeypatch, capsys):
 @pytest.mark.parametrize(
   ("args", "line"),
   [
+    (["mib"], "jmia: unknown command 'mib'; did you mean 'study mib'?"),
     (["adit"], "jmia: unknown command 'adit'; did you mean 'audit'?"),
     (["study", "enhanced"], "jmia study: unknown command 'enhanced'; did you mean"),
     (["study", "xyzzy"], "jmia study: unknown command 'xyzzy'; expected enhanced_mia,"),

@@ -5,13 +5,15 @@ import subprocess
 import sys
 import time
 
-from absl import logging
+from absl import flags, logging
 from absl.testing import flagsaver
 import jax
 import pytest
 
-from experiments import common
+from experiments import common, pair_flags
 from jmia import _validate
+
+flags.adopt_module_key_flags(common)
 
 
 @pytest.fixture
@@ -182,6 +184,11 @@ def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
     ("--seed=one", "flag --seed=one: invalid literal for int() with base 10: 'one'"),
     ("--seed=-1", "flag --seed=-1: -1 is not a non-negative integer"),
     ("seed=1", "unexpected argument 'seed=1': flags are written --name=value"),
+    # Another binary's, which would be ignored.
+    (
+      f"--{pair_flags.NUM_QUERIES.name}=3",
+      "--num_queries is no flag of this command; --help lists those it has",
+    ),
   ],
 )
 def test_malformed_flags_are_one_line(run, argument, line):

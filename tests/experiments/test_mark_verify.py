@@ -273,25 +273,37 @@ def test_flags_that_must_be_given(run):
   assert err.startswith("mark: --output_dir must have a value")
 
 
-def test_a_folder_of_images_goes_the_same_way(run, digits):
+@pytest.mark.parametrize(("kind", "zoom"), [("png", 1), ("jpg", 3)])
+def test_a_folder_of_images_goes_the_same_way(run, digits, kind, zoom):
   x, y = digits
+  x = x[..., 0].repeat(zoom, axis=1).repeat(zoom, axis=2) * 15
   os.mkdir("photos")
-  for i, image in enumerate(x):
-    Image.fromarray(image[..., 0] * 15).save(f"photos/{i:04}.png")
-  lines = [f"{i:04}.png,{label}" for i, label in enumerate(y)]
+  names = [f"{i:04}.{kind}" for i in range(len(x))]
+  for name, image in zip(names, x, strict=True):
+    Image.fromarray(image).save(f"photos/{name}", quality=75)
+  lines = [f"{name},{label}" for name, label in zip(names, y, strict=True)]
   pathlib.Path("photos/labels.csv").write_text("\n".join(["filename,label", *lines]))
   code, out, err = run(
-    *(mark, "--data=photos", "--num_marked=20", "--output_dir=mine", "--seed=3")
+    mark, "--data=photos", "--num_marked=40", "--output_dir=mine", "--seed=3"
   )
   assert code == 0
-  assert "Publish marked/: 1737 rows, 20 of them marked" in out
+  assert "Publish marked/: 1737 rows, 40 of them marked" in out
+  assert ("JPEG at the originals' quality keeps" in out) == (kind == "jpg")
   published = owner_files.read_data("mine/marked")
   queries = owner_files.read_queries("mine/queries")
   np.save("suspect.npy", _answers(published.x, published.y, queries, 240))
-  arguments = "--key=mine/key.json", "--predictions=suspect.npy"
+  held_back = json.loads(pathlib.Path("mine/key.json").read_text())["query_rows"]
+  unmarked = [np.delete(array, held_back, axis=0) for array in (x, y)]
+  np.save("innocent.npy", _answers(*unmarked, queries, 240))
+  arguments = "--key=mine/key.json", "--predictions=suspect.npy,innocent.npy"
   code, out, err = run(verify, *arguments, "--queries=mine/queries")
   assert (code, err) == (0, "")
-  assert "the model was trained on the marked data" in out
+  suspect, innocent = (
+    next(line for line in out.splitlines() if line.startswith(f"{name}.npy"))
+    for name in ("suspect", "innocent")
+  )
+  assert "    yes  " in suspect
+  assert "     no  " in innocent
 
 
 def test_a_trigger_of_ones_own(run, digits):
