@@ -168,11 +168,10 @@ _OF_TRAINING = (
 def main() -> None:
   """Audits, and writes the report's files."""
   allowed = [limits.parse(text) for text in _FAIL_ABOVE.value or ()]
+  _refuse_useless()
   if _DRY_RUN.value:
     _say_plan()
     return
-  if _SIGNALS.value is not None:
-    _refuse_flags_of_training()
 
   def show(output_dir: pathlib.Path) -> None:
     path = output_dir / "report.json"
@@ -202,17 +201,21 @@ def _show(
     sys.exit(3)
 
 
-def _refuse_flags_of_training() -> None:
-  """Raises ValueError where a flag is given that a file of answers makes useless."""
-  useless = [
-    *flags.FLAGS.flags_by_module_dict()[training_flags.__name__],
-    *flags.FLAGS.flags_by_module_dict()[defense_flags.__name__],
-    *(flags.FLAGS[name] for name in _OF_TRAINING),
-  ]
-  given = [f"--{flag.name}" for flag in useless if flag.present]
-  if given:
-    raise ValueError(
-      f"{', '.join(given)} with --signals: nothing is trained, so leave it out"
+def _refuse_useless() -> None:
+  """Raises ValueError where a flag is given that another makes useless."""
+  modules = flags.FLAGS.flags_by_module_dict()
+  of_training = [flag.name for flag in modules[training_flags.__name__]]
+  if _SIGNALS.value is not None:
+    common.refuse(
+      [*of_training, "defense", *_OF_TRAINING],
+      "with --signals: nothing is trained, so leave it out",
+    )
+    return
+  common.refuse(["outputs", "target"], "is of --signals")
+  if _REPEAT.value is not None:
+    common.refuse(
+      [*of_training, *_OF_TRAINING[:-1], "attacks", "seed", "estimator", "near_copies"],
+      "with --repeat: the report's own is taken, so leave it out",
     )
 
 

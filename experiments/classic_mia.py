@@ -87,6 +87,13 @@ _NUM_WITH = flags.DEFINE_integer(
 _STUDIES = (
   "metrics", "gap", "transfer_arch", "transfer_data", "defenses", "similarity",
 )  # fmt: skip
+# What only one study reads.
+_OF_STUDY = {
+  "gap": ("sizes", "epochs"),
+  "transfer_data": ("shadow_dataset",),
+  "defenses": ("defenses", "aware", "dp_clip_norm", "delta"),
+  "similarity": ("num_samples", "num_with"),
+}
 _ACCELERATOR_NETWORKS = ("resnet", "alexnet")
 
 
@@ -96,6 +103,7 @@ def main() -> None:
   study = study_flags.STUDY.value or "metrics"
   if study not in _STUDIES:
     raise ValueError(f"study={study}, expected one of {','.join(_STUDIES)}")
+  common.refuse_of_others("study", study, _OF_STUDY)
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     dataset = _load(common.DATASET.value or "digits")
     with common.progress_bars() as progress:

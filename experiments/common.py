@@ -4,7 +4,7 @@ A flag that several binaries take is defined here, once. Each shows it in its he
 `flags.adopt_module_key_flags(common)` or `flags.declare_key_flag(name)`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import errno
 import os
@@ -163,6 +163,38 @@ def run(main: Callable[[], None]) -> None:
     return rest
 
   app.run(guarded, flags_parser=parse)
+
+
+def refuse(names: Iterable[str], because: str) -> None:
+  """Refuses flags that what was asked for would ignore.
+
+  Args:
+    names: of flags.
+    because: the rest of the sentence that they begin.
+
+  Raises:
+    ValueError: one of them was given.
+  """
+  given = [f"--{name}" for name in names if flags.FLAGS[name].present]
+  if given:
+    raise ValueError(f"{', '.join(given)} {because}")
+
+
+def refuse_of_others(choice: str, chosen: str, of: Mapping[str, Sequence[str]]) -> None:
+  """Refuses flags that are read where another value of a flag is chosen.
+
+  Args:
+    choice: the flag's name, such as "study".
+    chosen: its value.
+    of: names of flags by the value that reads them.
+
+  Raises:
+    ValueError: one that the chosen value does not read was given.
+  """
+  read = of.get(chosen, ())
+  for value, names in of.items():
+    rest = [name for name in names if name not in read]
+    refuse(rest, f"is for --{choice}={value} and is not read with {chosen}")
 
 
 def _stray(keys: Sequence[flags.Flag]) -> str | None:

@@ -73,6 +73,7 @@ _HIDDEN = (32,)
 def main() -> None:
   """Trains, guesses, and writes what is proved."""
   started = time.monotonic()
+  common.refuse_of_others("mode", _MODE.value, {"one_run": ("num_canaries",)})
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       common.DATASET.value or "digits",

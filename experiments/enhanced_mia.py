@@ -79,6 +79,10 @@ def main() -> None:
     )
     checkpoints = output_dir / "checkpoints"
     settings = _cohort_config(config, dataset.num_classes)
+    if not settings.num_left_out:
+      common.refuse(
+        ["models_per_point"], "is of --agreement_points, and none are asked"
+      )
     with common.progress_bars() as progress:
       panel = cohort_lib.train(
         dataset, settings, checkpoint_dir=checkpoints, progress=progress

@@ -112,12 +112,20 @@ _OPACITY = flags.DEFINE_float(
   " run.",
 )
 
+_OF_MARKING = (
+  *("data", "rows", "output_dir", "seed", "paper_mark", "target_label", "trigger"),
+  *("trigger_size", "trigger_place", "trigger_pattern", "trigger_value"),
+  "trigger_opacity",
+)
+
 
 def main() -> None:
   """Marks the data and writes the three files, or plans."""
   if _PLAN.value:
+    common.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
     print(_planned())
     return
+  common.refuse(["asr"], "is for --plan")
   if _DATA.value is None:
     raise ValueError("--data must have a value: an .npz or a folder of images")
   if (_NUM_MARKED.value is None) == (_ROWS.value is None):

@@ -89,6 +89,10 @@ _STUDIES: Mapping[str, Callable[[trials.Context], list[studies.Row]]] = {
   "watermark": lambda context: record_studies.calibrated(context, _NUM_CLAIMS.value),
   "transfer": lambda context: studies.transferred(context, _target(context)),
 }
+# What only one study reads.
+_OF_STUDY = {
+  "amount": ("amounts",), "transfer": ("transfer_to",), "watermark": ("num_claims",)
+}  # fmt: skip
 _NAMES = (*_STUDIES, "projection")
 # What is plotted of a study: horizontal axis, quantities, what tells lines apart.
 _CURVES: Mapping[str, tuple[str, Sequence[str], str]] = {
@@ -120,6 +124,7 @@ def main() -> None:
   study = study_flags.STUDY.value or "whitebox"
   if study not in _NAMES:
     raise ValueError(f"study={study} is unknown, expected one of {', '.join(_NAMES)}")
+  common.refuse_of_others("study", study, _OF_STUDY)
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     setup = _setup()
     with common.progress_bars() as progress:

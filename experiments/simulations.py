@@ -49,13 +49,20 @@ flags.declare_key_flag("dataset")
 flags.declare_key_flag("data_dir")
 flags.declare_key_flag("seed")
 flags.declare_key_flag("restart")
-flags.adopt_module_key_flags(attack_flags)
+flags.declare_key_flag("attacks")
+flags.declare_key_flag("attack_file")
 flags.declare_key_flag("study")
 _NUM = flags.DEFINE_integer("num_simulations", 1000, "Of each cell.", lower_bound=2)
 # They train networks in each simulation; in `tails` they are tried where asked for.
 _SLOW = ("classifier", "quantile_regression")
 # Sub-marks of which the least p-value allows a claim, and is no lower than of use.
 _SUBMARKS, _LEAST_FLOOR = (1, 2, 5, 7), 1e-5
+
+# What only some studies read.
+_OF_STUDY = {
+  **dict.fromkeys(("attacks", "tails", "discoveries"), ("attacks", "attack_file")),
+  "accusations": ("dataset", "data_dir"),
+}
 
 Cell = tuple[str, Callable[..., list[dict[str, Any]]]]
 
@@ -143,6 +150,7 @@ def main() -> None:
   study = study_flags.STUDY.value or "attacks"
   if study not in _STUDIES:
     raise ValueError(f"study={study}, expected one of {', '.join(_STUDIES)}")
+  common.refuse_of_others("study", study, _OF_STUDY)
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     kept = output_dir / "checkpoints"
     kept.mkdir(exist_ok=True)

@@ -105,6 +105,18 @@ _NUM_WRONG_KEYS = flags.DEFINE_integer(
 )
 
 
+# What only some commands read.
+_OF_COMMAND = {
+  "embed": (
+    *("data_file", "secret", "layer", "black_box", "encoded_fraction", "num_claimed"),
+    *("key_rows", "discriminator_rate"),
+  ),
+  "queries": ("key_file", "claim_file", "num_wrong_keys"),
+  "verify": (
+    *("key_file", "claim_file", "num_wrong_keys", "model_file", "answers_file"),
+    *("commitment", "level"),
+  ),
+}
 _CHOSEN = "not assigned as the secret draws them: the claim cannot stand"
 _LEAST_KNOWN = 0.95  # of the discriminator's rows; below, embed says so
 
@@ -114,6 +126,10 @@ def main() -> None:
   commands = {"embed": embed, "queries": write_queries, "verify": verify}
   if _COMMAND.value is None:
     raise ValueError(f"expected a command, one of {', '.join(commands)}")
+  common.refuse_of_others("command", _COMMAND.value, _OF_COMMAND)
+  if _COMMAND.value != "embed":
+    of_training = flags.FLAGS.flags_by_module_dict()[training_flags.__name__]
+    common.refuse((flag.name for flag in of_training), "is for --command=embed")
   commands[_COMMAND.value]()
 
 

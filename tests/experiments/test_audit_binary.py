@@ -42,7 +42,7 @@ def run(monkeypatch, capsys, cache):
   """Runs the binary with flags: its exit code, stdout and stderr."""
 
   def run(*arguments):
-    trains = not any(argument.startswith("--signals") for argument in arguments)
+    trains = not any(a.startswith(("--signals", "--repeat")) for a in arguments)
     sizes = TINY if trains else ()
     monkeypatch.setattr(sys, "argv", ["audit", cache, *sizes, *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:

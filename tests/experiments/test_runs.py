@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, capsys):
     # The flags of this test's binary are the shared ones.
     monkeypatch.setattr(
       flags.FlagValues, "get_key_flags_for_module",
-      lambda self, module: [self[name] for name in ("seed", "dataset", "restart")],
+      lambda self, module: [self[name] for name in ("seed", "dataset", "restart", "output_dir")],
     )  # fmt: skip
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
       common.run(main)

@@ -1,0 +1,95 @@
+"""Flags that what was asked for would ignore are refused, before any work."""
+
+import sys
+
+from absl.testing import flagsaver
+import pytest
+
+from experiments import (
+  audit,
+  classic_mia,
+  common,
+  dp_audit,
+  enhanced_mia,
+  mark,
+  membership_encoding,
+  mib,
+  simulations,
+  watermark,
+)
+
+
+@pytest.mark.parametrize(
+  ("binary", "arguments", "line"),
+  [
+    (audit, "--outputs=logits", "--outputs is of --signals"),
+    (
+      audit,
+      "--signals=s.npz --num_epochs=3 --defense=flip",
+      "--num_epochs, --defense with --signals: nothing is trained, so leave it out",
+    ),
+    (
+      audit,
+      "--repeat=report.json --seed=3 --attacks=random",
+      "--attacks, --seed with --repeat: the report's own is taken, so leave it out",
+    ),
+    (
+      classic_mia,
+      "--defenses=top_k:1",
+      "--defenses is for --study=defenses and is not read with metrics",
+    ),
+    (
+      classic_mia,
+      "--study=gap --num_with=3",
+      "--num_with is for --study=similarity and is not read with gap",
+    ),
+    (
+      dp_audit,
+      "--num_canaries=10",
+      "--num_canaries is for --mode=one_run and is not read with many_runs",
+    ),
+    (
+      enhanced_mia,
+      "--config=purchase100_1 --dataset=purchase100_synthetic --models_per_point=3",
+      "--models_per_point is of --agreement_points, and none are asked",
+    ),
+    (mark, "--data=x.npz --num_marked=3 --asr=0.5", "--asr is for --plan"),
+    (
+      mark,
+      "--plan --num_marked=9 --num_classes=3 --trigger_size=2",
+      "--trigger_size is not read with --plan, which marks nothing",
+    ),
+    (
+      membership_encoding,
+      "--amounts=0.1",
+      "--amounts is for --study=amount and is not read with whitebox",
+    ),
+    (mib, "--num_queries=10", "--num_queries is no flag of this command; --help lists"),
+    (
+      simulations,
+      "--study=epsilon --attacks=random",
+      "--attacks is for --study=attacks and is not read with epsilon",
+    ),
+    (
+      watermark,
+      "embed --data_file=x.npz --level=0.1",
+      "--level is for --command=verify and is not read with embed",
+    ),
+    (
+      watermark,
+      "verify --key_file=k --claim_file=c --model_file=m --num_epochs=3",
+      "--num_epochs is for --command=embed",
+    ),
+  ],
+)
+def test_a_flag_that_would_be_ignored(
+  binary, arguments, line, monkeypatch, capsys, tmp_path
+):
+  output_dir = [] if "--plan" in arguments else [f"--output_dir={tmp_path / 'out'}"]
+  argv = ["tool", "--compilation_cache=", *output_dir, *arguments.split()]
+  monkeypatch.setattr(sys, "argv", argv)
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+    common.run(binary.main)
+  assert stopped.value.code == 2
+  assert capsys.readouterr().err.startswith(f"tool: {line}")
+  assert not list(tmp_path.glob("out/results.json"))
