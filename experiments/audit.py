@@ -120,8 +120,8 @@ _DRY_RUN = flags.DEFINE_bool(
 _REPEAT = flags.DEFINE_string(
   "repeat",
   None,
-  "A report.json whose settings are taken in place of the other flags; --defense and"
-  " --title, if given, replace its own.",
+  "A report.json whose settings are taken; --defense and --title, if given, replace its"
+  " own, and no other setting may be given.",
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import itertools
 import pathlib
 
-from . import cells, run_files, studies
+from . import cells, power, run_files, studies
 from .cells import Verdict
 
 PAGE = cells.HERE / "LEDGER.md"
@@ -64,8 +64,11 @@ def page(found: Sequence[cells.Entry], runs: Mapping[str, run_files.Run]) -> str
     parts += [f"## {cells.PAPERS[paper]}", of_paper(list(entries_of))]
   parts += ["## Why some are outside", _explanations(found)]
   parts += ["## Runs", _runs(runs)]
+  if chances := power.tables(runs):
+    parts += ["## Sub-marks: chances of a claim", chances]
   for run in runs.values():
-    if not any(run_files.figures_of(run)):  # beside no cell of a paper
+    # Beside no cell of a paper, and in no table of its own kind.
+    if not power.is_one(run) and not any(run_files.figures_of(run)):
       parts += [f"### {run['id']}", _figures(run)]
   return "\n\n".join(part for part in parts if part) + "\n"
 

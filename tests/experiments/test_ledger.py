@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import common, ledger
-from experiments.ledger import cells, claims, pages, run_files, studies
+from experiments.ledger import cells, claims, pages, power, run_files, studies
 from jmia import datasets
 from jmia.backdoor import variants
 from jmia.classic import settings as classic_settings
@@ -292,3 +292,32 @@ def test_mnists_precision_is_counted_as_the_paper_does():
   name = "whitebox/whitebox/precision"
   assert found[name] == [0.9]
   assert found[f"{name} of the paper"] == [pytest.approx(expected, rel=1e-5)]
+
+
+def _of_submarks(name, rows, shares):
+  figures = {}
+  for number in (1, 2):
+    variant = f"submarks/{number} sub-mark{'s' if number > 1 else ''}"
+    figures[f"{variant}/num_marked"] = [rows / number] * 3 * number
+    figures[f"{variant}/asr_all"] = [0.1, 0.2, 0.6] * number
+    for test in power.TESTS:
+      for asked in ("", "_each"):
+        figures[f"{variant}/claims/{test}{asked} at 0.05"] = [shares[0]]
+        figures[f"{variant}/claims/{test}{asked} at 0.01"] = [shares[1]]
+  command = f"python -m experiments.mib --marked_share=0.{rows} --study=submarks"
+  config = {"studies": ["submarks"]}
+  return {"id": name, "study": "mib", "command": command, "config": config,
+          "figures": figures}  # fmt: skip
+
+
+def test_chances_of_submarks_stand_in_one_table_by_rows():
+  runs = [_of_submarks("many", 12, (1, 0.9)), _of_submarks("few", 4, (0.5, 0))]
+  other = {"study": "mib", "config": {"studies": ["single"]}}
+  table = power.tables({str(i): run for i, run in enumerate([*runs, other])})
+  assert table.count("`python -m experiments.mib --study=submarks`") == 1
+  lines = [line.split(" | ") for line in table.splitlines() if "(runs/" in line]
+  assert [line[:2] for line in lines] == [
+    ["| 4", "1"], ["| 4", "2"], ["| 12", "1"], ["| 12", "2"]
+  ]  # fmt: skip
+  assert lines[0][2:] == ["30.0 (10–60)", *["50 (0)"] * 6, "[few](runs/few.json) |"]
+  assert lines[3][3:9] == ["100 (90)"] * 6
