@@ -11,6 +11,8 @@ import pytest
 
 from experiments import common, runs
 
+_SHARED = ("seed", "dataset", "restart", "output_dir")
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
@@ -29,7 +31,7 @@ def run(tmp_path, monkeypatch, capsys):
     # The flags of this test's binary are the shared ones.
     monkeypatch.setattr(
       flags.FlagValues, "get_key_flags_for_module",
-      lambda self, module: [self[name] for name in ("seed", "dataset", "restart", "output_dir")],
+      lambda self, module: [self[name] for name in _SHARED],
     )  # fmt: skip
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
       common.run(main)
