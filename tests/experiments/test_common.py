@@ -167,6 +167,18 @@ def test_a_full_disk_is_named_by_its_folder(run, tmp_path, is_kept):
   assert run(main) == (2, f"tool: {line}\n")
 
 
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [("KeyboardInterrupt", "interrupted\n"), ("ValueError(3)", "Traceback (most recent")],
+)
+def test_an_interruption_while_modules_are_imported_is_one_line(error, said):
+  code = f"import experiments; raise {error}"
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert done.stderr.startswith(said)
+  assert ("Traceback" in done.stderr) == (error != "KeyboardInterrupt")
+  assert done.returncode == (1 if "Value" in error else -signal.SIGINT)
+
+
 def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
   def main():
     raise KeyboardInterrupt
