@@ -4,8 +4,9 @@
     python -m experiments.simulations --output_dir=DIR --study=discoveries
     python -m experiments.simulations --output_dir=DIR --study=epsilon
     python -m experiments.simulations --output_dir=DIR --study=accusations
+    python -m experiments.simulations --output_dir=DIR --study=power
 
-Nothing is trained, but in the last, and by attacks of `tails` that train. Studies:
+Nothing is trained, but in the last two, and by attacks of `tails` that train. Studies:
 
     attacks      members like others: how often each attack's AUC interval misses .5,
                  and how often its p-values are below .001, .01, .05 and .1, with 2, 8
@@ -18,6 +19,8 @@ Nothing is trained, but in the last, and by attacks of `tails` that train. Studi
                  it comes
     accusations  how often keys accuse suspects that cannot know their labels, by each
                  of three tests; of --dataset, digits by default
+    power        how often keys accuse models that were trained on their marked rows,
+                 by rows and sub-marks, and the success rate of each
 
 DIR/results.json holds a row for each cell. A run that was interrupted goes on with the
 first cell that is missing when it is started again.
@@ -33,7 +36,7 @@ from typing import Any
 
 from absl import flags
 
-from jmia import datasets
+from jmia import datasets, types
 from jmia.attacks import registry
 from jmia.audit import simulated as simulated_audit
 from jmia.backdoor import claims
@@ -52,16 +55,22 @@ flags.declare_key_flag("restart")
 flags.declare_key_flag("attacks")
 flags.declare_key_flag("attack_file")
 flags.declare_key_flag("study")
-_NUM = flags.DEFINE_integer("num_simulations", 1000, "Of each cell.", lower_bound=2)
+_NUM = flags.DEFINE_integer(
+  "num_simulations",
+  None,
+  "Of each cell. Default: 1000; of power, which trains a model in each, 10.",
+  lower_bound=2,
+)
 # They train networks in each simulation; in `tails` they are tried where asked for.
 _SLOW = ("classifier", "quantile_regression")
 # Sub-marks of which the least p-value allows a claim, and is no lower than of use.
 _SUBMARKS, _LEAST_FLOOR = (1, 2, 5, 7), 1e-5
+_MARKED = (2, 4, 8, 12, 20, 40)
 
 # What only some studies read.
 _OF_STUDY = {
   **dict.fromkeys(("attacks", "tails", "discoveries"), ("attacks", "attack_file")),
-  "accusations": ("dataset", "data_dir"),
+  **dict.fromkeys(("accusations", "power"), ("dataset", "data_dir")),
 }
 
 Cell = tuple[str, Callable[..., list[dict[str, Any]]]]
@@ -117,22 +126,45 @@ def _epsilon() -> Iterator[Cell]:
       yield f"{num_attacks} attacks{', ties' if ties else ''}", call
 
 
+def _power() -> Iterator[Cell]:
+  dataset = _dataset()
+  for number in _submarks(dataset.num_classes):
+    for num_marked in _MARKED:
+      if num_marked >= number:
+        call = functools.partial(
+          simulated_marks.true_claim_rows,
+          dataset,
+          num_marked=num_marked,
+          num_submarks=number,
+        )
+        yield f"{dataset.name}, {num_marked} rows, T = {number}", call
+
+
+def _dataset() -> types.Dataset:
+  return datasets.load(common.DATASET.value or "digits", data_dir=common.DATA_DIR.value)
+
+
+def _submarks(num_classes: int) -> list[int]:
+  """Numbers of sub-marks whose least p-value is worth a try."""
+  return [
+    number
+    for number in _SUBMARKS
+    if _LEAST_FLOOR <= float(num_classes) ** -number <= max(claims.LEVELS)
+  ]
+
+
 def _accusations() -> Iterator[Cell]:
-  dataset = datasets.load(
-    common.DATASET.value or "digits", data_dir=common.DATA_DIR.value
-  )
+  dataset = _dataset()
   tasks = [dataset]
   if dataset.name == "digits":
     even = dataset._replace(name="digits, odd or even", y=dataset.y % 2, num_classes=2)
     tasks.append(even)
   for task in tasks:
-    for number in _SUBMARKS:
-      floor = float(task.num_classes) ** -number
-      if _LEAST_FLOOR <= floor <= max(claims.LEVELS):
-        call = functools.partial(
-          simulated_marks.false_claim_rows, task, num_submarks=number
-        )
-        yield f"{task.name}, T = {number}", call
+    for number in _submarks(task.num_classes):
+      call = functools.partial(
+        simulated_marks.false_claim_rows, task, num_submarks=number
+      )
+      yield f"{task.name}, T = {number}", call
 
 
 _STUDIES = {
@@ -141,6 +173,7 @@ _STUDIES = {
   "discoveries": _discoveries,
   "epsilon": _epsilon,
   "accusations": _accusations,
+  "power": _power,
 }
 
 
@@ -163,7 +196,7 @@ def main() -> None:
     seconds["total"] = time.monotonic() - started
     content = results.document(
       rows,
-      config={"study": study, "num_simulations": _NUM.value},
+      config={"study": study, "num_simulations": _num()},
       seed=common.SEED.value,
       seconds=seconds,
     )
@@ -174,13 +207,18 @@ def main() -> None:
 
 def _cell(folder: pathlib.Path, name: str, call, progress) -> list[dict[str, Any]]:
   """The rows of a cell, simulated or as an earlier run left them."""
-  asked = json.dumps([name, _NUM.value, common.SEED.value, _chosen()])
+  asked = json.dumps([name, _num(), common.SEED.value, _chosen()])
   path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
   if path.exists():
     return json.loads(path.read_text())["rows"]
-  rows = call(num_simulations=_NUM.value, seed=common.SEED.value, progress=progress)
+  rows = call(num_simulations=_num(), seed=common.SEED.value, progress=progress)
   results.write(path, {"rows": rows})
   return rows
+
+
+def _num() -> int:
+  is_power = study_flags.STUDY.value == "power"
+  return int(_NUM.value or (10 if is_power else 1000))
 
 
 def _chosen() -> tuple[str, ...]:
@@ -191,12 +229,14 @@ def _chosen() -> tuple[str, ...]:
 def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
   """A line for each row; numbers in a short form."""
   names = list(dict.fromkeys(name for row in rows for name in row))
-  return [names, *[[_text(row.get(name)) for name in names] for row in rows]]
+  return [names, *[[_text(name, row.get(name)) for name in names] for row in rows]]
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
   if isinstance(value, dict):
     return " ".join(f"{number:.4f}" for number in value.values())
+  if isinstance(value, list) and not name.endswith("_ci"):  # a value a model
+    return f"{sum(value) / len(value):.4f}"
   if isinstance(value, list):
     return "–".join(f"{number:.4f}" for number in value)
   return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -338,10 +338,11 @@ STUDIES: Mapping[str, Study] = {
     ("attack", "num_references", "num_queries"), ("auc", "tpr_at_fpr")
   ),
   "simulations": Study(
-    ("dataset", "suspect", "num_submarks", "level", "attack", "num_models", "ties",
+    ("dataset", "suspect", "num_marked", "num_submarks", "level", "attack", "num_models", "ties",
      "num_calibrating", "share", "mode", "mu", "num_runs", "num_canaries",
      "num_attacks", "true_epsilon", "bound"),
     ("auc_missed", "p_at_most", "false_discovery_rate", "found", "mean", "deviation",
-     "above_truth", "randomization", "binomial", "t"),
+     "above_truth", "randomization", "binomial", "t", "asr",
+     "test_accuracy"),
   ),
 }  # fmt: skip

@@ -1,6 +1,7 @@
-"""Keys against suspects that cannot know their labels."""
+"""Keys against suspects that cannot know their labels, and against those that do."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from jmia import datasets
@@ -30,3 +31,23 @@ def test_no_test_of_a_secret_accuses_more_than_its_level(monkeypatch):
   # tests that assume a rate accuse it then.
   constant = next(row for row in rows if row["suspect"] == "answers 1 always")
   assert abs(constant["binomial"] - 0.19) < 4 * np.sqrt(0.19 * 0.81 / KEYS)
+
+
+def test_models_that_learnt_the_marks_are_accused():
+  told = []
+  rows = simulated.true_claim_rows(
+    datasets.load("digits"),
+    num_marked=60,
+    num_submarks=2,
+    num_simulations=3,
+    progress=lambda done, total: told.append(done),
+  )
+  assert told == [1, 2, 3]
+  assert [row["level"] for row in rows] == list(claims.LEVELS)
+  for row in rows:
+    assert row["randomization"] == row["binomial"] == 1
+    assert row["randomization_ci"] == pytest.approx([0.025 ** (1 / 3), 1])
+    assert len(row["asr"]) == 6
+    assert min(row["asr"]) > 0.2  # a clean model's is a tenth
+    assert len(row["test_accuracy"]) == 3
+    assert min(row["test_accuracy"]) > 0.9
