@@ -42,28 +42,30 @@ def text(plan: Plan, asr: float | None = None) -> str:
       " each sub-mark"
     )
   each = plan.num_marked / plan.num_submarks
-  cases: list[tuple[str, float | None, float]]
+  cases: list[tuple[str, measured.Rate | None, float]]
   if asr is None:
     cases = [
       (of.title, measured.rate(of, each), of.accuracy)
       for of in measured.MEASURED.values()
     ]
   else:
-    cases = [("as given", asr, 0.8)]
+    cases = [("as given", measured.Rate(asr, 0), 0.8)]
   rows: list[tuple[str, ...]] = [("data and model", "success rate", *_HEADER)]
   for title, success, accuracy in cases:
     if success is None:
       rows.append((title, "not measured", *("–",) * len(_HEADER)))
       continue
     chances = power.of_submarks(
-      success,
+      success.mean,
       plan.num_submarks,
       plan.num_classes,
       plan.num_queries,
       confidence=plan.confidence,
       accuracy=accuracy,
+      spread=success.spread,
     )
-    rows.append((title, *(f"{100 * share:.0f} %" for share in (success, *chances))))
+    shares = (success.mean, *chances)
+    rows.append((title, *(f"{100 * share:.0f} %" for share in shares)))
   level = f"{100 * plan.confidence:.4g} %"
   return "\n\n".join(
     [

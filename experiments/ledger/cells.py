@@ -45,7 +45,7 @@ class Cell(NamedTuple):
     row: of the table.
     column: of the table.
     value: as printed; of a percentage without the sign.
-    deviation: what follows the ±, as printed, or "".
+    deviation: what follows the ±, as printed, or ""; of a percentage it is a share.
     unit: "%" or "".
     conditions: that the paper states.
     needs: what a run of ours needs that a CPU and a day do not give, or "".

@@ -125,7 +125,10 @@ def _table(of_table: Sequence[cells.Entry]) -> str:
 
 def _line(entry: cells.Entry, figure: cells.Figure, *, is_first: bool) -> str:
   cell = entry.cell
-  given = f"{cell.value}{f' ± {cell.deviation}' if cell.deviation else ''}"
+  given = cell.value
+  if cell.deviation:
+    scale = 100 if cell.unit == "%" else 1
+    given += f" ± {scale * float(cell.deviation):g}"
   if not is_first:
     verdict = "" if not figure.is_comparable else _short(figure.holds(cell))
   else:

@@ -101,7 +101,7 @@ def _hu_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[str]
     ours = [f for f in found if f.startswith(f"{study}/") and f.endswith("/asr_all")]
     for number in range(1, 6):
       yield ("2", name, f"{kind} {number}"), ours
-  for table in ("2", "Section 5.1"):
+  for table in ("2", "3", "4", "Section 5.1"):
     yield (table, name, "ASR threshold"), ["single/default/asr_threshold"]
   for variant in ("top left", "top right", "bottom left", "bottom right"):
     yield ("3", name, variant), [f"locations/{variant}/asr_all"]
@@ -220,7 +220,7 @@ def _yang_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[st
   for network in ("cnn", "mlp", "resnet", "alexnet"):
     for signal in ("loss", "confidence", "entropy"):
       name = f"{network}/{network}/none/metric_{signal}/auc"
-      yield ("Metric attacks", f"{data} {network}", signal), [name]
+      yield ("1", f"{data} {network}", signal), [name]
 
 
 _YANG_DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -239,20 +239,20 @@ def _yang_beside(config: Document) -> Beside:
 
 
 def _song_more(document: Document) -> Figures:
-  """The precision as the paper counts it: of MNIST two test rows an encoded one.
+  """The precision as the paper counts it: of all encoded and all test rows.
 
-  Ours is of as many of each; with the rates of both kinds kept that is
-  p / (p + 2 (1 - p)). In the other setups there are as many test rows as encoded ones.
+  Ours, p, is of as many of each; with r test rows an encoded one and the rates of both
+  kinds kept, that is p / (p + r (1 - p)).
   """
-  found: Figures = {}
+  config = document["config"]
+  encoded = round(config["encoded_share"] * config["num_members"])
+  counted = []
+  for row in document["rows"]:
+    if (p := row.get("precision")) is not None:
+      ratio = config["num_test"] / row.get("num_encoded", encoded)
+      counted.append({**row, "precision of the paper": p / (p + ratio * (1 - p))})
   study = STUDIES["membership_encoding"]
-  for name, values in _of_rows(study, document["rows"]).items():
-    if name.endswith("/precision"):
-      ratio = 2 if document["config"]["setup"].startswith("mnist") else 1
-      found[f"{name} of the paper"] = [
-        _rounded(p / (p + ratio * (1 - p))) for p in values
-      ]
-  return found
+  return _of_rows(study._replace(values=("precision of the paper",)), counted)
 
 
 def _song_cells(config: Document, found: Figures) -> Iterator[tuple[Key, list[str]]]:
@@ -338,11 +338,10 @@ STUDIES: Mapping[str, Study] = {
     ("attack", "num_references", "num_queries"), ("auc", "tpr_at_fpr")
   ),
   "simulations": Study(
-    ("dataset", "suspect", "num_marked", "num_submarks", "level", "attack", "num_models", "ties",
-     "num_calibrating", "share", "mode", "mu", "num_runs", "num_canaries",
-     "num_attacks", "true_epsilon", "bound"),
+    ("dataset", "suspect", "num_marked", "num_submarks", "level", "attack",
+     "num_models", "ties", "num_calibrating", "share", "mode", "mu", "num_runs",
+     "num_canaries", "num_attacks", "true_epsilon", "bound"),
     ("auc_missed", "p_at_most", "false_discovery_rate", "found", "mean", "deviation",
-     "above_truth", "randomization", "binomial", "t", "asr",
-     "test_accuracy"),
+     "above_truth", "randomization", "binomial", "t", "asr", "test_accuracy"),
   ),
 }  # fmt: skip

@@ -122,26 +122,33 @@ def of_submarks(
   *,
   confidence: float = 0.95,
   accuracy: float = 0.8,
+  spread: float = 0.0,
 ) -> tuple[float, float, float]:
   """Returns the chances of a claim by the randomization, binomial and t-test.
 
   By 1,000 simulations at a fixed seed: at most 1.6 points of standard error. A query is
-  answered with its sub-mark's label at the rate `asr`; else rightly at the rate
-  `accuracy`, and else with any class.
+  answered with its sub-mark's label at that sub-mark's success rate; else rightly at
+  the rate `accuracy`, and else with any class.
 
   Args:
-    asr: success rate of each sub-mark, in [0, 1].
+    asr: mean success rate of sub-marks, in [0, 1].
     num_submarks: T.
     num_classes: K.
     num_queries: in all, at least two for each sub-mark.
     confidence: in (0, 1).
     accuracy: of the answers that no mark decides, in [0, 1].
+    spread: standard deviation of the success rate over sub-marks and models, whose
+      distribution is then Beta's. Rates of few rows spread widely, and a claim is made
+      less often than at their mean.
 
   Raises:
     ValueError: an argument is out of range.
   """
   _validate.probability("asr", asr)
   _validate.probability("accuracy", accuracy)
+  most = math.sqrt(asr * (1 - asr))
+  if not 0 <= spread < most and spread != 0:
+    raise ValueError(f"spread={spread} must be at least 0 and below {most:.3g}")
   if num_submarks < 1 or num_queries < 2 * num_submarks:
     raise ValueError(
       f"num_queries={num_queries} must be at least two for each of"
@@ -155,7 +162,12 @@ def of_submarks(
     truth = rng.integers(num_classes, size=num_queries)
     is_right = rng.random(num_queries) < accuracy
     answers = np.where(is_right, truth, rng.integers(num_classes, size=num_queries))
-    answers = np.where(rng.random(num_queries) < asr, labels[submarks], answers)
+    rates = np.full(num_submarks, asr)
+    if spread:
+      total = (most / spread) ** 2 - 1  # Beta's a + b
+      rates = rng.beta(asr * total, (1 - asr) * total, num_submarks)
+    knows = rng.random(num_queries) < rates[submarks]
+    answers = np.where(knows, labels[submarks], answers)
     tallied = randomization.tally(answers, truth, submarks, num_submarks, num_classes)
     p_value = randomization.test(tallied, labels).p_value
     own = np.arange(num_submarks), labels
