@@ -267,9 +267,7 @@ def _of_targets(
     "attacks": {
       name: {
         **outcome_lib.over_targets(of_attack),
-        "at_once": outcome_lib.at_once(
-          of_attack, [evidence.members for evidence in targets], len(outcomes)
-        ),
+        "at_once": outcome_lib.at_once(of_attack, len(outcomes)),
       }
       for name, of_attack in outcomes.items()
     },

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 import json
 import os
 import pathlib
+import types
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jmia.report import wording
-from jmia.stats import intervals, paired, roc
+from jmia.stats import intervals, over_targets, paired, roc
 
 FPRS = ("0.1", "0.01")
 _FIGURES = ("auc", *FPRS)
@@ -35,6 +36,8 @@ class Audit(NamedTuple):
     labels: `[N]`.
     scores: attack -> `[N]`.
     p_values: attack -> `[N]`, of attacks that have them.
+    target_members: `[T, N]` bool of each target, where there are several.
+    target_scores: attack -> `[T, N]`, likewise.
   """
 
   name: str
@@ -44,6 +47,8 @@ class Audit(NamedTuple):
   labels: np.ndarray
   scores: Mapping[str, np.ndarray]
   p_values: Mapping[str, np.ndarray]
+  target_members: np.ndarray | None = None
+  target_scores: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
 class _Figure(NamedTuple):
@@ -85,6 +90,12 @@ def load(folder: str | os.PathLike[str], name: str | None = None) -> Audit:
       scores={a: arrays[f"score_{a}"][order] for a in report["attacks"]},
       p_values={
         a: arrays[f"p_{a}"][order] for a in report["attacks"] if f"p_{a}" in arrays
+      },
+      target_members=arrays["target_members"] if report.get("targets") else None,
+      target_scores={
+        a: arrays[f"target_score_{a}"]
+        for a in report["attacks"]
+        if report.get("targets")
       },
     )
   except (KeyError, ValueError, EOFError, OSError) as error:
@@ -262,19 +273,26 @@ def _figures(a: Audit, b: Audit, name: str, confidence: float) -> dict[str, _Fig
 def _over_targets(
   a: Audit, b: Audit, name: str, confidence: float
 ) -> dict[str, _Figure]:
-  """Of means over targets, by Student's intervals of each."""
-  found = {}
-  for figure in _FIGURES:
-    ends = []
-    for audit in (a, b):
-      own = audit.report["attacks"][name]["by_target"]
-      values = np.array(
-        [t["auc"] if figure == "auc" else t["tpr_at_fpr"][figure] for t in own]
-      )
-      low, high = np.clip(intervals.mean(values, confidence=confidence), 0, 1)
-      ends.append(paired.Difference(values.mean(), low, high))
-    found[figure] = _Figure(ends[0], ends[1], _apart(ends))
-  return found
+  """Of means over targets, by the interval of each."""
+  ends: dict[str, list[paired.Difference]] = {figure: [] for figure in _FIGURES}
+  for audit in (a, b):
+    members = audit.target_members
+    assert members is not None  # of an audit of several targets
+    auc, tpr = over_targets.of_scores(
+      list(audit.target_scores[name].astype(np.float64)),
+      list(members),
+      np.array(FPRS, float),
+      confidence=confidence,
+    )
+    entry = audit.report["attacks"][name]
+    ends["auc"].append(paired.Difference(np.asarray(entry["auc"]), *auc))
+    for number, fpr in enumerate(FPRS):
+      value = np.asarray(entry["tpr_at_fpr"][fpr])
+      ends[fpr].append(paired.Difference(value, tpr.low[number], tpr.high[number]))
+  return {
+    figure: _Figure(of_figure[0], of_figure[1], _apart(of_figure))
+    for figure, of_figure in ends.items()
+  }
 
 
 def _apart(ends: Sequence[paired.Difference]) -> paired.Difference:

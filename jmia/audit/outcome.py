@@ -10,6 +10,7 @@ from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
 from jmia.stats import conformal, intervals, per_sample, roc
 from jmia.stats import epsilon as epsilon_lib
+from jmia.stats import over_targets as over_targets_lib
 
 ALPHA = 0.1  # the level at which each sample's threshold is reported
 FPRS = np.array([0.1, 0.01, 0.001])
@@ -27,6 +28,7 @@ class Outcome(NamedTuple):
 
   Attributes:
     scores: `[N]` float32, higher = member; NaN where a sample was not attacked.
+    members: `[N]` bool, who they are.
     thresholds: `[N]` float32, the loss `c_alpha` at `evaluate`'s level; NaN likewise.
       All NaN of an attack that only ranks.
     threshold: the score from which the attack says "member"; None if it has no such
@@ -41,6 +43,7 @@ class Outcome(NamedTuple):
   """
 
   scores: np.ndarray
+  members: np.ndarray
   thresholds: np.ndarray
   threshold: float | None
   summary: dict[str, Any]
@@ -112,6 +115,7 @@ def evaluate(
     about |= _discoveries(evidence.members, p, q, of_calibration)
   return Outcome(
     scores,
+    evidence.members,
     bounds,
     threshold,
     _summary(evidence, scores, about),
@@ -171,9 +175,7 @@ def _queries(evidence: Evidence, attack: registry.Attack) -> dict[str, int]:
   return {"num_queries": max(sizes)} if sizes else {}
 
 
-def at_once(
-  outcomes: Sequence[Outcome], members: Sequence[np.ndarray], num_attacks: int
-) -> dict[str, Any]:
+def at_once(outcomes: Sequence[Outcome], num_attacks: int) -> dict[str, Any]:
   """Returns an attack's intervals that hold for all figures of all attacks at once.
 
   AUC and TPR at each of `FPRS`, of `num_attacks` attacks, by Bonferroni: what is picked
@@ -181,31 +183,26 @@ def at_once(
 
   Args:
     outcomes: of each target.
-    members: `[N]` bool, of each target.
     num_attacks: of the report.
 
   Returns:
     `{"auc_ci", "tpr_at_fpr_ci"}`, as in a summary.
   """
   confidence = intervals.each_of(num_attacks * (1 + len(FPRS)))
-  if len(outcomes) > 1:
-    summaries = [outcome.summary for outcome in outcomes]
-    figures = {
-      name: np.array([_numbers(summary[name]) for summary in summaries])
-      for name in ("auc", "tpr_at_fpr")
-    }
-    auc, tpr = (
-      np.clip(intervals.mean(of, confidence=confidence, axis=0), 0, 1)
-      for of in figures.values()
-    )
-  else:
-    attacked = ~np.isnan(outcomes[0].scores)
-    ranked = (outcomes[0].scores[attacked], members[0][attacked])
-    auc = intervals.auc(*ranked, confidence=confidence)[2:]
-    tpr = intervals.tpr_at_fpr(*ranked, FPRS, confidence=confidence)
+  return _intervals(outcomes, confidence)
+
+
+def _intervals(outcomes: Sequence[Outcome], confidence: float) -> dict[str, Any]:
+  """`auc_ci` and `tpr_at_fpr_ci` of one target, or of the mean over several."""
+  found = over_targets_lib.of_scores(
+    [outcome.scores for outcome in outcomes],
+    [outcome.members for outcome in outcomes],
+    FPRS,
+    confidence=confidence,
+  )
   return {
-    "auc_ci": [float(bound) for bound in auc],
-    "tpr_at_fpr_ci": by_level(np.stack(tpr, axis=-1)),
+    "auc_ci": [float(bound) for bound in found.auc],
+    "tpr_at_fpr_ci": by_level(np.stack(found.tpr, axis=-1)),
   }
 
 
@@ -249,9 +246,9 @@ def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     outcomes: of each target.
 
   Returns:
-    The summary of one target as it is; else the means, with Student's intervals of a
-    mean over targets, cut to [0, 1], in place of those over samples; `ci_of` says
-    which, and `by_target` holds each target's own.
+    The summary of one target as it is; else the means, with intervals of a mean over
+    targets (`stats.over_targets`) in place of those over samples; `ci_of` says which,
+    and `by_target` holds each target's own.
   """
   summaries = [outcome.summary for outcome in outcomes]
   if len(summaries) == 1:
@@ -259,12 +256,9 @@ def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:
   found = dict(summaries[0])
   for name in _MEASURED:
     values = [_numbers(summary[name]) for summary in summaries]
-    mean = np.mean(values, axis=0)
-    bounds = np.stack(intervals.mean(np.array(values), axis=0), axis=-1)
     levels = summaries[0][name].keys() if isinstance(summaries[0][name], dict) else None
-    found[name] = _as_json(mean, levels)
-    if f"{name}_ci" in found:
-      found[f"{name}_ci"] = _as_json(np.clip(bounds, 0, 1), levels)
+    found[name] = _as_json(np.mean(values, axis=0), levels)
+  found |= _intervals(outcomes, 0.95)
   found["ci_of"] = f"the mean over {len(summaries)} targets"
   found["num_targets"] = len(summaries)
   found["by_target"] = summaries

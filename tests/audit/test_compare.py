@@ -8,7 +8,7 @@ from scipy import stats
 
 from jmia.audit import compare
 from jmia.report import compare_page
-from jmia.stats import intervals, paired
+from jmia.stats import intervals, over_targets, paired, roc
 
 
 def _audit(rng, name, shifts, *, num=400, common=None, seed_rows=0, has_tpr=True):
@@ -128,21 +128,32 @@ def test_other_samples_are_compared_by_their_own_intervals():
 def test_means_over_targets():
   rng = np.random.default_rng(0)
   pair = []
-  for name, mean in (("a", 0.8), ("b", 0.6)):
-    audit = _audit(rng, name, (0.5,))
-    own = [
-      {"auc": auc, "tpr_at_fpr": {"0.1": 0.2, "0.01": 0.1}}
-      for auc in mean + 0.01 * rng.normal(size=5)
-    ]
-    audit.report["attacks"]["attack_0"]["by_target"] = own
-    audit.report["targets"] = [{}] * 5
-    pair.append(audit)
+  for name, shift in (("a", 1.2), ("b", 0.4)):
+    audit = _audit(rng, name, (shift,))
+    members = np.tile(audit.members, (6, 1))
+    scores = rng.normal(size=members.shape) + shift * members
+    audit.report["targets"] = [{}] * 6
+    audit.report["attacks"]["attack_0"] |= {
+      "auc": np.mean([roc.auc(*of) for of in zip(scores, members, strict=True)]),
+      "tpr_at_fpr": {"0.1": 0.2, "0.01": 0.1},
+    }
+    pair.append(
+      audit._replace(target_members=members, target_scores={"attack_0": scores})
+    )
   (of,) = compare.compare(pair)["comparisons"]
   assert of["kind"] == "less"
   assert of["accuracy"]["ci"] is None
-  values = [t["auc"] for t in pair[0].report["attacks"]["attack_0"]["by_target"]]
-  expected = intervals.mean(np.array(values), confidence=intervals.each_of(9))
-  np.testing.assert_allclose(of["by_attack"]["attack_0"]["auc"]["a_ci"], expected)
+  expected = over_targets.of_scores(
+    pair[0].target_scores["attack_0"],
+    pair[0].target_members,
+    np.array([0.1, 0.01]),
+    confidence=intervals.each_of(9),
+  )
+  shown = of["by_attack"]["attack_0"]
+  np.testing.assert_allclose(shown["auc"]["a_ci"], expected.auc)
+  np.testing.assert_allclose(
+    shown["0.01"]["a_ci"], [expected.tpr.low[1], expected.tpr.high[1]]
+  )
   pair[0].report.pop("targets")
   with pytest.raises(ValueError, match="some audits are of one target"):
     compare.compare(pair)

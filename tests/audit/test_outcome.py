@@ -408,7 +408,7 @@ def test_p_values_hold_whatever_the_attack():
 
 def test_intervals_at_once_are_those_of_the_higher_confidence():
   outcome = outcome_lib.evaluate(LEAK, "population")
-  found = outcome_lib.at_once([outcome], [LEAK.members], 3)
+  found = outcome_lib.at_once([outcome], 3)
   # Three attacks of four figures each share five per cent.
   auc = intervals.auc(outcome.scores, LEAK.members, confidence=1 - 0.05 / 12)
   np.testing.assert_allclose(found["auc_ci"], [auc.low, auc.high])
@@ -420,7 +420,7 @@ def test_intervals_at_once_are_those_of_the_higher_confidence():
     outcome_lib.evaluate(_evidence(1.0, seed, 400), "population") for seed in range(4)
   ]
   auc = np.array([each.summary["auc"] for each in several])
-  found = outcome_lib.at_once(several, [], 3)
+  found = outcome_lib.at_once(several, 3)
   half = stats.t.ppf(1 - 0.025 / 12, 3) * auc.std(ddof=1) / 2
   expected = np.clip([auc.mean() - half, auc.mean() + half], 0, 1)
   np.testing.assert_allclose(found["auc_ci"], expected)
