@@ -213,6 +213,8 @@ def _refuse_useless() -> None:
     return
   common.refuse(["outputs", "target"], "is of --signals")
   if _REPEAT.value is not None:
+    if not flags.FLAGS["defense"].present:
+      common.refuse(["delta"], "with --repeat is for --defense: leave it out")
     common.refuse(
       [*of_training, *_OF_TRAINING[:-1], "attacks", "seed", "estimator", "near_copies"],
       "with --repeat: the report's own is taken, so leave it out",
@@ -301,6 +303,7 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
   if _REPEAT.value is not None:
     report = json.loads(pathlib.Path(_REPEAT.value).expanduser().read_text())
     config, seed = repeat.settings_of(report), report["seed"]
+    common.repeat_precision(report["config"].get("matmul_precision"))
     config = dataclasses.replace(
       config,
       defenses=defense_flags.chosen() or config.defenses,

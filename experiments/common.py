@@ -465,6 +465,14 @@ def _join_processes() -> None:
   jax.distributed.initialize(address, num_processes, process_id)
 
 
+def repeat_precision(precision: str | None) -> None:
+  """Takes the precision that a report was made with, where no flag says another."""
+  import jax
+
+  if precision and not flags.FLAGS["matmul_precision"].present:
+    jax.config.update("jax_default_matmul_precision", precision)
+
+
 def _configure_jax() -> None:
   import jax
 

@@ -17,8 +17,8 @@ from jmia.attacks.evidence import Evidence
 from jmia.audit import config as config_lib
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
+from jmia.audit import repeat, view, whom
 from jmia.audit import trainer as trainer_lib
-from jmia.audit import view, whom
 from jmia.audit.checks import learnt
 from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
@@ -132,9 +132,11 @@ def run(
     "model": _name(trainer, predict, references),
     "reference_model": _name(trainer, None, references),
     **dataclasses.asdict(filled),
-    "defenses": [str(defense) for defense in config.defenses],  # an epsilon may be inf
+    "defenses": [str(defense) for defense in config.defenses],
+    "defense_settings": [repeat.written(defense) for defense in config.defenses],
   }
-  mechanism = trainer.defended().mechanism
+  # Of a black box nobody here knows how it was trained.
+  mechanism = trainer.defended().mechanism if predict is None else None
   found = [view.evidence(panel, target) for target in range(len(panel.targets))]
   targets = [evidence for evidence in found if evidence is not None]
   result = _of_targets(
@@ -146,6 +148,7 @@ def run(
   )
   notes = [
     *_guarantee(mechanism, result.report),
+    *_of_black_box(predict, config),
     *dataset.notes,
     *config_lib.notes_of(split, config),
     *panel.notes,
@@ -408,6 +411,16 @@ def _guarantee(mechanism: dp_sgd.Mechanism | None, report: dict[str, Any]) -> li
     shown = report["epsilon_lower"]["add_remove"]
     notes.append(f"{epsilon.verdict(mechanism.epsilon, shown)} {epsilon.ASSUMPTION}")
   return notes
+
+
+def _of_black_box(predict, config: AuditConfig) -> list[str]:
+  if predict is None or not config.defenses:
+    return []
+  named = ", ".join(map(str, config.defenses))
+  return [
+    f"the models compared with carry {named}; whether the black box does is not known"
+    " here, and no guarantee of its training is tried"
+  ]
 
 
 def _describe(dataset: types.Dataset) -> dict[str, Any]:

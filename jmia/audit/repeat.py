@@ -27,12 +27,30 @@ def settings_of(report: Mapping[str, Any]) -> config_lib.AuditConfig:
   try:
     given |= {
       "attacks": tuple(config["attacks"]),
-      "defenses": tuple(registry.parse(text) for text in config["defenses"]),
+      "defenses": _defenses(config),
       "train": _train(config["train"]),
     }
     return config_lib.AuditConfig(**given)
   except (KeyError, TypeError) as error:
     raise ValueError(f"the report's config cannot be repeated: {error}") from error
+
+
+def written(defense: registry.DefenseConfig) -> dict[str, Any]:
+  """Returns all of a defence's settings as JSON values: an epsilon may be infinite."""
+  content = dataclasses.asdict(defense)
+  strength = content["strength"]
+  return content | {"strength": None if strength is None else str(float(strength))}
+
+
+def _defenses(config: Mapping[str, Any]) -> tuple[registry.DefenseConfig, ...]:
+  if "defense_settings" not in config:  # of a version that kept their names alone
+    return tuple(registry.parse(text) for text in config["defenses"])
+  found = []
+  for content in config["defense_settings"]:
+    strength = content["strength"]
+    strength = None if strength is None else float(strength)
+    found.append(registry.DefenseConfig(**{**content, "strength": strength}))
+  return tuple(found)
 
 
 def _train(config: Mapping[str, Any]) -> training_config.TrainConfig:

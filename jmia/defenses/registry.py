@@ -47,7 +47,11 @@ class DefenseConfig:
 
   def __str__(self) -> str:
     """As `parse` takes it, without DP-SGD's settings."""
-    return self.name if self.strength is None else f"{self.name}:{self.strength:g}"
+    if self.strength is None:
+      return self.name
+    short = f"{self.strength:g}"
+    is_whole = float(short) == self.strength
+    return f"{self.name}:{short if is_whole else float(self.strength)}"
 
 
 class Plan(NamedTuple):
