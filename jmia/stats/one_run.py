@@ -54,6 +54,8 @@ def p_value(
     ValueError: an argument is out of range.
   """
   _check(guesses, num_canaries)
+  if not epsilon >= 0:
+    raise ValueError(f"epsilon={epsilon} must be at least 0")
   epsilon_lib.check_delta(delta)
   num, right = guesses
   if not right:
@@ -157,7 +159,8 @@ def lower_bound_gaussian(
   from jax_privacy import auditing
 
   _validate.probability("delta", delta, open_interval=True)
-  _validate.probability("confidence", confidence, open_interval=True)
+  if not 0.5 < confidence < 1:
+    raise ValueError(f"confidence={confidence} must lie in (0.5, 1)")
   found = guess(scores, is_in)
   best = 0.0
   for one in found:

@@ -43,7 +43,10 @@ def test_without_noise_scores_tell_who_was_in(without_noise):
   assert [row["threat"] for row in rows] == ["final"] * 6 + ["steps"] * 6
   assert all(row["claimed_epsilon"] is None for row in rows)
   assert np.median([row["epsilon_lower"] for row in rows]) > 0.2
-  assert "up to" in audit.sentences(rows)[0]
+  best = max(row["epsilon_lower_at_once"] for row in rows)
+  assert best <= max(row["epsilon_lower"] for row in rows)
+  (sentence,) = audit.sentences(rows)
+  assert f"at least {best:.2f} is proved at 95 % by all {len(rows)} rows" in sentence
 
 
 def test_rows_are_read_by_loss_and_by_alignment():

@@ -204,6 +204,16 @@ def test_one_runs_gaussian_bound_is_below_the_truth_of_a_gaussian():
       "guesses=3 with 4 right",
     ),
     (lambda: one_run.lower_bound(np.zeros(2), np.zeros(2)), "is_in has dtype"),
+    (
+      lambda: one_run.p_value(one_run.Guesses(10, 8), 10, epsilon=-3.0),
+      "epsilon=-3.0 must be at least 0",
+    ),
+    (
+      lambda: one_run.lower_bound_gaussian(
+        np.zeros(2), np.ones(2, bool), delta=1e-5, confidence=0.3
+      ),
+      "confidence=0.3 must lie in",
+    ),
   ],
 )
 def test_bad_input_is_named(call, message):

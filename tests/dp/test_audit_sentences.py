@@ -1,0 +1,44 @@
+"""What is said of several rows together holds for all of them at once."""
+
+import types
+
+import numpy as np
+
+from jmia.dp import audit
+
+RUN = types.SimpleNamespace(
+  epsilon=np.inf, delta=1e-5, noise_multiplier=0.0, sampling_rate=1.0, num_steps=1
+)
+SETTING = types.SimpleNamespace(
+  mode="one_run", canary="gradient", start="blank", control=None, num_tested=100,
+  num_runs=8,
+)  # fmt: skip
+
+
+def _scored(rng):
+  """Eight runs whose scores know nothing of the coins."""
+  shape = 8, 100
+  return types.SimpleNamespace(
+    run=RUN,
+    final=rng.random(shape),
+    steps=rng.random(shape),
+    is_in=rng.random(shape) < 0.5,
+    accuracy=np.ones(8),
+    num_diverged=0,
+  )
+
+
+def test_the_best_of_all_rows_pays_for_their_number():
+  rng = np.random.default_rng(0)
+  alone = together = 0
+  for _ in range(30):
+    rows = audit.rows(_scored(rng), SETTING)
+    assert len(rows) == 16
+    alone += max(row["epsilon_lower"] for row in rows) > 0
+    together += max(row["epsilon_lower_at_once"] for row in rows) > 0
+  # 5 % of 30 and four standard errors; each by itself is above 0 more often.
+  assert together <= 6
+  assert alone > together
+  (sentence,) = audit.sentences(rows)
+  assert sentence.startswith("No epsilon is claimed; at least 0.0")
+  assert sentence.endswith("is proved at 95 % by all 16 rows together.")
