@@ -51,7 +51,7 @@ _NUM_SUBMARKS = flags.DEFINE_integer(
   "num_submarks",
   None,
   "Triggers with a label each. No p-value is below 1 / classes ^ this. Default: as few"
-  " as bring that to 1 %, or fewer where the marked rows are few.",
+  " as bring that to a fifth of 1 - confidence, or fewer where rows are.",
   lower_bound=1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(

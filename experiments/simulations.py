@@ -29,6 +29,7 @@ first cell that is missing when it is started again.
 from collections.abc import Callable, Iterator
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 import time
@@ -39,7 +40,7 @@ from absl import flags
 from jmia import datasets, types
 from jmia.attacks import registry
 from jmia.audit import simulated as simulated_audit
-from jmia.backdoor import claims
+from jmia.backdoor import claims, randomization
 from jmia.backdoor import simulated as simulated_marks
 from jmia.dp import simulated as simulated_dp
 from jmia.report import results
@@ -128,43 +129,49 @@ def _epsilon() -> Iterator[Cell]:
 
 def _power() -> Iterator[Cell]:
   dataset = _dataset()
-  for number in _submarks(dataset.num_classes):
-    for num_marked in _MARKED:
+  tasks = [dataset]
+  if dataset.name == "digits":
+    tasks += [_fewer_classes(dataset, number) for number in (2, 3, 5)]
+  for task in tasks:
+    least, most = randomization.range_of_submarks(task.num_classes)
+    for number, num_marked in itertools.product(range(least, most + 1), _MARKED):
       if num_marked >= number:
         call = functools.partial(
           simulated_marks.true_claim_rows,
-          dataset,
+          task,
           num_marked=num_marked,
           num_submarks=number,
         )
-        yield f"{dataset.name}, {num_marked} rows, T = {number}", call
+        yield f"{task.name}, {num_marked} rows, T = {number}", call
+
+
+def _fewer_classes(dataset: types.Dataset, number: int) -> types.Dataset:
+  """The digits by their remainder."""
+  names = {2: "digits, odd or even"}
+  return dataset._replace(
+    name=names.get(number, f"digits modulo {number}"),
+    y=dataset.y % number,
+    num_classes=number,
+  )
 
 
 def _dataset() -> types.Dataset:
   return datasets.load(common.DATASET.value or "digits", data_dir=common.DATA_DIR.value)
 
 
-def _submarks(num_classes: int) -> list[int]:
-  """Numbers of sub-marks whose least p-value is worth a try."""
-  return [
-    number
-    for number in _SUBMARKS
-    if _LEAST_FLOOR <= float(num_classes) ** -number <= max(claims.LEVELS)
-  ]
-
-
 def _accusations() -> Iterator[Cell]:
   dataset = _dataset()
   tasks = [dataset]
   if dataset.name == "digits":
-    even = dataset._replace(name="digits, odd or even", y=dataset.y % 2, num_classes=2)
-    tasks.append(even)
+    tasks.append(_fewer_classes(dataset, 2))
   for task in tasks:
-    for number in _submarks(task.num_classes):
-      call = functools.partial(
-        simulated_marks.false_claim_rows, task, num_submarks=number
-      )
-      yield f"{task.name}, T = {number}", call
+    for number in _SUBMARKS:
+      floor = float(task.num_classes) ** -number
+      if _LEAST_FLOOR <= floor <= max(claims.LEVELS):
+        call = functools.partial(
+          simulated_marks.false_claim_rows, task, num_submarks=number
+        )
+        yield f"{task.name}, T = {number}", call
 
 
 _STUDIES = {

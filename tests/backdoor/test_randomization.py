@@ -105,8 +105,9 @@ def test_the_number_of_submarks_brings_the_floor_below_a_hundredth():
 @pytest.mark.parametrize(
   ("num_classes", "expected"),
   [
-    (2, {1: 5, 23: 5, 24: 6, 28: 7}),
-    (3, {4: 3, 16: 4, 20: 5}),
+    (2, {1: 5, 5: 5, 6: 6, 7: 7, 28: 7}),
+    (3, {3: 3, 4: 4, 5: 5}),
+    (5, {1: 2, 3: 3, 20: 3}),
     (10, {1: 2, 100: 2}),
     (30, {1: 1, 7: 1, 8: 2}),
     (100, {1: 1, 50: 1}),
@@ -122,8 +123,8 @@ def test_few_rows_are_divided_less_but_never_into_marks_that_cannot_claim(
 
 def test_the_number_of_submarks_follows_the_confidence():
   assert randomization.default_num_submarks(30, 2, 0.99) == 2
-  assert randomization.default_num_submarks(2, 5, 0.9) == 4
-  assert randomization.default_num_submarks(10, None, 0.9999) == 4
+  assert randomization.default_num_submarks(2, 5, 0.9) == 5
+  assert randomization.default_num_submarks(10, None, 0.9999) == 5
   with pytest.raises(ValueError, match="confidence=1 must lie in"):
     randomization.default_num_submarks(10, 5, 1)
 

@@ -12,7 +12,7 @@ import pytest
 from experiments import common, ledger
 from experiments.ledger import cells, claims, pages, power, run_files, studies
 from jmia import datasets
-from jmia.backdoor import variants
+from jmia.backdoor import measured, variants
 from jmia.classic import settings as classic_settings
 from jmia.encoding import paper as encoding_paper
 from jmia.enhanced import configs
@@ -332,3 +332,17 @@ def test_chances_of_submarks_stand_in_one_table_by_rows():
   ]  # fmt: skip
   assert lines[0][2:] == ["30.0 (10–60)", *["50 (0)"] * 6, "[few](runs/few.json) |"]
   assert lines[3][3:9] == ["100 (90)"] * 6
+
+
+def test_rates_that_plans_rest_on_are_those_of_the_runs():
+  runs = run_files.load()
+  for of in measured.MEASURED.values():
+    accuracies = []
+    for rows, mean, spread in zip(of.rows, of.means, of.spreads, strict=True):
+      marked = round(rows * of.num_submarks)
+      figures = runs[of.run.format(marked)]["figures"]
+      name = of.figure.format(marked)
+      assert mean == pytest.approx(np.mean(figures[name]), abs=6e-4)
+      assert spread == pytest.approx(np.std(figures[name], ddof=1), abs=6e-4)
+      accuracies += figures[f"{name.rpartition('/')[0]}/test_accuracy"]
+    assert of.accuracy == pytest.approx(np.mean(accuracies), abs=6e-3)
