@@ -31,7 +31,7 @@ from jmia import _validate
 # multiple of every number up to 12: another statistic, and no less exact a test.
 _UNITS = 55_440
 # Label vectors that may do as well as the owner's, and yet a claim is made: with fewer
-# the label must be ahead on every sub-mark, and one that was not learnt costs the claim.
+# the label must be ahead on every sub-mark, and one unlearnt costs the claim.
 _SLACK = 5
 # Rows of a sub-mark where one alone can claim: fewer are not divided.
 _ROWS_EACH = 4
