@@ -144,10 +144,16 @@ def _with_titles(
     return cells, None
   if cells.ndim == 1:
     return titles_lib.without_title(cells, class_names, num_queries), None
-  is_more = cells.ndim == 2 and len(cells) == num_queries + 1
-  if is_more and _has_titles(cells, class_names):
-    return cells[1:], tuple(cells[0].tolist())
-  return cells, None
+  first = tuple(cells[0].tolist()) if cells.ndim == 2 else ()
+  if len(cells) != num_queries + 1 or not titles_lib.are_above(first, class_names):
+    return cells, None
+  if not _has_titles(cells, class_names):
+    raise ValueError(
+      f"predictions hold {len(cells)} lines for {num_queries} queries, and the first,"
+      f" {classes_lib.listed(first)}, may be titles or an answer: remove it, or title"
+      f" the columns class_{class_names[0]} and so on"
+    )
+  return cells[1:], first
 
 
 def _check_order(
@@ -308,7 +314,10 @@ def _has_titles(cells: np.ndarray, class_names: Sequence[classes_lib.Name]) -> b
     return False
   if not any(cell.isdecimal() for cell in cells[1:].ravel().tolist()):
     return True
-  return cells.shape[1] > 2 and not _sum_alike(_numeric(cells))
+  # Two scores of 0 and 1 may be sure of a class: only beside other sums they are none.
+  scores = _numeric(cells)
+  is_other = cells.shape[1] > 2 or _sum_alike(scores[1:])
+  return is_other and not _sum_alike(scores)
 
 
 def _sum_alike(scores: np.ndarray) -> bool:

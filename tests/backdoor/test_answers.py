@@ -41,6 +41,7 @@ def _csv(tmp_path, text, encoding="utf-8"):
     ("0,1,2\n" + SCORES, DIGITS, [1, 0, -1, 2]),
     ("0,1,2\n" + SCORES, NAMES, [1, 0, -1, 2]),
     ("2,0,1\n" + SCORES, DIGITS, [0, 2, -1, 1]),
+    ("1,0\n40,60\n80,20\n1,99\n70,30\n", (0, 1), [0, 1, 0, 1]),
     # What is no class and is alone is a title, whatever it is called.
     ("guess\ndog\ncat\nemu\nfox\n", NAMES, [1, 0, 2, -1]),
     ("label\nfox\ndog\ncat\nemu\n", NAMES, [-1, 1, 0, 2]),
@@ -122,7 +123,8 @@ def test_what_cannot_be_read(tmp_path, text, message):
     ("dog\ndog\ncat\nemu\nemu\n", NAMES, "the first, 'dog', may be a title or an ans"),
     ("fox\ndog\ncat\nfox\nemu\n", NAMES, "hold 5 answers, expected 4"),
     ("7\n1\n0\n2\n2\n", DIGITS, "hold 5 answers, expected 4"),
-    ("0,1\n1,0\n0,1\n1,0\n1,0\n", (0, 1), "hold 5 answers, expected 4"),
+    ("0,1\n1,0\n0,1\n1,0\n1,0\n", (0, 1),
+     "5 lines for 4 queries, and the first, '0', '1', may be titles or an answer"),
     # A title, and an answer too few.
     ("guess\ndog\ncat\nemu\n", NAMES, "4 lines for 4 queries, and the first, 'guess'"),
     ("pred\ndog\nfox\nemu\n", NAMES, "'pred', looks like a title: then one answer is"),
@@ -154,7 +156,7 @@ def test_what_cannot_be_read(tmp_path, text, message):
     ("1,1\n2,0\n3,0\n4,1\n", (0, 1), "first column counts the rows"),
     ("17,1\n18,0\n19,0\n20,1\n", (0, 1), "first column counts the rows"),
     ("1,1\n0,2\n0,3\n1,4\n", (0, 1), "column 2 counts the rows"),
-    ("0,1\n1,1\n2,0\n3,0\n4,1\n", (0, 1), "hold 5 answers"),
+    ("0,1\n1,1\n2,0\n3,0\n4,1\n", (0, 1), "'0', '1', may be titles or an answer"),
     ("17,1\n5,0\n23,0\n11,1\n", (0, 1), "column 2 of 2 looks like labels beside an id"),
     ("17,1\n5,0\n23,0\n11,1\n", ("a", "b"), "column 2 of 2 looks like labels beside"),
     ("17,1\n5,1\n23,1\n11,1\n", (0, 1), "column 2 of 2 looks like labels"),
