@@ -114,7 +114,7 @@ def run(main: Callable[[], None]) -> None:
   """Runs a binary: exit code 2 and one line on stderr where the input is at fault.
 
   Arguments that are no flags become the value of the flag that the binary's module
-  names as `POSITIONAL`; without one they are refused.
+  names as `POSITIONAL`; without one, or beside that flag, they are refused.
 
   Args:
     main: reads the flags and does the work.
@@ -157,8 +157,10 @@ def run(main: Callable[[], None]) -> None:
 
   def parse(argv: list[str]) -> list[str]:
     _help_if_asked(module, argv)
+    given = [*argv]  # a file's flags are put in as it is parsed, and may be replaced
     rest = _parse(argv)
     if positional is not None and len(rest) > 1:
+      _refuse_twice(positional, given, rest[1:])
       _set_positional(positional, rest[1:])
     return rest
 
@@ -411,6 +413,17 @@ def _name(module: types.ModuleType) -> str:
   """A binary's, however it was started."""
   name = module.__spec__.name if module.__spec__ else pathlib.Path(sys.argv[0]).stem
   return name.rpartition(".")[2]
+
+
+def _refuse_twice(name: str, given: Sequence[str], values: Sequence[str]) -> None:
+  """Ends the process where a flag is given by its name and bare."""
+  until = given.index("--") if "--" in given else len(given)
+  written = (argument for argument in given[1:until] if argument.startswith("-"))
+  if name in {argument.lstrip("-").partition("=")[0] for argument in written}:
+    bare = f"bare argument{'s' if len(values) > 1 else ''}"
+    shown = ", ".join(map(repr, values))
+    said = flags.FLAGS[name].serialize()
+    _fail(f"{said} and the {bare} {shown} both say it: leave one out")
 
 
 def _set_positional(name: str, values: Sequence[str]) -> None:

@@ -112,10 +112,11 @@ _OPACITY = flags.DEFINE_float(
   " run.",
 )
 
+# How a trigger of one value or pattern looks; a column has values of its own.
+_OF_LOOK = ("trigger_pattern", "trigger_value", "trigger_opacity")
 _OF_MARKING = (
   *("data", "rows", "output_dir", "seed", "paper_mark", "target_label", "trigger"),
-  *("trigger_size", "trigger_place", "trigger_pattern", "trigger_value"),
-  "trigger_opacity",
+  *("trigger_size", "trigger_place", *_OF_LOOK),
 )
 
 
@@ -143,11 +144,10 @@ def main() -> None:
 
 def _submarks(data: owner_files.Data) -> submarks.Marked:
   """The data with sub-marks of a secret."""
-  if _TARGET_LABEL.value is not None or _PLACE.value is not None:
-    raise ValueError(
-      "--target_label and --trigger_place are for --paper_mark: the key's secret draws"
-      " labels and places"
-    )
+  common.refuse(
+    ["target_label", "trigger_place"],
+    "is for --paper_mark: the key's secret draws labels and places",
+  )
   kind = _kind(data.x)
   if kind == "columns" and data.x.ndim > 2:
     raise ValueError("trigger=columns is of tables: rows of vectors, not of images")
@@ -157,7 +157,7 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
     num_marked=_NUM_MARKED.value,
     rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
     trigger=None if kind == "columns" else _trigger(data.x, kind),
-    num_columns=_SIZE.value,
+    num_columns=_SIZE.value if kind == "columns" else None,
     num_submarks=_NUM_SUBMARKS.value,
     num_queries=pair_flags.NUM_QUERIES.value,
     num_classes=_NUM_CLASSES.value,
@@ -191,15 +191,21 @@ def _secret(data: owner_files.Data) -> str:
 
 def _one_mark(data: owner_files.Data) -> ownership.Marked:
   """The data with the paper's mark."""
-  if _NUM_SUBMARKS.value is not None:
-    raise ValueError("--num_submarks is not for --paper_mark, which makes one mark")
+  common.refuse(["num_submarks"], "is not for --paper_mark, which makes one mark")
+  common.refuse(
+    ["confidence"], "is not read with --paper_mark, whose outlook is of 95 %"
+  )
+  kind = _kind(data.x)
+  if kind == "columns":
+    common.refuse(
+      ["trigger_place"], "is not read with columns, which are the last of the table"
+    )
   print(
     "mark: --paper_mark is one mark that others may have too, with a label that you"
     " chose: its verdict assumes that a model which never saw it gives that label to"
     " one query in as many as there are classes.",
     file=sys.stderr,
   )
-  kind = _kind(data.x)
   return ownership.mark(
     data.x,
     data.y,
@@ -217,12 +223,14 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
 
 def _kind(x: np.ndarray) -> str:
   """Of trigger: the one asked for, or what suits the data."""
-  if _TRIGGER.value is not None:
-    return str(_TRIGGER.value)
-  if x.ndim > 2:
-    return "patch"
-  is_bits = bool(((x == 0) | (x == 1)).all())
-  return "bits" if _PAPER_MARK.value and is_bits else "columns"
+  is_bits = x.ndim <= 2 and bool(((x == 0) | (x == 1)).all())
+  kind = "bits" if _PAPER_MARK.value and is_bits else "columns"
+  kind = str(_TRIGGER.value or ("patch" if x.ndim > 2 else kind))
+  if kind == "columns":
+    common.refuse(
+      _OF_LOOK, "is not read with columns, each of which is set to a value that it has"
+    )
+  return kind
 
 
 def _columns_at_end(x: np.ndarray) -> triggers.TriggerConfig:

@@ -58,7 +58,14 @@ from . import claim_pages, common, encoding_flags, training_flags
 POSITIONAL = "command"
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
-flags.adopt_module_key_flags(training_flags)
+# All that train but --num_members: a watermark is of all rows.
+_OF_TRAINING = tuple(
+  flag.name
+  for flag in flags.FLAGS.flags_by_module_dict()[training_flags.__name__]
+  if flag.name != "num_members"
+)
+for _name in _OF_TRAINING:
+  flags.declare_key_flag(_name)
 flags.adopt_module_key_flags(encoding_flags)
 _COMMAND = flags.DEFINE_enum(
   "command", None, ["embed", "queries", "verify"], "May be given without its name."
@@ -128,8 +135,9 @@ def main() -> None:
     raise ValueError(f"expected a command, one of {', '.join(commands)}")
   common.refuse_of_others("command", _COMMAND.value, _OF_COMMAND)
   if _COMMAND.value != "embed":
-    of_training = flags.FLAGS.flags_by_module_dict()[training_flags.__name__]
-    common.refuse((flag.name for flag in of_training), "is for --command=embed")
+    common.refuse(_OF_TRAINING, "is for --command=embed")
+  if _BLACK_BOX.value:
+    common.refuse(["layer"], "is not read with --black_box, which encodes in outputs")
   commands[_COMMAND.value]()
 
 
@@ -279,7 +287,7 @@ def _settings(dataset: types.Dataset) -> tuple[encode.EncodeConfig, keys_lib.Key
   if not secret.isdecimal():
     raise ValueError("secret must be an integer from 0 to 2^64 - 1")
   model = encode.make_model(train, dataset)
-  if _LAYER.value is None or _BLACK_BOX.value:
+  if _LAYER.value is None:
     key = keys_lib.default(model, int(secret), black_box=_BLACK_BOX.value)
   else:
     key = keys_lib.Key(secret=int(secret), layer=_LAYER.value)

@@ -5,7 +5,7 @@ logits, with or without a line of titles. `read` takes a file as it is, and `cla
 says what it means to the classes of a key.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import csv
 import os
 import pathlib
@@ -14,10 +14,12 @@ import zipfile
 
 import numpy as np
 
+from jmia.backdoor import answer_titles as titles_lib
 from jmia.backdoor import classes as classes_lib
 
-_LABEL_TITLES = ("label", "class", "prediction", "predicted", "top1", "top_1", "answer")
-_COUNT_TITLES = ("", "index", "id", "row", "query", "filename", "file")
+_NEAR = 0.02  # of one: what rounded probabilities may sum to
+_ALIKE = 0.2  # sums of rows of probabilities or votes differ by less
+_FEW = 3  # columns at most, where labels beside something else pass for scores
 
 
 class Table(NamedTuple):
@@ -38,9 +40,10 @@ def read(path: str | os.PathLike[str]) -> Table:
   Args:
     path: a `.npy` of `[m]` labels (numbers or text) or `[m, C]` scores; or a `.csv` of
       one line for each query, with a label or with C scores, and maybe one line of
-      titles. A column titled label, class, prediction, predicted, top1 or answer holds
-      the labels, and others beside it are ignored; one titled index, id, row, query or
-      filename is left out.
+      titles. A column titled label, class, prediction, predicted, top1, answer or the
+      like (`answer_titles.LABELS`) holds the labels, and others beside it are ignored,
+      but that scores of the classes must not contradict it; one titled index, id, row,
+      query or filename is left out.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -67,14 +70,14 @@ def classes(
   Args:
     table: of `read`.
     class_names: `K`. Scores have a column for each, in this order; or, where names are
-      integers from 0, one for each number; or titles that are names.
+      integers from 0, one for each number; or titles that are names, in any order.
     num_queries: `m`.
 
   Raises:
-    ValueError: the answers are of another number or form, hold a NaN, or none of the
-      labels is a class.
+    ValueError: the answers are of another number or form, hold a NaN, none of them is
+      a class, or a title or column of theirs can be read in two ways.
   """
-  cells, titles = _without_titles(table, num_queries)
+  cells, titles = _with_titles(table, class_names, num_queries)
   if cells.ndim not in (1, 2) or cells.dtype.kind not in "iufU":
     raise ValueError(
       f"predictions have shape {cells.shape} and dtype {cells.dtype}, expected labels"
@@ -85,8 +88,10 @@ def classes(
       f"predictions hold {len(cells)} answers, expected {num_queries}: one for each row"
       " of the query set, in its order"
     )
+  if titles is not None:
+    return _of_titled(cells, titles, class_names)
   if cells.ndim == 2:
-    return _of_scores(_numeric(cells), titles, class_names)
+    return _of_scores(cells, None, class_names)
   return _of_labels(cells, class_names)
 
 
@@ -103,7 +108,11 @@ def _read_csv(path: pathlib.Path) -> Table:
   if not rows or len({len(row) for row in rows}) > 1:
     raise ValueError(f"{path}: not a table of as many columns in each line")
   titles = None
-  if len(rows[0]) > 1 and not all(map(_is_number, rows[0])) and _are_titles(rows):
+  if (
+    len(rows[0]) > 1
+    and not all(map(titles_lib.is_number, rows[0]))
+    and _are_titles(rows)
+  ):
     titles, rows = tuple(rows[0]), rows[1:]
     if not rows:
       raise ValueError(f"{path}: not a table: it holds titles alone")
@@ -113,31 +122,77 @@ def _read_csv(path: pathlib.Path) -> Table:
 
 def _are_titles(rows: Sequence[Sequence[str]]) -> bool:
   """Whether the first line says what stands below it: text above numbers, or ours."""
-  known = {*_LABEL_TITLES, *_COUNT_TITLES}
+  known = {*titles_lib.LABELS, *titles_lib.COUNTS}
   is_known = any(cell.lower() in known for cell in rows[0])
   below = rows[1] if len(rows) > 1 else rows[0]
   return is_known or any(
-    _is_number(under) and not _is_number(title)
+    titles_lib.is_number(under) and not titles_lib.is_number(title)
     for title, under in zip(rows[0], below, strict=True)
   )
 
 
-def _without_titles(
-  table: Table, num_queries: int
+def _with_titles(
+  table: Table, class_names: Sequence[classes_lib.Name], num_queries: int
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
-  """The answers alone, and the titles of their columns if there are any."""
+  """The answers, and the titles of columns; those that only their number tells too."""
   cells, titles = table
-  if cells.ndim == 2 and titles is not None:
-    named = [title.lower() for title in titles]
-    for label in _LABEL_TITLES:
-      if label in named:
-        return cells[:, named.index(label)], None
-    kept = [i for i, title in enumerate(named) if title not in _COUNT_TITLES]
-    return cells[:, kept], tuple(titles[i] for i in kept)
-  if cells.ndim == 1 and cells.dtype.kind == "U" and len(cells) == num_queries + 1:
-    # One more line than queries: the first is a title.
-    return cells[1:], None
-  return (cells[:, 0] if cells.ndim == 2 and cells.shape[1] == 1 else cells), titles
+  if titles is not None:
+    return cells, titles
+  if cells.ndim == 2 and cells.shape[1] == 1:
+    cells = cells[:, 0]
+  if cells.dtype.kind != "U" or not cells.size:
+    return cells, None
+  if cells.ndim == 1:
+    return titles_lib.without_title(cells, class_names, num_queries), None
+  first = tuple(cells[0].tolist()) if cells.ndim == 2 else ()
+  if len(cells) != num_queries + 1 or not titles_lib.are_above(first, class_names):
+    return cells, None
+  if not _has_titles(cells, class_names):
+    raise ValueError(
+      f"predictions hold {len(cells)} lines for {num_queries} queries, and the first,"
+      f" {classes_lib.listed(first)}, may be titles or an answer: remove it, or title"
+      f" the columns class_{class_names[0]} and so on"
+    )
+  return cells[1:], first
+
+
+def _check_order(
+  cells: np.ndarray, titles: Sequence[str], counts: Iterable[int]
+) -> None:
+  """Raises ValueError where a column that counts the rows is out of order."""
+  for column in counts:
+    count = [int(cell) for cell in cells[:, column].tolist() if cell.isdecimal()]
+    first = min(count, default=0)
+    ordered = [*range(first, first + len(cells))]
+    if first in (0, 1) and sorted(count) == ordered != count:
+      raise ValueError(
+        f"predictions' column {titles[column]!r} counts the rows in another order:"
+        " sort them by it, as the query set is"
+      )
+
+
+def _of_titled(
+  cells: np.ndarray, titles: Sequence[str], class_names: Sequence[classes_lib.Name]
+) -> np.ndarray:
+  """The class of each row, by the column of labels, or else by scores."""
+  label = titles_lib.label_column(titles, class_names)
+  kept = titles_lib.kept_columns(titles, class_names)
+  _check_order(cells, titles, {*range(len(titles))} - {*kept, label})
+  scores, of_scores = cells[:, kept], [titles[column] for column in kept]
+  if label is None:
+    if len(kept) == 1:
+      return _of_labels(scores[:, 0], class_names)
+    return _of_scores(scores, of_scores, class_names)
+  found = _of_labels(cells[:, label], class_names)
+  if titles_lib.named(of_scores, class_names) is not None:
+    largest = _of_scores(scores, of_scores, class_names)
+    differ = int(((largest != found) & (largest >= 0)).sum())
+    if differ:
+      raise ValueError(
+        f"predictions' column {titles[label]!r} is not the class of the largest score"
+        f" in {differ} rows, so it may be the truth: keep it, or the scores"
+      )
+  return found
 
 
 def _numeric(cells: np.ndarray) -> np.ndarray:
@@ -152,27 +207,47 @@ def _numeric(cells: np.ndarray) -> np.ndarray:
 
 
 def _of_scores(
-  scores: np.ndarray,
+  cells: np.ndarray,
   titles: Sequence[str] | None,
   class_names: Sequence[classes_lib.Name],
 ) -> np.ndarray:
   """The class of each row whose score is above all others; -1 where none is."""
+  scores = _numeric(cells)
   of_column = _columns(scores.shape[1], titles, class_names)
-  if (scores[:, 0] == np.arange(len(scores))).all() and len(scores) > 2:
-    raise ValueError("predictions' first column counts the rows: leave it out")
+  # Names are of scores; numbers may be of any table's columns.
+  is_named = titles is not None and titles_lib.named(titles, class_names) is not None
+  is_sure = is_named and isinstance(class_names[0], str)
+  _check_counts(scores, of_column < 0 if is_sure else np.ones(len(of_column), bool))
+  if not is_named or all(map(str.isdecimal, titles or ())):
+    _check_no_labels(scores, class_names)
+  if titles is not None:
+    _check_others(scores, of_column, titles)
+  elif cells.dtype.kind == "U" and _has_titles(cells, class_names):
+    raise ValueError(
+      f"predictions' first line, {classes_lib.listed(cells[0].tolist())}, looks like"
+      " titles: then one answer is missing; if it holds scores, put a line of titles"
+      " above it"
+    )
   largest = scores.max(axis=1, keepdims=True)
   is_alone = (scores == largest).sum(axis=1) == 1
-  return np.where(is_alone, of_column[scores.argmax(axis=1)], -1)
+  found = np.where(is_alone, of_column[scores.argmax(axis=1)], -1)
+  if (found < 0).all() and (of_column < 0).any():
+    raise ValueError(
+      "predictions have the largest score in none of the columns of the key's classes,"
+      f" {classes_lib.listed(class_names)}"
+    )
+  return found
 
 
 def _columns(
   number: int, titles: Sequence[str] | None, class_names: Sequence[classes_lib.Name]
 ) -> np.ndarray:
   """`[C]` int, the class of each column of scores."""
-  if titles is not None:
-    found = classes_lib.numbers(np.array(titles), class_names)
-    if len({*found.tolist()} - {-1}) == len(class_names):
+  if titles:
+    found = titles_lib.named(titles, class_names)
+    if found is not None:
       return found
+    titles_lib.check_numbered(titles, class_names)
   if number == len(class_names):
     return np.arange(number)
   counts = [name for name in class_names if isinstance(name, int) and name >= 0]
@@ -184,12 +259,79 @@ def _columns(
   )
 
 
+def _check_counts(scores: np.ndarray, may_count: np.ndarray) -> None:
+  """Raises ValueError where a column rises by one from row to row."""
+  rises = (scores[1:] == scores[:-1] + 1).all(axis=0) & np.isfinite(scores[0])
+  rises &= may_count
+  if len(scores) > 2 and rises.any():
+    column = int(rises.argmax())
+    which = f"column {column + 1}" if column else "first column"
+    raise ValueError(f"predictions' {which} counts the rows: leave it out")
+
+
+def _check_no_labels(
+  scores: np.ndarray, class_names: Sequence[classes_lib.Name]
+) -> None:
+  """Raises ValueError where one of a few columns seems to hold labels.
+
+  It holds classes alone, and more than one or beside whole numbers; and rows do not sum
+  to the same, as those of probabilities and votes do.
+  """
+  if scores.shape[1] > _FEW or _sum_alike(scores):
+    return
+  numbers = [name if isinstance(name, int) else c for c, name in enumerate(class_names)]
+  varies = (scores != scores[0]).any(axis=0)
+  is_whole = bool((scores == np.floor(scores)).all())
+  is_label = np.isin(scores, numbers).all(axis=0) & (varies | (is_whole & varies.any()))
+  if is_label.any():
+    raise ValueError(
+      f"predictions' column {is_label.argmax() + 1} of {len(is_label)} looks like"
+      " labels beside an id or the like: keep it alone, or title scores as"
+      f" class_{class_names[0]} and so on"
+    )
+
+
+def _check_others(
+  scores: np.ndarray, of_column: np.ndarray, titles: Sequence[str]
+) -> None:
+  """Raises ValueError where probabilities stand beside columns that are none."""
+  is_class = of_column >= 0
+  near_one = [
+    bool((abs(part.sum(axis=1) - 1) < _NEAR).all())
+    for part in (scores[:, is_class], scores)
+  ]
+  if near_one == [True, False]:
+    others = [t for t, known in zip(titles, is_class, strict=True) if not known]
+    raise ValueError(
+      f"predictions have columns titled {classes_lib.listed(others)} beside"
+      " probabilities that sum to one without them: leave them out"
+    )
+
+
+def _has_titles(cells: np.ndarray, class_names: Sequence[classes_lib.Name]) -> bool:
+  """Whether whole numbers in the first line of scores cannot well be scores."""
+  if not titles_lib.are_above(cells[0].tolist(), class_names):
+    return False
+  if not any(cell.isdecimal() for cell in cells[1:].ravel().tolist()):
+    return True
+  # Two scores of 0 and 1 may be sure of a class: only beside other sums they are none.
+  scores = _numeric(cells)
+  is_other = cells.shape[1] > 2 or _sum_alike(scores[1:])
+  return is_other and not _sum_alike(scores)
+
+
+def _sum_alike(scores: np.ndarray) -> bool:
+  """Whether all rows sum to about the same."""
+  sums = scores.sum(axis=1)
+  return bool(np.isfinite(sums).all() and np.ptp(sums) < _ALIKE)
+
+
 def _of_labels(
   cells: np.ndarray, class_names: Sequence[classes_lib.Name]
 ) -> np.ndarray:
   labels = cells
   if labels.dtype.kind == "U" and not any(isinstance(n, str) for n in class_names):
-    if bad := [cell for cell in labels.tolist() if not _is_number(cell)]:
+    if bad := [cell for cell in labels.tolist() if not titles_lib.is_number(cell)]:
       raise ValueError(
         f"predictions hold {bad[0]!r}, expected labels like the key's classes,"
         f" {classes_lib.listed(class_names)}"
@@ -210,11 +352,3 @@ def _of_labels(
       f" but {classes_lib.listed(np.unique(labels).tolist())}"
     )
   return found
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True

@@ -11,6 +11,7 @@ the key.
 from collections.abc import Sequence
 import dataclasses
 import hashlib
+import numbers
 import secrets
 
 import numpy as np
@@ -81,9 +82,10 @@ def column_triggers(
   varies = np.flatnonzero((x != x[0]).any(axis=0))
   if size is None:
     size = min(20, max(1, len(varies) // (2 * number)))
-  if not 0 < size <= len(varies):
+  if not isinstance(size, numbers.Integral) or not 0 < size <= len(varies):
     raise ValueError(
-      f"trigger_size={size} does not fit {len(varies)} columns of more than one value"
+      f"num_columns={size} of a trigger (--trigger_size) does not fit {len(varies)}"
+      " columns of more than one value"
     )
   found = []
   pool: list[int] = []

@@ -59,12 +59,14 @@ def mark(
     What to publish, and what to keep.
 
   Raises:
-    ValueError: as `submarks.mark` and `classes.of_labels`, or neither or both of
-      `num_marked` and `rows` are given.
+    ValueError: as `submarks.mark` and `classes.of_labels`; neither or both of
+      `num_marked` and `rows` are given; `num_columns` is given with images or a
+      trigger; or the trigger is of columns, which are drawn with their values.
   """
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
   submarks.check_data(x, y)
+  _check_trigger(x, trigger, num_columns)
   classes = classes_lib.of_labels(y, num_classes)
   for note in classes.notes:
     say(note)
@@ -97,6 +99,19 @@ def mark(
     rows=rows,
     num_queries=num_queries,
   )
+
+
+def _check_trigger(
+  x: np.ndarray, trigger: triggers.TriggerConfig | None, num_columns: int | None
+) -> None:
+  """Raises ValueError for what `mark` would not read."""
+  if trigger is not None and trigger.kind == "columns":
+    raise ValueError(
+      "trigger is of columns, which are drawn with their values: expected num_columns"
+    )
+  if num_columns is not None and (trigger is not None or x.ndim > 2):
+    what = "images" if trigger is None else "a trigger of one's own, which has its size"
+    raise ValueError(f"num_columns={num_columns} is not read with {what}")
 
 
 def verify(

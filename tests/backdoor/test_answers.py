@@ -34,6 +34,41 @@ def _csv(tmp_path, text, encoding="utf-8"):
     ("label,score\n1,0.7\n0,0.8\n2,0.4\n2,0.9\n", DIGITS, [1, 0, 2, 2]),
     ("index,prediction\n0,dog\n1,cat\n2,emu\n3,emu\n", NAMES, [1, 0, 2, 2]),
     ("index,cat,dog,emu\n1,0,2,1\n0,3,1,1\n5,0,0,1\n6,0,-inf,1\n", NAMES, [1, 0, 2, 2]),
+    # What pandas writes: 0, 1, ... above columns without a name, maybe an index.
+    ("0\ndog\ncat\nemu\nemu\n", NAMES, [1, 0, 2, 2]),
+    (",0\n0,dog\n1,cat\n2,emu\n3,emu\n", NAMES, [1, 0, 2, 2]),
+    (",0\n0,1\n1,0\n2,2\n3,2\n", DIGITS, [1, 0, 2, 2]),
+    ("0,1,2\n" + SCORES, DIGITS, [1, 0, -1, 2]),
+    ("0,1,2\n" + SCORES, NAMES, [1, 0, -1, 2]),
+    ("2,0,1\n" + SCORES, DIGITS, [0, 2, -1, 1]),
+    ("1,0\n40,60\n80,20\n1,99\n70,30\n", (0, 1), [0, 1, 0, 1]),
+    # What is no class and is alone is a title, whatever it is called.
+    ("guess\ndog\ncat\nemu\nfox\n", NAMES, [1, 0, 2, -1]),
+    ("label\nfox\ndog\ncat\nemu\n", NAMES, [-1, 1, 0, 2]),
+    # Classes in other capitals, or with the same before or behind.
+    ("Emu,Cat,Dog\n" + SCORES, NAMES, [0, 2, -1, 1]),
+    ("p_emu,p_cat,p_dog\n" + SCORES, NAMES, [0, 2, -1, 1]),
+    ("Emu (%),Cat (%),Dog (%)\n" + SCORES, NAMES, [0, 2, -1, 1]),
+    ("class_2,class_0,class_1\n" + SCORES, DIGITS, [0, 2, -1, 1]),
+    # Numbers in order, from 0 or 1.
+    ("col_0,col_1,col_2\n" + SCORES, NAMES, [1, 0, -1, 2]),
+    ("x1,x2,x3\n" + SCORES, DIGITS, [1, 0, -1, 2]),
+    ("1,2,3\n" + SCORES, DIGITS, [1, 0, -1, 2]),
+    # A title that is a class is one, whatever else it might mean.
+    ("label,file\n0.1,0.9\n0.8,0.2\n0,1\n1,0\n", ("file", "label"), [0, 1, 0, 1]),
+    ("n,pred\n1,1\n2,0\n3,0\n4,1\n", (0, 1), [1, 0, 0, 1]),
+    ("truth,pred\n1,1\n1,0\n0,0\n1,1\n", (0, 1), [1, 0, 0, 1]),
+    (
+      "prediction,cat,dog,emu\ndog,0,1,0\ncat,1,0,0\nemu,0,0,1\ncat,1,1,0\n",
+      NAMES,
+      [1, 0, 2, 0],
+    ),
+    # Classes that the key has not may win.
+    ("cat,dog,emu,fox\n0,1,0,0\n1,0,0,0\n0,0,.9,.1\n0,0,.1,.9\n", NAMES, [1, 0, 2, -1]),
+    # Scores of two classes: sure ones, votes, logits beside a constant.
+    ("0,1\n1,0\n0,1\n0.5,0.5\n", (0, 1), [1, 0, 1, -1]),
+    ("0,3\n3,0\n1,2\n2,1\n", (0, 1), [1, 0, 1, 0]),
+    ("0,-1.5\n0,2.5\n0,0.5\n0,-1\n", (0, 1), [0, 1, 1, 0]),
   ],
 )
 def test_csvs(tmp_path, text, names, expected):
@@ -77,6 +112,78 @@ def test_arrays(tmp_path):
 def test_what_cannot_be_read(tmp_path, text, message):
   with pytest.raises(ValueError, match=message):
     answers.classes(_csv(tmp_path, text), DIGITS, 4)
+
+
+@pytest.mark.parametrize(
+  ("text", "names", "message"),
+  [
+    # One line too many, whose first is a title of pandas or an answer.
+    ("0\n1\n0\n2\n2\n", DIGITS, "5 lines for 4 queries, and the first, '0', may be a"),
+    ("0.0\n1\n0\n2\n2\n", DIGITS, "the first, '0.0', may be a title or an answer"),
+    ("dog\ndog\ncat\nemu\nemu\n", NAMES, "the first, 'dog', may be a title or an ans"),
+    ("fox\ndog\ncat\nfox\nemu\n", NAMES, "hold 5 answers, expected 4"),
+    ("7\n1\n0\n2\n2\n", DIGITS, "hold 5 answers, expected 4"),
+    ("0,1\n1,0\n0,1\n1,0\n1,0\n", (0, 1),
+     "5 lines for 4 queries, and the first, '0', '1', may be titles or an answer"),
+    # A title, and an answer too few.
+    ("guess\ndog\ncat\nemu\n", NAMES, "4 lines for 4 queries, and the first, 'guess'"),
+    ("pred\ndog\nfox\nemu\n", NAMES, "'pred', looks like a title: then one answer is"),
+    ("0\ndog\ncat\nemu\n", NAMES, "'0', looks like a title"),
+    ("0\n2\n1\n3\n", (1, 2, 3), "'0', looks like a title"),
+    ("0\n1.0\n2.0\n1.0\n", DIGITS, "'0', looks like a title"),
+    ("label\n1\n0\n2\n", DIGITS, "'label', looks like a title"),
+    ("0,1,2\n" + SCORES[:-10], DIGITS, "first line, '0', '1', '2', looks like titles"),
+    ("1,0\n.1,.9\n.8,.2\n.4,.6\n", (0, 1), "first line, '1', '0', looks like titles"),
+    # Which of two?
+    ("label,prediction\n1,1\n1,0\n0,0\n1,1\n", DIGITS,
+     "columns 'label', 'prediction', of which one is the suspect's answer: keep that"),
+    ("Prediction,id,Class\n1,0,1\n1,1,0\n0,2,0\n1,3,1\n", DIGITS,
+     "columns 'Prediction', 'Class', of which one"),
+    ("label,cat,dog,emu\ndog,0,1,0\ndog,1,0,0\nemu,0,0,1\ncat,1,1,0\n", NAMES,
+     "'label' is not the class of the largest score in 1 rows, so it may be the truth"),
+    # Nearly the classes, or no order.
+    ("Emu,cat,dgo\n" + SCORES, NAMES,
+     "columns titled 'Emu', 'cat', 'dgo', expected the key's classes, 'cat', 'dog'"),
+    ("p_emu,q_cat,p_dog\n" + SCORES, NAMES, "titled 'p_emu', 'q_cat', 'p_dog'"),
+    ("cat,cat,emu\n" + SCORES, NAMES, "titled 'cat', 'cat', 'emu'"),
+    ("a,b,c\n" + SCORES, ("a", "b", "d"), "titled 'a', 'b', 'c'"),
+    ("cat,dog\n1,0\n1,0\n0,1\n1,0\n", NAMES, "titled 'cat', 'dog', expected the key's"),
+    ("col_1,col_0,col_2\n" + SCORES, NAMES, "titled 'col_1', 'col_0', 'col_2'"),
+    ("x2,x3,x4\n" + SCORES, NAMES, "titled 'x2', 'x3', 'x4'"),
+    ("x,y,z\n" + SCORES, NAMES, "titled 'x', 'y', 'z'"),
+    ("no,guess\n1,1\n2,0\n3,0\n4,1\n", (0, 1), "titled 'no', 'guess'"),
+    # An index or a truth is no score.
+    ("1,1\n2,0\n3,0\n4,1\n", (0, 1), "first column counts the rows"),
+    ("17,1\n18,0\n19,0\n20,1\n", (0, 1), "first column counts the rows"),
+    ("1,1\n0,2\n0,3\n1,4\n", (0, 1), "column 2 counts the rows"),
+    ("0,1\n1,1\n2,0\n3,0\n4,1\n", (0, 1), "'0', '1', may be titles or an answer"),
+    ("17,1\n5,0\n23,0\n11,1\n", (0, 1), "column 2 of 2 looks like labels beside an id"),
+    ("17,1\n5,0\n23,0\n11,1\n", ("a", "b"), "column 2 of 2 looks like labels beside"),
+    ("17,1\n5,1\n23,1\n11,1\n", (0, 1), "column 2 of 2 looks like labels"),
+    ("0.9,1\n0.8,0\n0.7,0\n0.9,1\n", (0, 1), "column 2 of 2 looks like labels"),
+    ("7,1,1\n5,0,1\n2,0,0\n3,1,2\n", DIGITS, "column 2 of 3 looks like labels"),
+    ("n,cat,dog,emu\n7,0,1,0\n8,1,0,0\n9,0,0,1\n10,1,0,0\n", NAMES,
+     "first column counts the rows"),
+    ("cat,dog,emu,sure\n0,1,0,1\n1,0,0,1\n0,0,1,1\n1,0,0,1\n", NAMES,
+     "columns titled 'sure' beside probabilities that sum to one without them"),
+    ("cat,dog,emu,ms\n0,1,0,9\n1,0,3,9\n0,0,1,7\n1,0,0,8\n", NAMES,
+     "largest score in none of the columns of the key's classes"),
+    ("index,prediction\n1,dog\n0,cat\n2,emu\n3,emu\n", NAMES,
+     "column 'index' counts the rows in another order"),
+  ],
+)  # fmt: skip
+def test_what_can_be_read_in_two_ways_is_refused(tmp_path, text, names, message):
+  with pytest.raises(ValueError, match=message):
+    answers.classes(_csv(tmp_path, text), names, 4)
+
+
+def test_a_list_of_names_is_read_as_a_file_is():
+  def read(*names):
+    return answers.classes(answers.Table(np.array(names)), NAMES, 4).tolist()
+
+  assert read("label", "dog", "cat", "emu", "emu") == [1, 0, 2, 2]
+  with pytest.raises(ValueError, match="the first, 'dog', may be a title or an answer"):
+    read("dog", "dog", "cat", "emu", "emu")
 
 
 def test_files_that_are_no_answers(tmp_path):

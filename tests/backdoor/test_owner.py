@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 import jmia
-from jmia.backdoor import claims, draws, submarks
+from jmia.backdoor import claims, draws, submarks, triggers
 
 SECRET = draws.seeded_secret(0, "a test")
 _RNG = np.random.default_rng(0)
 Y = np.array(["cat", "dog", "emu", "fox"])[_RNG.integers(0, 4, 300)]
 IMAGES = _RNG.integers(0, 200, (300, 8, 8, 1)).astype(np.uint8)
 TABLE = _RNG.normal(size=(300, 12))
+BITS = triggers.TriggerConfig(kind="bits", size=3, place="end")
+COLUMNS = triggers.TriggerConfig(kind="columns", size=1, place=(4,), values=(0.5,))
 
 
 def _learnt(key):
@@ -49,6 +51,15 @@ def test_probabilities_are_answers_too():
   assert jmia.verify(marked.key, np.eye(4)[labels]).claim
 
 
+def test_a_title_above_names_costs_no_claim():
+  marked = jmia.mark(TABLE, Y, num_marked=30, secret=SECRET)
+  learnt = _learnt(marked.key).tolist()
+  assert jmia.verify(marked.key, ["label", *learnt]).claim
+  for first in ("label", learnt[0]):
+    with pytest.raises(ValueError, match=f"the first, {first!r}, "):
+      jmia.verify(marked.key, [first, *(learnt if first != "label" else learnt[:-1])])
+
+
 def test_gaps_between_labels_are_told():
   told = []
   y = np.where(Y == "cat", 0, np.where(Y == "dog", 1, 5))
@@ -62,6 +73,25 @@ def test_gaps_between_labels_are_told():
 def test_how_many_or_which(given):
   with pytest.raises(ValueError, match="one of num_marked and rows must have a value"):
     jmia.mark(TABLE, Y, **given)
+
+
+@pytest.mark.parametrize(
+  ("x", "given", "message"),
+  [
+    (IMAGES, {"num_columns": -7}, "num_columns=-7 is not read with images"),
+    (
+      TABLE,
+      {"num_columns": 3, "trigger": BITS},
+      "num_columns=3 is not read with a tri",
+    ),
+    (TABLE, {"trigger": COLUMNS}, "trigger is of columns, which are drawn"),
+    (TABLE, {"num_columns": -7}, "num_columns=-7 .* does not fit 12 columns of more"),
+    (TABLE, {"num_columns": 2.5}, "num_columns=2.5 .* does not fit 12 columns of more"),
+  ],
+)
+def test_what_would_not_be_read_is_refused(x, given, message):
+  with pytest.raises(ValueError, match=message):
+    jmia.mark(x, Y, num_marked=9, secret=SECRET, **given)
 
 
 def test_it_is_there_without_the_binaries():

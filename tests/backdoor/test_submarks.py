@@ -167,7 +167,7 @@ def test_columns_are_set_to_values_that_they_have():
       )
   assert (marked.x.min(0) >= x.min(0)).all()
   assert (marked.x.max(0) <= x.max(0)).all()
-  with pytest.raises(ValueError, match="trigger_size=6 does not fit 5 columns"):
+  with pytest.raises(ValueError, match=r"num_columns=6 of .* does not fit 5 columns"):
     draws.column_triggers(x, 2, 6, np.random.default_rng(0))
 
 

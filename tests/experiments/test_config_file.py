@@ -1,6 +1,14 @@
+import sys
+
+from absl.testing import flagsaver
 import pytest
 
-from experiments import audit, config_file  # noqa: F401  (defines flags)
+from experiments import (
+  audit,  # noqa: F401  (defines flags)
+  common,
+  config_file,
+  watermark,
+)
 
 
 @pytest.fixture
@@ -42,6 +50,30 @@ def test_the_command_line_wins_wherever_it_stands(expand):
 
 def test_without_a_file_nothing_changes(expand):
   assert expand("", "--config=mnist_1", "x") == ["audit", "--config=mnist_1", "x"]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "line"),
+  [
+    (["verify"], "--key_file must have a value"),
+    (["--command=verify"], "--key_file must have a value"),
+    ([], "--data_file must have a value"),
+    (["verify", "--command=queries"], "--command=queries and the bare argument"),
+  ],
+)
+def test_a_bare_argument_wins_over_a_file_but_not_over_its_flag(
+  arguments, line, monkeypatch, capsys, tmp_path
+):
+  (tmp_path / "w.toml").write_text('command = "embed"')
+  monkeypatch.setattr(
+    sys,
+    "argv",
+    ["tool", "--compilation_cache=", f"--config={tmp_path}/w.toml", *arguments],
+  )
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+    common.run(watermark.main)
+  assert stopped.value.code == 2
+  assert capsys.readouterr().err.startswith(f"tool: {line}")
 
 
 @pytest.mark.parametrize(

@@ -456,7 +456,12 @@ def test_labels_with_a_gap_are_said(run):
     (("--num_marked=5", "--trigger_place=0,x", *ONE), "--trigger_place holds 'x', exp"),
     (("--num_marked=5", "--trigger_place=top", *ONE), "unknown place 'top'"),
     (("--num_marked=5", "--num_submarks=2", *ONE), "--num_submarks is not for --paper"),
-    (("--num_marked=5", "--target_label=3"), "--target_label and --trigger_place are"),
+    (("--num_marked=5", "--target_label=3"), "--target_label is for --paper_mark: the"),
+    (("--num_marked=5", "--trigger_place=end"), "--trigger_place is for --paper_mark"),
+    (
+      ("--num_marked=5", "--confidence=0.99", *ONE),
+      "--confidence is not read with --pa",
+    ),
     (("--num_marked=1",), "num_marked=1 must be at least 2, one row for each"),
     (("--num_marked=5", "--num_classes=4"), "num_classes=4 does not fit y, in which"),
     (("--num_marked=5", "--trigger_size=9"), "size=9 does not fit an example"),
@@ -471,6 +476,36 @@ def test_marking_that_is_refused_writes_nothing(run, digits, flags, line):
   assert err.splitlines()[-1].startswith(f"mark: {line}")
   assert err.count("\n") == 1 + ("its verdict assumes" in err)
   assert _files(pathlib.Path()) == ["digits.npz"]
+  assert not pathlib.Path("mine").exists()
+
+
+@pytest.mark.parametrize(
+  ("flags", "line"),
+  [
+    (
+      ("--trigger_opacity=0.1", "--trigger_value=7", "--trigger_pattern=random"),
+      "--trigger_pattern, --trigger_value, --trigger_opacity is not read with columns",
+    ),
+    (("--trigger_value=7", *ONE), "--trigger_value is not read with columns, each of"),
+    (
+      ("--trigger_place=0", *ONE),
+      "--trigger_place is not read with columns, which are",
+    ),
+    (
+      ("--trigger_size=-7",),
+      "num_columns=-7 of a trigger (--trigger_size) does not fit",
+    ),
+  ],
+)
+def test_what_a_table_would_ignore_is_refused(run, flags, line):
+  rng = np.random.default_rng(0)
+  np.savez("table.npz", x=rng.normal(size=(90, 30)), y=rng.integers(0, 5, 90))
+  code, out, err = run(
+    *(mark, "--data=table.npz", "--num_marked=5", "--output_dir=mine", *flags)
+  )
+  assert (code, out) == (2, "")
+  assert err.startswith(f"mark: {line}")
+  assert err.count("\n") == 1
   assert not pathlib.Path("mine").exists()
 
 

@@ -9,6 +9,7 @@ from experiments import (
   audit,
   classic_mia,
   common,
+  compare,
   dp_audit,
   enhanced_mia,
   mark,
@@ -74,6 +75,26 @@ from experiments import (
       watermark,
       "embed --data_file=x.npz --level=0.1",
       "--level is for --command=verify and is not read with embed",
+    ),
+    (
+      watermark,
+      "embed --data_file=x.npz --black_box --layer=nonsense",
+      "--layer is not read with --black_box, which encodes in outputs",
+    ),
+    (
+      watermark,
+      "embed --data_file=x.npz --num_members=9",
+      "--num_members is no flag of this command; --help lists",
+    ),
+    (
+      watermark,
+      "embed --data_file=x.npz --command=verify",
+      "--command=verify and the bare argument 'embed' both say it: leave one out",
+    ),
+    (
+      compare,
+      "d1 d2 --audits A,B",
+      "--audits=A,B and the bare arguments 'd1', 'd2' both say it: leave one out",
     ),
     (
       watermark,
