@@ -49,6 +49,11 @@ from experiments import (
       "--num_canaries is for --mode=one_run and is not read with many_runs",
     ),
     (
+      dp_audit,
+      "--momentum=0.9 --weight_decay=0.1",
+      "--momentum, --weight_decay is not read here: the audited mechanism is plain SGD",
+    ),
+    (
       enhanced_mia,
       "--config=purchase100_1 --dataset=purchase100_synthetic --models_per_point=3",
       "--models_per_point is of --agreement_points, and none are asked",
