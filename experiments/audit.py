@@ -340,7 +340,7 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     estimator=_ESTIMATOR.value,
     delta=pair_flags.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
-    defenses=defense_flags.chosen(),
+    defenses=defense_flags.chosen(reads_delta=True),
     near_copies=_NEAR_COPIES.value,
     title=_TITLE.value,
     seed=common.SEED.value,

@@ -25,6 +25,7 @@ from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
 from jmia.defenses import dp_sgd
+from jmia.defenses import registry as defenses_lib
 from jmia.report import exposed_file, results
 from jmia.report import samples as samples_lib
 from jmia.stats import epsilon
@@ -147,6 +148,7 @@ def run(
   notes = [
     *_guarantee(mechanism, result.report),
     *dataset.notes,
+    *defenses_lib.notes(config.defenses, trainer.train),
     *config_lib.notes_of(split, config),
     *panel.notes,
   ]

@@ -33,6 +33,24 @@ from experiments import (
       "--repeat=report.json --seed=3 --attacks=random",
       "--attacks, --seed with --repeat: the report's own is taken, so leave it out",
     ),
+    *(
+      (
+        binary,
+        f"--defense={one}:0.1 --{flag}=0.5",
+        f"--{flag} with --defense={one}, wh",
+      )
+      for binary in (audit, mib, membership_encoding)
+      for one, flag in (("l2", "weight_decay"), ("dropout", "dropout_rate"))
+    ),
+    *(
+      (binary, "--defense=flip --delta=0.1", "--delta is of --defense=dp_sgd, which is")
+      for binary in (mib, membership_encoding)
+    ),
+    (
+      classic_mia,
+      "--study=defenses --defenses=flip --delta=0.1",
+      "--delta is of dp_sgd, which is none of the defences",
+    ),
     (
       classic_mia,
       "--defenses=top_k:1",
