@@ -111,6 +111,8 @@ def run(
     raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
   if references is not None and config.defenses:
     raise ValueError("defenses change the training here; with references, fit does it")
+  if config.near_copies is not None:
+    split_check.check_near(config.near_copies, dataset.x.shape)
   split = config_lib.split_of(dataset, config, split)
   trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
   panel = panel_lib.train(
