@@ -1,4 +1,4 @@
-"""How many reference models does each attack need?
+"""How many models does each attack need?
 
     python -m experiments.attack_power --output_dir=DIR --dataset=location30
     python -m experiments.attack_power --output_dir=DIR --sizes=1,2,4,8,16,64,256
@@ -6,9 +6,9 @@
     python -m experiments.attack_power --output_dir=DIR --dataset=mnist --num_queries=9
 
 Targets and reference models are trained once, and every attack is run with the first
-reference models alone, fewer and more of them. With --references=in_out each is trained
-on half of the evaluated rows, so that of N models N / 2 held a sample; with population
-none did. DIR gets
+reference models alone, fewer and more of them; distilled and retrained models likewise.
+With --references=in_out each is trained on half of the evaluated rows, so that of N
+models N / 2 held a sample; with population none did. DIR gets
 
     results.json   a row for each attack and number of models: AUC and TPR at 10, 1 and
                    0.1 % FPR, means over targets with intervals over targets
@@ -60,6 +60,8 @@ def main() -> None:
     num_calibration=0,
     # Models in and out come in pairs, whose halves are each other's complement.
     num_references=max(sizes[-1], 2),
+    num_distilled=max(sizes[-1], 2),
+    num_retrained=max(sizes[-1], 2),
     train=training_flags.override(config_lib.preset(name)),
     num_queries=pair_flags.NUM_QUERIES.value or 1,
     seed=common.SEED.value,
@@ -72,6 +74,7 @@ def main() -> None:
       num_examples=common.NUM_EXAMPLES.value,
       seed=common.SEED.value,
     )
+    power.check(dataset, config, sizes)
     checkpoints = output_dir / "checkpoints"
     with common.progress_bars() as progress:
       panel = power.train(
@@ -100,7 +103,7 @@ def main() -> None:
       notes=[dataset.description, *panel.notes],
     )
     _write(output_dir, content)
-  print(_text(rows, sizes))
+  print(_text(rows))
   print(f"\nThe results are in {output_dir / 'results.json'}")
 
 
@@ -123,15 +126,15 @@ def _sizes() -> list[int]:
   return sorted({int(text) for text in texts})
 
 
-def _text(rows, sizes) -> str:
+def _text(rows) -> str:
   """A table for each figure: attacks down, numbers of models across."""
-  parts = []
+  parts, sizes = [], sorted({0} | {row["num_references"] for row in rows})
   for title, figure in _FIGURES.items():
-    lines = [[title, "0", *map(str, sizes)]]
+    lines = [[title, *map(str, sizes)]]
     for attack, queries in dict.fromkeys(map(_curve, rows)):
       of_curve = [row for row in rows if _curve(row) == (attack, queries)]
       cells = {row["num_references"]: figure(row) for row in of_curve}
-      at = [f"{cells[n]:.3f}" if n in cells else "–" for n in (0, *sizes)]
+      at = [f"{cells[n]:.3f}" if n in cells else "–" for n in sizes]
       title = wording.attack(attack).title
       lines.append([title if queries == 1 else f"{title}, {queries} queries", *at])
     parts.append(results.table(lines))

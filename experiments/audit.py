@@ -41,7 +41,8 @@ from typing import Any
 
 from absl import flags
 
-from jmia import audit, datasets, types
+from jmia import attacks, audit, datasets, types
+from jmia.attacks import evidence
 from jmia.audit import estimate, importers, limits, repeat, signals_file, units
 from jmia.datasets import groups
 from jmia.report import advice, tables
@@ -163,6 +164,14 @@ _OF_TRAINING = (
   *("num_nonmembers", "num_population", "num_calibration", "num_references"),
   *("num_distilled", "num_left_out", "num_retrained", "repeat"),
 )
+# What of an attack's needs makes it read a flag.
+_OF_GROUPS = {
+  "references": {"reference", "in_out"},
+  "num_references": {"reference", "in_out"},
+  "num_distilled": {"distilled"},
+  "num_left_out": {"left_out"},
+  "num_retrained": {"left_out"},
+}
 
 
 def main() -> None:
@@ -207,7 +216,7 @@ def _refuse_useless() -> None:
   of_training = [flag.name for flag in modules[training_flags.__name__]]
   if _SIGNALS.value is not None:
     common.refuse(
-      [*of_training, "defense", *_OF_TRAINING],
+      [*of_training, "defense", *_OF_TRAINING, "near_copies", "data_dir"],
       "with --signals: nothing is trained, so leave it out",
     )
     return
@@ -219,6 +228,21 @@ def _refuse_useless() -> None:
       [*of_training, *_OF_TRAINING[:-1], "attacks", "seed", "estimator", "near_copies"],
       "with --repeat: the report's own is taken, so leave it out",
     )
+
+
+def _refuse_unread(names: Sequence[str], needs: attacks.Needs) -> None:
+  """Raises ValueError where a flag is given that none of the attacks reads."""
+  unread = [flag for flag, of in _OF_GROUPS.items() if not of & needs.groups.keys()]
+  signals = map(evidence.parse, needs.signals)
+  if evidence.QUERIES not in [copies for _, copies in signals]:
+    unread.append("num_queries")
+  common.refuse(unread, "is read by none of the attacks, so leave it out")
+  _refuse_idle_estimator(names)
+
+
+def _refuse_idle_estimator(names: Sequence[str]) -> None:
+  if not any("estimator" in attacks.get(name).options for name in names):
+    common.refuse(["estimator"], "is read by none of the attacks, so leave it out")
 
 
 def _next(report, output_dir) -> list[str]:
@@ -257,9 +281,11 @@ def _audit_signals() -> audit.Result:
   )
   if names and path.is_dir():
     raise ValueError(f"groups: {path} is a folder, which has no columns")
+  chosen = attack_flags.chosen(audit.DEFAULT_ATTACKS)
+  _refuse_idle_estimator(chosen)
   result = audit.from_evidence(
     targets,
-    attack_flags.chosen(audit.DEFAULT_ATTACKS),
+    chosen,
     _ESTIMATOR.value,
     {
       "signals": _SIGNALS.value,
@@ -325,7 +351,7 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
 
 def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
   references = pair_flags.REFERENCES.value or "population"
-  return audit.AuditConfig(
+  config = audit.AuditConfig(
     attacks=attack_flags.chosen(
       audit.default_attacks(references, attack_flags.NUM_TARGETS.value or 1)
     ),
@@ -343,12 +369,14 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     estimator=_ESTIMATOR.value,
     delta=pair_flags.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
-    defenses=defense_flags.chosen(),
+    defenses=defense_flags.chosen(reads_delta=True),
     near_copies=_NEAR_COPIES.value,
     title=_TITLE.value,
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )
+  _refuse_unread(config.attacks, config.needs())
+  return config
 
 
 if __name__ == "__main__":

@@ -195,10 +195,15 @@ def _run(study: str, plan: studies.Plan) -> studies.Found:
 def _defenses(dataset: types.Dataset) -> list[studies.Defenses]:
   """The defences asked for; those joined by + go together."""
   options = {"delta": _delta(), "clip_norm": _DP_CLIP_NORM.value}
-  return [
+  found = [
     tuple(registry.parse(one, **options) for one in text.split("+"))
     for text in _DEFENSES.value or studies.default_defenses(dataset)
   ]
+  if not any(defense.name == "dp_sgd" for together in found for defense in together):
+    common.refuse(
+      ["delta", _DP_CLIP_NORM.name], "is of dp_sgd, which is none of the defences"
+    )
+  return found
 
 
 def _delta() -> float:

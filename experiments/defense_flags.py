@@ -4,7 +4,7 @@ from absl import flags
 
 from jmia.defenses import registry
 
-from . import pair_flags
+from . import common, pair_flags, training_flags
 
 flags.declare_key_flag("delta")
 _DEFENSE = flags.DEFINE_list(
@@ -17,13 +17,27 @@ _DEFENSE = flags.DEFINE_list(
   ),
 )
 
+# The flag whose setting a defence of that name replaces.
+_REPLACED = {"l2": training_flags.WEIGHT_DECAY, "dropout": training_flags.DROPOUT_RATE}
 
-def chosen() -> tuple[registry.DefenseConfig, ...]:
+
+def chosen(*, reads_delta: bool = False) -> tuple[registry.DefenseConfig, ...]:
   """Returns the defences that were given.
 
+  Args:
+    reads_delta: whether --delta is of use without DP-SGD too.
+
   Raises:
-    ValueError: if one is unknown, or its strength is missing or too many.
+    ValueError: if one is unknown, its strength is missing or too many, or a flag is
+      given that would be ignored for it.
   """
   delta = pair_flags.DELTA.value
   options = {} if delta is None else {"delta": delta}
-  return tuple(registry.parse(text, **options) for text in _DEFENSE.value or ())
+  found = tuple(registry.parse(text, **options) for text in _DEFENSE.value or ())
+  names = [defense.name for defense in found]
+  for name, flag in _REPLACED.items():
+    if name in names:
+      common.refuse([flag.name], f"with --defense={name}, which replaces it: give one")
+  if "dp_sgd" not in names and not reads_delta:
+    common.refuse(["delta"], "is of --defense=dp_sgd, which is not given")
+  return found

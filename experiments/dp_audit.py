@@ -74,6 +74,10 @@ def main() -> None:
   """Trains, guesses, and writes what is proved."""
   started = time.monotonic()
   common.refuse_of_others("mode", _MODE.value, {"one_run": ("num_canaries",)})
+  common.refuse(
+    ["momentum", "weight_decay"],
+    "is not read here: the audited mechanism is plain SGD at a constant rate",
+  )
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       common.DATASET.value or "digits",
@@ -130,7 +134,8 @@ def _settings() -> list[engine.Setting]:
   )
   train = training_flags.override(preset)
   if train.model != preset.model:
-    train = dataclasses.replace(train, model_options=())
+    options = [option for option in train.model_options if option[0] != "features"]
+    train = dataclasses.replace(train, model_options=tuple(options))
   is_one = _MODE.value == "one_run"
   return [
     engine.Setting(

@@ -36,6 +36,7 @@ import numpy as np
 
 from jmia import datasets, types
 from jmia.datasets import clusters
+from jmia.defenses import registry
 from jmia.encoding import record_studies, settings, studies, trials
 from jmia.report import encoding_plots, plots, results
 from jmia.training import config as config_lib
@@ -152,7 +153,7 @@ def main() -> None:
         "study": time.perf_counter() - loaded,
         "total": time.perf_counter() - started,
       },
-      notes=_notes(rows),
+      notes=[*registry.notes(setup.defenses, setup.train), *_notes(rows)],
     )
     results.write(output_dir / "results.json", content)
   print(results.table(_table(rows)))

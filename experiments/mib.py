@@ -36,6 +36,7 @@ import numpy as np
 from jmia import datasets, types
 from jmia.backdoor import claims, outcomes, study, triggers, variants
 from jmia.backdoor import settings as settings_lib
+from jmia.defenses import registry
 from jmia.report import asr_plots, plots, results
 from jmia.training import config as config_lib
 
@@ -90,6 +91,7 @@ def main() -> None:
         progress=lambda done, total: progress("models", done, total),
       )
     trained = time.perf_counter()
+    notes = [*registry.notes(settings.defenses, settings.train), *found.notes]
     summary = outcomes.summary(found.rows)
     _plot(output_dir, dataset, settings, found.rows, summary)
     content = results.document(
@@ -107,13 +109,13 @@ def main() -> None:
         "train": trained - started,
         "total": time.perf_counter() - started,
       },
-      notes=found.notes,
+      notes=notes,
     )
     results.write(output_dir / "results.json", {**content, "summary": summary})
   print(results.table(_table(summary)))
   if together := _together(summary, settings):
     print(f"\n{results.table(together)}")
-  for note in (*_false_claims(summary), *found.notes):
+  for note in (*_false_claims(summary), *notes):
     print(f"\n{note}")
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 

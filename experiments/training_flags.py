@@ -28,12 +28,12 @@ _LEARNING_RATE = flags.DEFINE_float(
   "learning_rate", None, "Learning rate at the start. Default: the preset's."
 )
 _MOMENTUM = flags.DEFINE_float("momentum", None, "SGD's. Default: the preset's.")
-_WEIGHT_DECAY = flags.DEFINE_float(
+WEIGHT_DECAY = flags.DEFINE_float(
   "weight_decay",
   None,
   "Times a weight, added to its gradient, as in PyTorch. Default: the preset's.",
 )
-_DROPOUT_RATE = flags.DEFINE_float(
+DROPOUT_RATE = flags.DEFINE_float(
   "dropout_rate",
   None,
   "Share of the last hidden layer dropped in training. Default: the network's own.",
@@ -57,11 +57,11 @@ def override(preset: config_lib.TrainConfig) -> config_lib.TrainConfig:
   optimizer = {
     "learning_rate": _LEARNING_RATE.value,
     "momentum": _MOMENTUM.value,
-    "weight_decay": _WEIGHT_DECAY.value,
+    "weight_decay": WEIGHT_DECAY.value,
   }
   given["optimizer"] = dataclasses.replace(preset.optimizer, **_given(optimizer))
-  if _DROPOUT_RATE.value is not None:
-    options = {**dict(preset.model_options), "dropout_rate": _DROPOUT_RATE.value}
+  if DROPOUT_RATE.value is not None:
+    options = {**dict(preset.model_options), "dropout_rate": DROPOUT_RATE.value}
     given["model_options"] = tuple(options.items())
   return dataclasses.replace(preset, **_given(given))
 

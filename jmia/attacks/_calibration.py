@@ -44,7 +44,14 @@ def against(
     ),
     "score": score_evidence,
     "loss_thresholds": loss_thresholds,
+    "check": check_options,
   }
+
+
+def check_options(*, estimator: str, **options: Any) -> None:
+  """Raises ValueError if there is no such estimator; takes what other options too."""
+  del options
+  _validate.known("estimator", estimator, nulls.METHODS)
 
 
 def thresholds_per_sample(

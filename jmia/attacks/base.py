@@ -68,6 +68,12 @@ def _score(evidence: Evidence, *, alpha: float = ALPHA, online: bool = False):
   return score_offline(losses, group.signals["loss"], group.out, alpha=alpha)
 
 
+def _check_options(*, alpha: float, online: bool) -> None:
+  _validate.probability("alpha", alpha)
+  if online and alpha != ALPHA:
+    raise ValueError(f"alpha={alpha} is not read with online")
+
+
 def _needs(*, alpha: float, online: bool) -> registry.Needs:
   del alpha
   group, held = ("in_out", 1) if online else ("reference", 0)
@@ -89,5 +95,6 @@ registry.register(
     source="Lassila et al.",
     needs=_needs,
     score=_score,
+    check=_check_options,
   )
 )

@@ -352,6 +352,12 @@ def _score(evidence: Evidence, *, by_class: bool = False, top_k: int = 0):
   return score(logits, evidence.labels, shadow, config, seed=evidence.seed).scores
 
 
+def _check_options(*, by_class: bool, top_k: int) -> None:
+  del by_class
+  if top_k < 0:
+    raise ValueError(f"top_k={top_k} must be at least 1, or 0 for the whole answer")
+
+
 registry.register(
   registry.Attack(
     name="classifier",
@@ -369,6 +375,7 @@ registry.register(
       },
     ),
     score=_score,
+    check=_check_options,
     # Log odds: more likely a member than not.
     score_threshold=lambda evidence, **options: 0.0,
   )

@@ -165,6 +165,10 @@ def _offline(evidence: Evidence, *, variance: str = "auto") -> np.ndarray:
   return score_offline(phi, references, group.out, variance=variance)
 
 
+def _check_options(*, variance: str) -> None:
+  _validate.known("variance", variance, VARIANCES)
+
+
 def _needs(group: str, **counts: Any) -> registry.Needs:
   phi = (on_copies("scaled_logit", QUERIES),)
   of_group = registry.GroupNeeds(signals=phi, **counts)
@@ -183,6 +187,7 @@ registry.register(
     source="Carlini et al., Algorithm 1",
     needs=_needs("in_out", held=2, out=2),
     score=_online,
+    check=_check_options,
     # Where both are as likely.
     score_threshold=lambda evidence, **options: 0.0,
   )
@@ -200,5 +205,6 @@ registry.register(
     source="Carlini et al., eq. 4",
     needs=_needs("reference", out=2),
     score=_offline,
+    check=_check_options,
   )
 )

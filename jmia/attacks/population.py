@@ -164,5 +164,6 @@ registry.register(
     needs=registry.Needs(signals=("loss",), population=("loss",)),
     score=_score,
     loss_thresholds=_thresholds,
+    check=_calibration.check_options,
   )
 )

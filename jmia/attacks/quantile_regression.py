@@ -356,8 +356,12 @@ def _score(evidence: Evidence, *, head: str = "pinball") -> np.ndarray:
   return score(samples, population, evidence.num_classes, config, seed=evidence.seed)
 
 
-def _needs(*, head: str) -> registry.Needs:
+def _check_options(*, head: str) -> None:
   _validate.known("head", head, HEADS)
+
+
+def _needs(*, head: str) -> registry.Needs:
+  del head
   names = (FEATURES, "scaled_logit")
   return registry.Needs(signals=names, population=names)
 
@@ -375,5 +379,6 @@ registry.register(
     source="Bertran et al.",
     needs=_needs,
     score=_score,
+    check=_check_options,
   )
 )

@@ -106,6 +106,8 @@ class Attack:
     threshold_needs: what `score_threshold` takes beside `needs`; or options -> needs.
     tune: option -> (evidence, options) -> its value, for options that may be given as
       "tuned": chosen from the models compared with, and never from the target.
+    check: (options) -> None, or a ValueError that names the option whose value it does
+      not take, or would ignore. `get` asks it, so that nothing is trained before.
     options: name -> value; as `score` has them, unless `get` was told otherwise.
   """
 
@@ -122,6 +124,7 @@ class Attack:
     default_factory=Needs
   )
   tune: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+  check: Callable[..., None] = lambda **options: None
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
@@ -209,18 +212,26 @@ def get(text: str, **options: Any) -> Attack:
       that are given to many attacks at once, such as an estimator.
 
   Raises:
-    ValueError: if the attack or an option is unknown, or a value is none of its kind.
+    ValueError: if the attack or an option is unknown or given twice, or a value is none
+      of its kind or not one that the attack takes.
   """
   name, written = _parse(text)
   _validate.known("attack", name, _ATTACKS)
   attack = _ATTACKS[name]
   chosen = {k: v for k, v in options.items() if k in attack.options}
-  for key, value in written:
+  for number, (key, value) in enumerate(written):
     _validate.known(f"option of attack {name!r}", key, attack.options)
+    if key in dict(written[:number]):
+      raise ValueError(f"attack {text!r}: option {key} is given twice")
     is_tuned = value == TUNED and key in attack.tune
     kind = str if is_tuned else type(attack.options[key])
     chosen[key] = _value(f"{name}:{key}", value, kind)
-  return dataclasses.replace(attack, options={**attack.options, **chosen})
+  options = {**attack.options, **chosen}
+  try:
+    attack.check(**options)
+  except ValueError as error:
+    raise ValueError(f"attack {text!r}: {error}") from None
+  return dataclasses.replace(attack, options=options)
 
 
 def _value(what: str, text: str, kind: type) -> Any:

@@ -258,6 +258,14 @@ def _check_common(group: Group) -> None:
     )
 
 
+def _check_options(*, by_share: bool, gamma: float, a: float | str = A) -> None:
+  if a != registry.TUNED:
+    _validate.probability("a", float(a))
+  _validate.positive("gamma", gamma)
+  if gamma != GAMMA and not by_share:
+    raise ValueError(f"gamma={gamma} is read with by_share alone")
+
+
 def _needs(group: str, by_share: bool, held: int) -> registry.Needs:
   losses = (on_copies("loss", QUERIES),)
   # A row z is asked about as a sample is.
@@ -299,6 +307,7 @@ registry.register(
     source="Zarifzadeh et al., Algorithm 1",
     needs=lambda *, by_share, gamma: _needs("in_out", by_share, held=1),
     score=_online,
+    check=_check_options,
   )
 )
 
@@ -315,6 +324,7 @@ registry.register(
     source="Zarifzadeh et al., Algorithm 1",
     needs=_offline_needs,
     score=_offline,
+    check=_check_options,
     tune={"a": _tuned_a},
   )
 )

@@ -166,5 +166,6 @@ registry.register(
     ),
     score=_score,
     loss_thresholds=_thresholds,
+    check=_calibration.check_options,
   )
 )

@@ -25,6 +25,7 @@ from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
 from jmia.defenses import dp_sgd
+from jmia.defenses import registry as defenses_lib
 from jmia.report import exposed_file, results
 from jmia.report import samples as samples_lib
 from jmia.stats import epsilon
@@ -110,6 +111,8 @@ def run(
     raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
   if references is not None and config.defenses:
     raise ValueError("defenses change the training here; with references, fit does it")
+  if config.near_copies is not None:
+    split_check.check_near(config.near_copies, dataset.x.shape)
   split = config_lib.split_of(dataset, config, split)
   trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
   panel = panel_lib.train(
@@ -150,6 +153,7 @@ def run(
     *_guarantee(mechanism, result.report),
     *_of_black_box(predict, config),
     *dataset.notes,
+    *defenses_lib.notes(config.defenses, trainer.train),
     *config_lib.notes_of(split, config),
     *panel.notes,
   ]

@@ -103,8 +103,10 @@ class AuditConfig:
     for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
       if getattr(self, name) < 2:
         raise ValueError(f"{name}={getattr(self, name)} must be at least 2")
-    if self.width is not None:
-      _validate.positive("width", self.width)
+    sizes = ("num_members", "num_nonmembers", "num_population", "width")
+    for name in (*sizes, "near_copies"):
+      if getattr(self, name) is not None:
+        _validate.positive(name, getattr(self, name))
     if self.num_calibration is not None and self.num_calibration < 0:
       raise ValueError(f"num_calibration={self.num_calibration} must be at least 0")
     if self.seed < 0:

@@ -23,6 +23,12 @@ _OPTIONAL = {
   "reference_population_members": "RP",
   "distilled_logits": "DNC",
 }
+# What says something of answers -> whose.
+_READ_WITH = {
+  "population_labels": ("population", "reference_population"),
+  "reference_members": ("reference",),
+  "reference_population_members": ("reference_population",),
+}
 ARRAYS = (*_REQUIRED, *_OPTIONAL)  # what a file of signals may hold
 _CALIBRATES = "calibrates"
 _GROUP = "group_"  # and a name: what the rows are told apart by
@@ -299,6 +305,12 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
     if _given(arrays, of) and "population_labels" not in arrays:
       raise ValueError(
         f"{_given(arrays, of)} needs population_labels, which is missing"
+      )
+  for name, answers in _READ_WITH.items():
+    if name in arrays and not any(_given(arrays, of) for of in answers):
+      raise ValueError(
+        f"{name} is of no use without {' or '.join(f'{of}_logits' for of in answers)}:"
+        " leave it out, or add the answers"
       )
   if _CALIBRATES in arrays:
     _check_calibrates(arrays[_CALIBRATES], arrays["members"])

@@ -13,7 +13,7 @@ from jmia.audit.panel import Panel
 
 # Groups of which the other targets are part: they are trained as references are, and
 # hold some of the samples.
-_WITH_TARGETS = ("reference", "in_out")
+WITH_TARGETS = ("reference", "in_out")
 
 
 def evidence(
@@ -83,7 +83,7 @@ def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
   for name in ("reference", "in_out", "distilled", "left_out"):
     models = np.flatnonzero(is_other & (design.role == name))
     mates = [t for t in range(len(panel.targets)) if t != target]
-    if name not in _WITH_TARGETS or (name == "in_out" and not len(models)):
+    if name not in WITH_TARGETS or (name == "in_out" and not len(models)):
       mates = []
     if len(models) or mates:
       groups[name] = _group(panel, target, models, mates, held)

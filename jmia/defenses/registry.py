@@ -3,18 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import math
 import types
 from typing import Any, NamedTuple
 
 import jax
 
-from jmia import _validate
+from jmia import _validate, models
 from jmia import types as types_lib
 from jmia.defenses import dp_sgd, early_stopping, softening, stacking
 from jmia.defenses import output as output_lib
 from jmia.training import augment
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
+
+_OF_DP_SGD = ("delta", "clip_norm", "microbatch_size")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,12 @@ class DefenseConfig:
       raise ValueError(
         f"defense {self.name!r} has strength {self.strength}, expected {expected}"
       )
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name in _OF_DP_SGD and self.name != "dp_sgd" and value != field.default:
+        raise ValueError(
+          f"defense {self.name!r} has {field.name}={value}, which is of 'dp_sgd'"
+        )
 
   def __str__(self) -> str:
     """As `parse` takes it, without DP-SGD's settings."""
@@ -131,7 +140,8 @@ def parse(text: str, **options: Any) -> DefenseConfig:
 
   Args:
     text: as said; a strength may be `inf`.
-    **options: further fields of the configuration.
+    **options: further fields of DP-SGD's configuration; left out of others, for those
+      that are given to many defences at once.
 
   Raises:
     ValueError: if it is no such text, the name is unknown, or a strength is missing or
@@ -146,7 +156,31 @@ def parse(text: str, **options: Any) -> DefenseConfig:
       raise ValueError(
         f"defense {text!r} has the strength {written!r}, expected a number"
       ) from None
-  return DefenseConfig(name=name, strength=strength, **options)
+  return DefenseConfig(
+    name=name, strength=strength, **(options if name == "dp_sgd" else {})
+  )
+
+
+def notes(
+  defenses: Sequence[DefenseConfig], train: config_lib.TrainConfig
+) -> list[str]:
+  """Says so where training has more of what a defence is than the defence.
+
+  Args:
+    defenses: of the models.
+    train: the settings without them.
+  """
+  model = models.make(train.model, 2, **dict(train.model_options))
+  own = {
+    "l2": train.optimizer.weight_decay,
+    "dropout": getattr(model, "dropout_rate", 0.0),
+  }
+  return [
+    f"{defense} weakens the training that it is meant to defend: without it"
+    f" {_DEFENSES[defense.name].meaning} is {own[defense.name]:g}"
+    for defense in defenses
+    if (defense.strength or 0.0) < own.get(defense.name, 0.0)
+  ]
 
 
 def plan(
@@ -308,7 +342,7 @@ def _dp_sgd(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
 
 def _whole(name: str, value: float | None) -> int:
   """Returns a strength that counts something; raises ValueError if it is none."""
-  if value is None or value != int(value):
+  if value is None or not math.isfinite(value) or value != int(value):
     raise ValueError(f"{name}={value} must be a whole number")
   return int(value)
 

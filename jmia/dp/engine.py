@@ -19,6 +19,7 @@ from jmia.training import recipe as recipe_lib
 
 MODES = ("one_run", "many_runs")
 STARTS = ("blank", "trained")
+_PLAIN = optimizers.OptimizerConfig(momentum=0.0)
 _START, _RUN = range(2)  # streams of the seed
 
 
@@ -33,7 +34,8 @@ class Setting:
     num_canaries: of each model in `one_run`.
     num_runs: models in `one_run`, models of each kind in `many_runs`.
     num_members: rows that every model trains on beside canaries.
-    train: network, batch size, epochs; the learning rate is constant, without momentum.
+    train: network, batch size, epochs and learning rate; of SGD at a constant rate,
+      without momentum, weight decay or clipping of its own.
     private: epsilon, delta and clipping norm of DP-SGD.
     start: `blank`, one random start that all models share and an attacker knows, or
       `trained`, the same trained without noise on rows that no model holds.
@@ -60,11 +62,27 @@ class Setting:
       _validate.positive(name, getattr(self, name))
     if self.control is not None:
       _validate.known("control", self.control, controls.CONTROLS)
+    _check_plain(self.train)
 
   @property
   def num_tested(self) -> int:
     """Canaries that one model's scores are of."""
     return self.num_canaries if self.mode == "one_run" else 1
+
+
+def _check_plain(train: config_lib.TrainConfig) -> None:
+  """Refuses settings of training that the mechanism under audit does not have."""
+  given = dataclasses.asdict(train.optimizer)
+  for name in ("name", "momentum", "weight_decay", "schedule"):
+    if given[name] != getattr(_PLAIN, name):
+      raise ValueError(
+        f"train.optimizer.{name}={given[name]} is not read: the audited mechanism is"
+        " plain SGD at a constant rate, without momentum or weight decay"
+      )
+  if train.clip_norm is not None:
+    raise ValueError(
+      f"train.clip_norm={train.clip_norm} is not read: private.clip_norm is"
+    )
 
 
 class Scored(NamedTuple):
@@ -255,9 +273,6 @@ def _supervised(dataset, setting, batch_size, **seams) -> recipe_lib.Recipe:
     learning_rate=lambda epoch: jnp.float32(rate),
     **seams,
   )
-
-
-_PLAIN = optimizers.OptimizerConfig(momentum=0.0)
 
 
 def _model(dataset: types.Dataset, train: config_lib.TrainConfig):

@@ -59,11 +59,50 @@ def test_options_are_read_as_their_defaults_kind(mine):
     ("mine:power=two", "mine:power=two, expected float"),
     ("mine:flip=yes", "unknown value of mine:flip 'yes'"),
     ("classifier:top_k=3.5", "classifier:top_k=3.5, expected int"),
+    ("mine:power=1:power=2", "attack 'mine:power=1:power=2': option power is given tw"),
   ],
 )
 def test_what_is_no_attack_is_refused(mine, text, message):
   with pytest.raises(ValueError, match=message):
     attacks.get(text)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("base:alpha=5", r"alpha=5.0 must lie in \[0, 1\]"),
+    ("base:online:alpha=0.5", "alpha=0.5 is not read with online"),
+    ("rmia_offline:a=7", r"a=7.0 must lie in \[0, 1\]"),
+    ("rmia_offline:by_share:gamma=-3", "gamma=-3.0 must be a finite number above 0"),
+    ("rmia_offline:gamma=3", "gamma=3.0 is read with by_share alone"),
+    ("rmia_online:by_share:gamma=nan", "gamma=nan must be a finite number above 0"),
+    ("lira_online:variance=foo", "unknown variance 'foo'"),
+    ("lira_offline:variance=foo", "unknown variance 'foo'"),
+    ("classifier:top_k=-3", "top_k=-3 must be at least 1, or 0 for the whole answer"),
+    ("quantile_regression:head=foo", "unknown head 'foo'"),
+    *(
+      (f"{name}:estimator=foo", "unknown estimator 'foo'")
+      for name in ("population", "shadow", "reference", "distillation", "leave_one_out")
+    ),
+  ],
+)
+def test_a_value_that_an_attack_does_not_take_is_refused_with_its_name(text, message):
+  said = f"attack '{text}': {message}"
+  with pytest.raises(ValueError, match=said):
+    attacks.get(text)
+  with pytest.raises(ValueError, match=said):
+    attacks.check(["random", text])
+
+
+def test_values_that_an_attack_takes_pass():
+  attacks.check(
+    [
+      "base:alpha=0", "base:online", "rmia_offline:a=tuned", "rmia_offline:a=1",
+      "rmia_online:by_share:gamma=1.5", "lira_online:variance=own",
+      "classifier:top_k=3", "population:estimator=gaussian",
+      "quantile_regression:head=gaussian",
+    ]
+  )  # fmt: skip
 
 
 @pytest.mark.parametrize(

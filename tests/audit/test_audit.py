@@ -410,11 +410,23 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
     ({"delta": 1.0}, "delta=1.0 must be in"),
     ({"num_targets": 0}, "num_targets=0 must be a finite number above 0"),
     ({"attacks": ("shadow", "shadow")}, "attack 'shadow' is named twice"),
+    ({"attacks": ("base:alpha=5",)}, r"attack 'base:alpha=5': alpha=5.0 must lie"),
+    ({"num_members": 0}, "num_members=0 must be a finite number above 0"),
+    ({"num_nonmembers": 0}, "num_nonmembers=0 must be a finite number above 0"),
+    ({"num_population": -1}, "num_population=-1 must be a finite number above 0"),
+    ({"near_copies": -1.0}, "near_copies=-1.0 must be a finite number above 0"),
   ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
     audit.AuditConfig(**changes)
+
+
+def test_near_copies_of_a_table_are_refused_before_training(monkeypatch):
+  monkeypatch.setattr(panel, "train", lambda *args, **kwargs: pytest.fail("trained"))
+  table = DATASET._replace(x=DATASET.x.reshape(len(DATASET.x), -1))
+  with pytest.raises(ValueError, match=r"near_copies=0.1, but rows have shape \(64,"):
+    audit.run(table, dataclasses.replace(CONFIG, near_copies=0.1))
 
 
 def test_a_class_without_a_null_is_left_out_and_said():

@@ -13,6 +13,7 @@ from jmia import attacks, audit, types
 from jmia.audit import files
 from jmia.defenses import registry
 from jmia.training import config as config_lib
+from jmia.training import optimizers
 
 # Of each defence a weak and a strong one.
 DEFENSES = {
@@ -84,3 +85,17 @@ def test_a_defended_model_is_audited_to_the_last_file(tmp_path, text, num_models
   for name, entry in result.report["attacks"].items():
     assert 0 <= entry["auc_ci"][0] <= entry["auc"] <= entry["auc_ci"][1] <= 1, name
   assert f"defended by {text}" in (tmp_path / "report.html").read_text()
+
+
+def test_a_defence_below_what_training_has_is_noted():
+  optimizer = optimizers.OptimizerConfig(weight_decay=0.5)
+  config = audit.AuditConfig(
+    attacks=("metric_loss",),
+    num_members=40,
+    train=config_lib.TrainConfig(
+      model="mlp", num_epochs=1, batch_size=20, optimizer=optimizer
+    ),
+    defenses=(registry.parse("l2:0.1"),),
+  )
+  notes = audit.run(_dataset(bits=True), config).report["notes"]
+  assert any(note.startswith("l2:0.1 weakens the training") for note in notes)

@@ -293,7 +293,7 @@ def test_one_model_is_too_few_and_said():
 def test_unknown_names_are_refused():
   with pytest.raises(ValueError, match=r"unknown attack 'refrence'; .*'reference'"):
     outcome_lib.evaluate(NULL, "refrence")
-  with pytest.raises(ValueError, match=r"unknown method 'gauss'; .*'gaussian'"):
+  with pytest.raises(ValueError, match=r"unknown estimator 'gauss'; .*'gaussian'"):
     outcome_lib.evaluate(NULL, "reference:estimator=gauss")
 
 

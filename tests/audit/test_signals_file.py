@@ -193,6 +193,14 @@ def test_answers_on_copies_have_the_row_itself_first():
       _without("population_labels", "population_logits"),
       "reference_population_logits needs population_labels",
     ),
+    *(
+      (_without(*answers), f"{name} is of no use without {answers[0]}")
+      for name, answers in (
+        ("population_labels", ("population_logits", "reference_population_logits")),
+        ("reference_members", ("reference_logits",)),
+        ("reference_population_members", ("reference_population_logits",)),
+      )
+    ),
     ({"refrence_logits": np.zeros(3)}, "did you mean 'reference_logits'?"),
     ({"target_logits": np.zeros((N, C, 1))}, r"target_logits has shape \(12, 4, 1\)"),
     ({"labels": np.zeros(N - 1, int)}, r"labels has shape \(11,\), expected \(12\)"),

@@ -1,4 +1,5 @@
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,8 @@ BITS = IMAGES._replace(
 
 
 def _defense(name):
-  return registry.DefenseConfig(name=name, strength=STRENGTH.get(name), delta=1e-2)
+  delta = {"delta": 1e-2} if name == "dp_sgd" else {}
+  return registry.DefenseConfig(name=name, strength=STRENGTH.get(name), **delta)
 
 
 def _plan(*names, dataset=IMAGES):
@@ -105,8 +107,54 @@ def test_every_defence_with_a_strength_says_what_it_is():
       ),
       "k=1.5 must be a whole number",
     ),
+    *(
+      (
+        lambda name=name, strength=strength: registry.plan(
+          [registry.parse(f"{name}:{strength}")], TRAIN, IMAGES, num_members=9
+        ),
+        f"{counted}={strength} must be a whole number",
+      )
+      for name, counted in (
+        ("top_k", "k"),
+        ("rounding", "decimals"),
+        ("crop", "padding"),
+        ("cutout", "side"),
+        ("stacking", "num_parts"),
+      )
+      for strength in ("inf", "nan")
+    ),
+    *(
+      (
+        lambda field=field, value=value: registry.DefenseConfig(
+          name="l2", strength=1e-3, **{field: value}
+        ),
+        f"defense 'l2' has {field}={value}, which is of 'dp_sgd'",
+      )
+      for field, value in (("delta", 0.01), ("clip_norm", 2.0), ("microbatch_size", 8))
+    ),
   ],
 )
 def test_bad_input_is_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_what_is_of_dp_sgd_is_given_to_no_other():
+  assert registry.parse("dp_sgd:2", delta=1e-3).delta == 1e-3
+  assert registry.parse("flip", delta=1e-3) == registry.DefenseConfig(name="flip")
+
+
+@pytest.mark.parametrize(
+  ("text", "note"),
+  [
+    ("l2:0.0001", "l2:0.0001 weakens the .* the weight decay is 0.0005"),
+    ("dropout:0.1", "dropout:0.1 weakens the .* the share dropped is 0.5"),
+    ("l2:0.0005", None),
+    ("dropout:0.6", None),
+    ("flip", None),
+  ],
+)
+def test_a_defence_that_weakens_training_is_said(text, note):
+  notes = registry.notes([registry.parse(text)], config_lib.preset("location30"))
+  assert len(notes) == (note is not None)
+  assert all(re.match(note, said) for said in notes)

@@ -1,5 +1,7 @@
 """Private models with canaries: who holds what, and what scores say."""
 
+import dataclasses
+
 import dp_example
 import numpy as np
 import pytest
@@ -91,3 +93,18 @@ def test_what_does_not_fit_is_refused():
     dp_example.setting(control="none")
   with pytest.raises(ValueError, match="num_runs=0"):
     dp_example.setting(num_runs=0)
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [{"momentum": 0.9}, {"weight_decay": 0.1}, {"schedule": "cosine"}, {"name": "adam"}],
+)
+def test_settings_of_another_optimizer_are_refused(changes):
+  (name,) = changes
+  optimizer = dataclasses.replace(dp_example.TRAIN.optimizer, **changes)
+  train = dataclasses.replace(dp_example.TRAIN, optimizer=optimizer)
+  with pytest.raises(ValueError, match=f"train.optimizer.{name}=.* is not read"):
+    dp_example.setting(train=train)
+  train = dataclasses.replace(dp_example.TRAIN, clip_norm=1.0)
+  with pytest.raises(ValueError, match=r"train.clip_norm=1.0 is not read"):
+    dp_example.setting(train=train)

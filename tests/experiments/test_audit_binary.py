@@ -23,17 +23,12 @@ FILES = [
 ]  # fmt: skip
 ATTACKS = ("population", "shadow", "reference", "distillation", "leave_one_out")
 # 50 members learnt by heart, and 4 + 4 + 2 x 2 + 2 other models, four at a time.
-TINY = (
-  "--num_members=50",
-  "--num_population=150",
-  "--num_references=4",
-  "--num_distilled=4",
-  "--num_left_out=4",
-  "--num_retrained=2",
-  "--num_epochs=20",
-  "--width=1",
+ALONE = ("--num_members=50", "--num_population=150", "--num_epochs=20", "--width=1")
+TINY = (*ALONE, "--num_references=4", "--num_distilled=4")
+ALL = (
+  *("--width=4", f"--attacks={','.join(ATTACKS)}"),
+  *("--num_left_out=4", "--num_retrained=2"),
 )
-ALL = ("--width=4", f"--attacks={','.join(ATTACKS)}")
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -43,7 +38,8 @@ def run(monkeypatch, capsys, cache):
 
   def run(*arguments):
     trains = not any(a.startswith(("--signals", "--repeat")) for a in arguments)
-    sizes = TINY if trains else ()
+    sizes = ALONE if "--attacks=population" in arguments else TINY
+    sizes = sizes if trains else ()
     monkeypatch.setattr(sys, "argv", ["audit", cache, *sizes, *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
       common.run(binary.main)
@@ -348,7 +344,11 @@ def test_bad_flags_are_one_line(run, tmp_path, arguments, message):
     ({"members": np.zeros(60, bool)}, "members marks 0 of 60 rows: no members"),
     ({"population_logits": np.zeros((50, 4))}, "population_logits has shape (50, 4)"),
     ({"population_logit": np.zeros(3)}, "did you mean 'population_logits'?"),
-    ({"population_logits": None}, "no attack can run: population needs population_"),
+    (
+      {"population_logits": None, "population_labels": None},
+      "no attack can run: population needs population_",
+    ),
+    ({"population_logits": None}, "population_labels is of no use without population"),
     ({"group_sex": np.ones(59)}, "group_sex has shape (59,), expected (60)"),
   ],
 )
@@ -384,6 +384,12 @@ def test_a_truncated_file_is_one_line(run, tmp_path, flag):
   assert "s.npz" in line
   assert ".npz file" in line
   assert err == f"{line}\n"
+
+
+def test_an_estimator_that_no_attack_on_signals_reads_is_refused(run, tmp_path):
+  given = (_signals(tmp_path / "s.npz"), "--estimator=linear", "--attacks=metric_loss")
+  line, _ = _refused(run, tmp_path, *given)
+  assert "--estimator is read by none of the attacks" in line
 
 
 def test_an_archive_that_is_missing_or_truncated_is_named(run, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import common
 from experiments import dp_audit as binary
+from jmia.dp import audit
 from jmia.training import checkpoint
 
 TINY = (
@@ -84,3 +85,30 @@ def test_what_cannot_be_audited_is_one_line(run, tmp_path, flag, message):
   assert (code, err.count("\n")) == (2, 1), err
   assert message in err
   assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+  ("flags", "model", "options"),
+  [
+    ((), "mlp", {"features": (32,)}),
+    (("--dropout_rate=0.9",), "mlp", {"features": (32,), "dropout_rate": 0.9}),
+    (("--model=mlp_256_128",), "mlp_256_128", {}),
+    (
+      ("--model=mlp_256_128", "--dropout_rate=0.9"),
+      "mlp_256_128",
+      {"dropout_rate": 0.9},
+    ),
+  ],
+)
+def test_another_model_has_widths_of_its_own_and_the_dropout_asked_for(
+  run, monkeypatch, flags, model, options
+):
+  asked = []
+
+  def check(dataset, setting):
+    asked.append(setting.train)
+    raise ValueError("enough")
+
+  monkeypatch.setattr(audit, "check", check)
+  run(*flags)
+  assert (asked[0].model, dict(asked[0].model_options)) == (model, options)

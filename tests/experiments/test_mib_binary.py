@@ -256,10 +256,15 @@ def test_an_interrupted_run_leaves_no_result_and_resumes(
 
 def test_marked_models_carry_defences(run, tmp_path):
   folder = tmp_path / "out"
-  arguments = ("--study=single", "--defense=label_smoothing:0.1,temperature:2")
+  arguments = (
+    "--study=single",
+    "--defense=dropout:0.1,temperature:2",
+    "--model=mlp_mib",
+  )
   assert run(*arguments, "--num_epochs=1", f"--output_dir={folder}")[0] == 0
-  config = json.loads((folder / "results.json").read_text())["config"]
-  assert config["defenses"] == ["label_smoothing:0.1", "temperature:2"]
+  content = json.loads((folder / "results.json").read_text())
+  assert content["config"]["defenses"] == ["dropout:0.1", "temperature:2"]
+  assert "dropout:0.1 weakens the training" in content["notes"][0]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from experiments import (
   simulations,
   watermark,
 )
+from jmia.audit import estimate
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,52 @@ from experiments import (
     ),
     (
       audit,
+      "--signals=s.npz --near_copies=0.1 --data_dir=d",
+      "--near_copies, --data_dir with --signals: nothing is trained, so leave it out",
+    ),
+    *(
+      (
+        audit,
+        f"--attacks={attacks} {flag}",
+        f"{flag.partition('=')[0]} is read by none",
+      )
+      for attacks, flag in (
+        ("metric_loss", "--num_references=99"),
+        ("distillation", "--references=in_out"),
+        ("reference", "--num_distilled=3"),
+        ("reference", "--num_left_out=6"),
+        ("reference", "--num_retrained=6"),
+        ("reference", "--num_queries=7"),
+        ("lira_offline", "--estimator=linear"),
+      )
+    ),
+    (
+      audit,
+      "--attacks=metric_loss --num_references=99 --num_distilled=3",
+      "--num_references, --num_distilled is read by none of the attacks, so leave it",
+    ),
+    (
+      audit,
       "--repeat=report.json --seed=3 --attacks=random",
       "--attacks, --seed with --repeat: the report's own is taken, so leave it out",
+    ),
+    *(
+      (
+        binary,
+        f"--defense={one}:0.1 --{flag}=0.5",
+        f"--{flag} with --defense={one}, wh",
+      )
+      for binary in (audit, mib, membership_encoding)
+      for one, flag in (("l2", "weight_decay"), ("dropout", "dropout_rate"))
+    ),
+    *(
+      (binary, "--defense=flip --delta=0.1", "--delta is of --defense=dp_sgd, which is")
+      for binary in (mib, membership_encoding)
+    ),
+    (
+      classic_mia,
+      "--study=defenses --defenses=flip --delta=0.1",
+      "--delta is of dp_sgd, which is none of the defences",
     ),
     (
       classic_mia,
@@ -48,6 +93,11 @@ from experiments import (
       dp_audit,
       "--num_canaries=10",
       "--num_canaries is for --mode=one_run and is not read with many_runs",
+    ),
+    (
+      dp_audit,
+      "--momentum=0.9 --weight_decay=0.1",
+      "--momentum, --weight_decay is not read here: the audited mechanism is plain SGD",
     ),
     (
       enhanced_mia,
@@ -114,3 +164,22 @@ def test_a_flag_that_would_be_ignored(
   assert stopped.value.code == 2
   assert capsys.readouterr().err.startswith(f"tool: {line}")
   assert not list(tmp_path.glob("out/results.json"))
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    "--attacks=metric_loss:by_class --num_references=4",
+    "--attacks=lira_online --num_references=4 --references=in_out --num_queries=3",
+    "--attacks=leave_one_out --num_left_out=4 --num_retrained=2 --estimator=linear",
+    "--attacks=distillation,random --num_distilled=4",
+    "--attacks=random --delta=0.1",
+  ],
+)
+def test_a_flag_that_an_attack_reads_is_taken(arguments, monkeypatch, capsys, tmp_path):
+  argv = ["tool", "--compilation_cache=", f"--output_dir={tmp_path}"]
+  monkeypatch.setattr(sys, "argv", [*argv, "--dry_run", *arguments.split()])
+  monkeypatch.setattr(estimate, "cost", lambda *args, **kwargs: estimate.Cost(1.0, 1.0))
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+    common.run(audit.main)
+  assert not stopped.value.code, capsys.readouterr().err

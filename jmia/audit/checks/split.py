@@ -145,11 +145,7 @@ def near_copies(x: np.ndarray, members: np.ndarray, distance: float) -> np.ndarr
   """
   from sklearn import neighbors
 
-  _validate.positive("near_copies", distance)
-  if x.ndim != 4:
-    raise ValueError(
-      f"near_copies={distance:g}, but rows have shape {x.shape[1:]}: expected images"
-    )
+  check_near(distance, x.shape)
   small = np.asarray(x, np.float32)
   for axis in (1, 2):
     fields = np.array_split(np.arange(small.shape[axis]), min(8, small.shape[axis]))
@@ -161,6 +157,15 @@ def near_copies(x: np.ndarray, members: np.ndarray, distance: float) -> np.ndarr
   found = np.zeros(len(x), bool)
   found[~members] = nearest.kneighbors(flat[~members])[0][:, 0] <= distance
   return found
+
+
+def check_near(distance: float, shape: tuple[int, ...]) -> None:
+  """Raises ValueError unless rows of such a shape have near copies at a distance."""
+  _validate.positive("near_copies", distance)
+  if len(shape) != 4:
+    raise ValueError(
+      f"near_copies={distance:g}, but rows have shape {shape[1:]}: expected images"
+    )
 
 
 def copy_notes(
