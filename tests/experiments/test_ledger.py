@@ -338,8 +338,7 @@ def test_rates_that_plans_rest_on_are_those_of_the_runs():
   runs = run_files.load()
   for of in measured.MEASURED.values():
     accuracies = []
-    for rows, mean, spread in zip(of.rows, of.means, of.spreads, strict=True):
-      marked = round(rows * of.num_submarks)
+    for marked, mean, spread in zip(of.marked, of.means, of.spreads, strict=True):
       figures = runs[of.run.format(marked)]["figures"]
       name = of.figure.format(marked)
       assert mean == pytest.approx(np.mean(figures[name]), abs=6e-4)
