@@ -239,7 +239,7 @@ def _places(
       called.setdefault(int(match[1]), []).append(c)
   found = np.unique(values).tolist()
   are_names = all(value in called for value in found)
-  are_places = 0 <= found[0] and found[-1] < len(classes)
+  are_places = found[0] >= 0 and found[-1] < len(classes)
   if not called:
     _validate.labels(name, values, len(classes))
   if not are_names and not are_places:
@@ -251,12 +251,12 @@ def _places(
   shown = ", ".join(classes[:_SHOWN]) + (", ..." if len(classes) > _SHOWN else "")
   differ = [v for v in found if called.get(v, [v]) != [v]]
   is_same = are_names and are_places and not differ
-  if are_names and (are_places or any(len(called[v]) > 1 for v in found)):
-    if not is_same:
-      raise ValueError(
-        f"{name} holds {(differ or found)[0]}, which may be a name in classes ({shown}) "
-        f"or a class's number from 0: give {name} as text, as classes writes the names"
-      )
+  is_clear = not are_places and all(len(called.get(v, [v])) == 1 for v in found)
+  if are_names and not is_same and not is_clear:
+    raise ValueError(
+      f"{name} holds {(differ or found)[0]}, which may be a name in classes ({shown}) "
+      f"or a class's number from 0: give {name} as text, as classes writes the names"
+    )
   if not called or is_same:
     return {v: v for v in found}, []
   if are_names:
