@@ -34,7 +34,7 @@ def rows_of(dataset: types.Dataset, x: np.ndarray) -> np.ndarray:
   """
   x = np.asarray(x)
   # As stored first: it is taken where both hold as many.
-  held = [rows for rows in (dataset.x, dataset.given) if _is_like(rows, x)]
+  held = [rows for rows in _held(dataset) if _is_like(rows, x)]
   if not held:
     raise ValueError(f"x has rows of {_form(x)}, expected {_forms(dataset)}")
   found = [_find(rows, x) for rows in held]
@@ -51,9 +51,14 @@ def rows_of(dataset: types.Dataset, x: np.ndarray) -> np.ndarray:
   return found[int(np.argmax(counts))]
 
 
-def _is_like(held: np.ndarray | None, x: np.ndarray) -> bool:
+def _held(dataset: types.Dataset) -> list[np.ndarray]:
+  """The rows as stored and, where those differ, as given."""
+  return [dataset.x] if dataset.given is None else [dataset.x, dataset.given]
+
+
+def _is_like(held: np.ndarray, x: np.ndarray) -> bool:
   """Whether rows of `x` have the shape, or the columns, of those held."""
-  if held is None or {*(held.dtype.names or ())} != {*(x.dtype.names or ())}:
+  if {*(held.dtype.names or ())} != {*(x.dtype.names or ())}:
     return False
   return held.shape[1:] in (x.shape[1:], (*x.shape[1:], 1))
 
@@ -63,8 +68,8 @@ def _form(x: np.ndarray) -> str:
 
 
 def _forms(dataset: types.Dataset) -> str:
-  held = [rows for rows in (dataset.x, dataset.given) if rows is not None]
-  return f"{' or '.join(dict.fromkeys(map(_form, held)))} as {dataset.name}"
+  forms = dict.fromkeys(map(_form, _held(dataset)))
+  return f"{' or '.join(forms)} as {dataset.name}"
 
 
 def _find(held: np.ndarray, x: np.ndarray) -> np.ndarray:
