@@ -13,7 +13,8 @@ def load(dataset: types.Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray
 
   They are columns of a table that was learnt from; arrays `NAME [N]` of an `.npz` (and
   `NAME_test` where there is `x_test`); or further columns of a folder's CSV, by title.
-  A folder for each class, and a CSV without a line of titles, have none.
+  A folder for each class, and a CSV without a line of titles, have none; a title that
+  two columns share is no column's.
 
   Args:
     dataset: of `datasets.load`.
@@ -72,6 +73,7 @@ def _columns(dataset: types.Dataset) -> dict[str, np.ndarray]:
   return {
     title: np.array([row[at] if at < len(row) else "" for row in rows])
     for at, title in enumerate(header)
+    if header.count(title) == 1
   }
 
 

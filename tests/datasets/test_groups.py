@@ -68,6 +68,15 @@ def test_folders_without_titles_have_no_columns(tmp_path):
       groups.load(dataset, ("region",))
 
 
+def test_a_title_that_two_columns_share_is_no_column(tmp_path):
+  _save(tmp_path, *(f"{n}.png" for n in range(4)))
+  lines = ["file,class,site,site", *(f"{n}.png,{n % 2},a,{n}" for n in range(4))]
+  (tmp_path / "labels.csv").write_text("\n".join(lines))
+  dataset = datasets.load(f"folder:{tmp_path}")
+  with pytest.raises(ValueError, match=r"has no column 'site' .has: class, file"):
+    groups.load(dataset, ("site",))
+
+
 def test_columns_of_a_table():
   given = np.array([(1.0, "f"), (2.0, "m")], [("age", float), ("sex", "U1")])
   dataset = datasets.load("digits")._replace(x=np.ones((2, 2)), y=np.zeros(2, np.int32))
