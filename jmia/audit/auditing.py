@@ -214,13 +214,14 @@ def from_evidence(
   options = {} if estimator is None else {"estimator": estimator}
   settings = {"estimator": estimator, **(settings or {})}
   targets = [evidence] if isinstance(evidence, Evidence) else evidence
+  index = targets[0].evaluated().index  # rows that calibrate are counted beyond them
   num_rows = None if x is None else len(x)
-  last = max((int(of.index.max()) for of in targets if len(of.index)), default=-1)
-  if num_rows is not None and num_rows <= last:
+  if num_rows is not None and num_rows <= index.max(initial=-1):
     raise ValueError(
-      f"x has {num_rows} rows, but the audited rows go up to {last}, counted from 0"
+      f"x has {num_rows} rows, but the audited rows go up to {index.max()}, counted "
+      "from 0"
     )
-  whom.check_rows("groups", groups, targets[0].index, num_rows)
+  whom.check_rows("groups", groups, index, num_rows)
   result = _of_targets(targets, attacks, options, settings, delta)
   report, samples = whom.told(
     result.report, result.samples, groups=groups, num_rows=num_rows

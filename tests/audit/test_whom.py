@@ -244,6 +244,8 @@ def test_groups_of_evidence_have_its_rows():
   evidence = signals_file.from_arrays({
     "target_logits": rng.normal(size=(200, 2)), "labels": labels,
     "members": np.arange(200) < 100,
+    "population_logits": rng.normal(size=(120, 2)),  # rows that calibrate
+    "population_labels": np.arange(120) % 2,
   })  # fmt: skip
   x = rng.normal(size=(200, 3))
 
