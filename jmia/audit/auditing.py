@@ -97,7 +97,8 @@ def run(
     progress: told of each stage's model-epochs.
 
   Raises:
-    ValueError: if sizes do not fit the dataset, parts of the split overlap, features
+    ValueError: if sizes do not fit the dataset, a group or a column has another number
+      of rows than it, parts of the split overlap, features
       are not finite, labels are out of range, the target's answers are misshapen or not
       finite, the target or too many of the other models diverge (what they left in
       `checkpoint_dir` is removed), or `checkpoint_dir` holds another configuration's
@@ -105,6 +106,8 @@ def run(
   """
   start = time.monotonic()
   config = config or AuditConfig()
+  for kind, given in (("groups", groups), ("columns", columns)):
+    whom.check_rows(kind, given, num_rows=dataset.num_examples)
   if predict is not None and split is None:
     raise ValueError("predict needs split: which rows was the model trained on?")
   if predict is not None and config.num_targets > 1:
@@ -199,17 +202,30 @@ def from_evidence(
       hand: for copies of members and the blind baseline, which else looks at labels
       alone.
     groups: name -> `[n]` values of those rows, to tell the exposure of each group of
-      them beside that of each class, of the first target.
+      them beside that of each class, of the first target. Without `x` nothing says how
+      many rows there are: groups must reach the last row of `index`, and longer ones
+      are taken as they are, the first value for row 0.
 
   Raises:
-    ValueError: if no attack can run, delta is not in [0, 1), or a group has another
-      number of rows than `index` speaks of.
+    ValueError: if no attack can run, delta is not in [0, 1), `x` or a group ends before
+      the last row of `index`, or groups have another number of rows than `x` or than
+      each other.
   """
   options = {} if estimator is None else {"estimator": estimator}
   settings = {"estimator": estimator, **(settings or {})}
   targets = [evidence] if isinstance(evidence, Evidence) else evidence
+  index = targets[0].evaluated().index  # rows that calibrate are counted beyond them
+  num_rows = None if x is None else len(x)
+  if num_rows is not None and num_rows <= index.max(initial=-1):
+    raise ValueError(
+      f"x has {num_rows} rows, but the audited rows go up to {index.max()}, counted "
+      "from 0"
+    )
+  whom.check_rows("groups", groups, index, num_rows)
   result = _of_targets(targets, attacks, options, settings, delta)
-  report, samples = whom.told(result.report, result.samples, groups=groups)
+  report, samples = whom.told(
+    result.report, result.samples, groups=groups, num_rows=num_rows
+  )
   report["blind"], checked = _checks(targets, samples, x, report["seed"])
   report["notes"] = [*checked, *report["notes"]]
   return Result(report, (samples, *result.targets[1:]))

@@ -5,7 +5,8 @@ The attack that speaks of records is the best one at few false positives
 paid for all of them: intervals by Bonferroni, discoveries by a share of the rate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import decimal
 import itertools
 from typing import Any
 
@@ -22,12 +23,48 @@ MIN_ROWS = 5  # members, and non-members, that a group must have to be told of
 _FPRS = np.array([0.1, 0.01])
 
 
+def check_rows(
+  kind: str,
+  columns: Mapping[str, np.ndarray] | None,
+  index: np.ndarray | None = None,
+  num_rows: int | None = None,
+) -> None:
+  """Checks that columns are of the rows that an index counts.
+
+  Where the number of rows is not known, they must reach the index's last row and be of
+  one length: more is not known of them.
+
+  Args:
+    kind: of the columns, for messages.
+    columns: name -> `[n]` values.
+    index: rows of them.
+    num_rows: `n`, if it is known.
+
+  Raises:
+    ValueError: one has another number of rows.
+  """
+  given = {f"{kind}[{name!r}]": np.shape(of) for name, of in (columns or {}).items()}
+  for name, values in (columns or {}).items():
+    _validate.shape(f"{kind}[{name!r}]", values, (num_rows,))
+  least = 0 if index is None or not len(index) else int(np.max(index)) + 1
+  for name, (num,) in given.items():
+    if num < least:
+      raise ValueError(
+        f"{name} has {num} rows, but the audited rows go up to {least - 1}, counted "
+        "from 0"
+      )
+  if len({*given.values()}) > 1:
+    shown = ", ".join(f"{num} of {name}" for name, (num,) in given.items())
+    raise ValueError(f"{kind} have different numbers of rows: {shown}")
+
+
 def told(
   report: dict[str, Any],
   samples: Samples,
   dataset: types.Dataset | None = None,
   groups: Mapping[str, np.ndarray] | None = None,
   columns: Mapping[str, np.ndarray] | None = None,
+  num_rows: int | None = None,
 ) -> tuple[dict[str, Any], Samples]:
   """Returns a report with `found` and `groups`, and samples that say what they are.
 
@@ -35,17 +72,19 @@ def told(
     report: as `report.json`.
     samples: of its first target.
     dataset: that the samples' `index` speaks of, for pictures and names of classes.
-    groups: name -> `[n]` values of all rows that `index` speaks of.
+    groups: name -> `[n]` values of all rows that `index` speaks of. A grouping that
+      cannot be told of, or in part, is named in the report's `notes`.
     columns: likewise, to be shown beside a record.
+    num_rows: `n`, where it is known without a dataset.
 
   Raises:
-    ValueError: a group or a column has another number of rows.
+    ValueError: a group or a column has another number of rows: than the dataset or
+      `num_rows`, where one is given; than the others, or too few for `index`, else.
   """
   groups, columns = dict(groups or {}), dict(columns or {})
-  num = None if dataset is None else dataset.num_examples
+  num = num_rows if dataset is None else dataset.num_examples
   for kind, given in (("groups", groups), ("columns", columns)):
-    for name, values in given.items():
-      _validate.shape(f"{kind}[{name!r}]", values, (num,))
+    check_rows(kind, given, samples.index, num)
   samples = samples._replace(
     groups={name: np.asarray(v)[samples.index] for name, v in groups.items()},
     columns={name: np.asarray(v)[samples.index] for name, v in columns.items()},
@@ -57,6 +96,9 @@ def told(
     )
   found = discoveries(report, samples)
   report = {**report, "groups": exposures(report, samples)}
+  notes = _notes(report, samples, ("class", *groups))
+  if notes:
+    report["notes"] = [*report.get("notes", ()), *notes]
   return {**report, "found": found} if found else report, samples
 
 
@@ -100,15 +142,9 @@ def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
   if attack is None:
     return {}
   scores = samples.scores[attack]
-  masks = {
-    name: {
-      group: mask & ~np.isnan(scores) for group, mask in group_masks(values).items()
-    }
-    for name, values in _groupings(samples).items()
-  }
   kept = {
     name: {group: at for group, at in of_name.items() if _is_told(samples.members[at])}
-    for name, of_name in masks.items()
+    for name, of_name in _masks(samples, attack).items()
   }
   kept = {name: of_name for name, of_name in kept.items() if len(of_name) > 1}
   num = sum(map(len, kept.values())) * (1 + len(_FPRS)) * len(report["attacks"])
@@ -126,24 +162,122 @@ def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
 def group_masks(values: np.ndarray) -> dict[str, np.ndarray]:
   """Returns the groups of `[N]` values: what each is called -> `[N]` bool.
 
-  Numbers of more than 20 values are cut at their quartiles; of other kinds the most
-  frequent `MOST_GROUPS` are taken.
+  Numbers of more than 20 values are cut at their quartiles, and called by the lowest
+  and the highest of a group, with as many digits as tell groups apart; of other kinds
+  the most frequent `MOST_GROUPS` are taken. NaN is a group of its own, "no value".
   """
   values = np.asarray(values)
-  found, count = np.unique(values, return_counts=True)
+  is_gap = np.zeros(len(values), bool)
+  if values.dtype.kind in "fmM":
+    is_gap = np.isnan(values)
+  found, count = np.unique(values[~is_gap], return_counts=True)
   if len(found) > 20 and values.dtype.kind in "fiu":
-    return _quartiles(values.astype(np.float64))
-  most = found[np.argsort(-count, kind="stable")[:MOST_GROUPS]]
-  return {str(value): values == value for value in np.sort(most)}
+    part = np.full(len(values), -1)
+    part[~is_gap] = _quarters(values[~is_gap])
+    masks = _ranges(values, [part == p for p in range(part.max() + 1)])
+  else:
+    most = found[np.argsort(-count, kind="stable")[:MOST_GROUPS]]
+    masks = {str(value): values == value for value in np.sort(most)}
+  return masks | ({"no value": is_gap} if is_gap.any() else {})
 
 
-def _quartiles(values: np.ndarray) -> dict[str, np.ndarray]:
-  ends = np.unique(np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1]))
-  part = np.clip(np.searchsorted(ends, values, side="right") - 1, 0, len(ends) - 2)
+def _quarters(values: np.ndarray) -> np.ndarray:
+  """Which of at most four parts, cut at the quartiles, each number is in."""
+  # By rank, which is exact for times in nanoseconds too.
+  rank = np.unique(values, return_inverse=True)[1].reshape(-1)
+  ends = np.unique(np.quantile(rank, [0, 0.25, 0.5, 0.75, 1]))
+  part = np.clip(np.searchsorted(ends, rank, side="right") - 1, 0, len(ends) - 2)
+  if (
+    len(ends) == 2
+  ):  # over three quarters are the lowest or the highest: it, and others
+    part = np.sign(rank - np.bincount(rank).argmax())
+  return np.unique(part, return_inverse=True)[1].reshape(-1)
+
+
+def _ranges(values: np.ndarray, masks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+  """Parts of numbers, in ascending order, by what they range from and to."""
+  ends = [(values[at].min(), values[at].max()) for at in masks]
+  known = values[np.logical_or.reduce(masks)]
+  if values.dtype.kind == "f" and not (
+    (known == np.rint(known)).all() and np.abs(known).max() < 2**53
+  ):
+    names = _names([(float(str(low)), float(str(high))) for low, high in ends])
+  else:
+    names = [(str(int(low)), str(int(high))) for low, high in ends]
   return {
-    f"{low:.4g} to {high:.4g}": (part == i) & ~np.isnan(values)
-    for i, (low, high) in enumerate(itertools.pairwise(ends))
+    low if low == high else f"{low} to {high}": at
+    for (low, high), at in zip(names, masks, strict=True)
   }
+
+
+def _names(ends: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
+  """Ranges of few digits, at least 4, that hold the given ones and do not meet."""
+  for digits in range(4, 16):
+    rounded = [_outward(low, high, digits) for low, high in ends]
+    if all(high < low for (_, high), (low, _) in itertools.pairwise(rounded)):
+      return [
+        (repr(low), repr(high))
+        if low == high
+        else (f"{a:.{digits}g}", f"{b:.{digits}g}")
+        for (low, high), (a, b) in zip(ends, rounded, strict=True)
+      ]
+  return [(repr(low), repr(high)) for low, high in ends]
+
+
+def _outward(low: float, high: float, digits: int) -> tuple[float, float]:
+  """The range of so many digits around another; one number stays itself."""
+  if low == high:
+    return low, high
+  down = decimal.Context(prec=digits, rounding=decimal.ROUND_FLOOR)
+  up = decimal.Context(prec=digits, rounding=decimal.ROUND_CEILING)
+  return float(down.create_decimal(repr(low))), float(up.create_decimal(repr(high)))
+
+
+def _masks(samples: Samples, attack: str) -> dict[str, dict[str, np.ndarray]]:
+  """Grouping -> group -> `[N]` bool, of the samples that an attack was run on."""
+  attacked = samples.attacked(attack)
+  return {
+    name: {group: mask & attacked for group, mask in group_masks(values).items()}
+    for name, values in _groupings(samples).items()
+  }
+
+
+def _notes(report: wording.Report, samples: Samples, names: Sequence[str]) -> list[str]:
+  """What of the groupings is not told of, and why; small classes the page counts."""
+  if not report["groups"]:
+    return [
+      f"Groups by {name} are not told of: no attack ran."
+      for name in names
+      if name in samples.groups
+    ]
+  attack, by = report["groups"]["attack"], report["groups"]["by"]
+  masks, notes = _masks(samples, attack), []
+  for name in dict.fromkeys(names):
+    found = {group: at for group, at in masks[name].items() if at.any()}
+    others = samples.attacked(attack) & ~np.any([*found.values()], axis=0)
+    if others.any():
+      notes.append(
+        f"Of the values of {name} the {MOST_GROUPS} most frequent are told of; "
+        f"{others.sum():,} of {len(others):,} samples have another."
+      )
+    if name not in samples.groups:
+      continue
+    if len(found) < 2:
+      notes.append(
+        f"Groups by {name} are not told of: all samples have one value, "
+        f"{', '.join(found) or 'none'}."
+      )
+    elif name not in by:
+      notes.append(
+        f"Groups by {name} are not told of: fewer than 2 of {len(found)} have "
+        f"{MIN_ROWS} members and {MIN_ROWS} non-members."
+      )
+    elif len(by[name]) < len(found):
+      notes.append(
+        f"{len(found) - len(by[name])} of {len(found)} groups by {name} are left out: "
+        f"they have fewer than {MIN_ROWS} members or non-members."
+      )
+  return notes
 
 
 def _groupings(samples: Samples) -> dict[str, np.ndarray]:

@@ -76,7 +76,8 @@ def from_arrays(
     y: `[N]` labels, in any form that `labels` says.
     x_test: features of a test split, alike.
     y_test: its labels.
-    classes: the names of all classes in their order, where some may have no row.
+    classes: the names of all classes in their order, where some may have no row; which
+      whole numbers in `y` may be, or numbers from 0, as `labels` says.
     name: of the dataset.
 
   Returns:

@@ -9,10 +9,12 @@
 | row numbers, text that differs in most rows, one value alone | left out |
 
 Numbers that stand for categories (zip codes) are numbers to this module: write them as
-text.
+text that is no number. Text is a number as people write one; 1_000, which Python reads
+too, is none. A column is of one kind in the train and the test rows, or refused.
 """
 
 from collections.abc import Mapping, Sequence
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +24,10 @@ from jmia.datasets import features, memory
 
 _MISSING = ("", "na", "nan", "n/a", "null", "none", "?")
 _MOST_CATEGORIES = 100
+_NUMBER = re.compile(
+  r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)\s*",
+  re.IGNORECASE,
+)
 _FEW = 10  # rows below which nothing is said to be a row number, or to differ in most
 
 Columns = Mapping[str, np.ndarray]
@@ -36,6 +42,11 @@ class _Read(NamedTuple):
   is_category: bool = False
   has_gaps: bool = False
   left_out: str = ""
+
+
+def is_number(text: str) -> bool:
+  """Whether text is a number as people write it: no 1_000, no digits but 0 to 9."""
+  return _NUMBER.fullmatch(text) is not None
 
 
 def is_table(x: Any) -> bool:
@@ -73,8 +84,9 @@ def read(parts: Sequence[Columns]) -> tuple[features.Features, np.ndarray]:
     field for each, numbers as float64.
 
   Raises:
-    ValueError: the parts have other columns, a column holds neither numbers nor text or
-      an infinity, or nothing is left to learn from.
+    ValueError: the parts have other columns, a column is numbers in one and text in
+      another or writes one number in two ways, it holds neither numbers nor text or an
+      infinity, or nothing is left to learn from.
   """
   for part in parts[1:]:
     if list(part) != list(parts[0]):
@@ -85,8 +97,7 @@ def read(parts: Sequence[Columns]) -> tuple[features.Features, np.ndarray]:
       f"x has columns of {sorted(lengths)} rows, expected as many in all"
     )
   columns = {
-    name: _read(name, np.concatenate([_comparable(part[name]) for part in parts]))
-    for name in parts[0]
+    name: _read(name, [_comparable(part[name]) for part in parts]) for name in parts[0]
   }
   used = {name: column for name, column in columns.items() if not column.left_out}
   if not used:
@@ -109,24 +120,32 @@ def _comparable(values: np.ndarray) -> np.ndarray:
   values = np.asarray(values)
   if values.dtype.kind == "S":
     return np.char.decode(values, "utf-8")
+  if values.dtype.kind == "O" and any(isinstance(cell, bytes) for cell in values):
+    plain = np.empty(len(values), object)
+    plain[:] = [c.decode() if isinstance(c, bytes) else c for c in values]
+    return plain
   return values
 
 
-def _read(name: str, values: np.ndarray) -> _Read:
-  """What a column becomes."""
-  numbers = _numbers(name, values)
-  if numbers is None:
-    cells = values.tolist()
+def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
+  """What a column becomes, of the train rows and maybe the test rows."""
+  of_parts = [_numbers(name, part) for part in parts]
+  lengths = [len(part) for part in parts]
+  read = [part for part in of_parts if part is not None]
+  if len(read) < len(parts):
+    _check_kinds(name, parts, of_parts)
+    cells = [cell for part in parts for cell in part.tolist()]
     known = np.array(["" if _is_gap(cell) else str(cell) for cell in cells])
     # What a model of the user's was given may have told "?" from "".
     given = [c if isinstance(c, str) or not _is_gap(c) else "" for c in cells]
-    return _read_text(known)._replace(given=np.array(given, str))
+    return _read_text(known, lengths)._replace(given=np.array(given, str))
+  numbers = np.concatenate(read)
   _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
   is_gap = np.isnan(numbers)
   known = numbers[~is_gap]
   if not known.size or ((known == known[0]).all() and not is_gap.any()):
     return _Read(numbers[:, None], numbers, left_out="one value alone")
-  if len(known) >= _FEW and not is_gap.any() and _are_row_numbers(numbers):
+  if not is_gap.any() and _are_row_numbers(numbers, lengths):
     return _Read(numbers[:, None], numbers, left_out="row numbers")
   is_bits = bool(((known == 0) | (known == 1)).all())
   filled = np.where(is_gap, known.mean(), numbers)[:, None]
@@ -144,12 +163,71 @@ def _read(name: str, values: np.ndarray) -> _Read:
   )
 
 
-def _read_text(values: np.ndarray) -> _Read:
+def _check_kinds(
+  name: str, parts: Sequence[np.ndarray], numbers: Sequence[np.ndarray | None]
+) -> None:
+  """Refuses what is a number here and text there, which would be two categories."""
+  is_one_kind = all(read is None for read in numbers)
+  if is_one_kind and all(part.dtype.kind == "U" for part in parts):
+    return
+  # Each cell once, by whether it is text and how it is written.
+  cells = [
+    {(isinstance(cell, str), str(cell)): cell for cell in part.tolist()}
+    for part in parts
+  ]
+  text_at = next(p for p, read in enumerate(numbers) if read is None)
+  is_all_text = all(is_text for is_text, _ in cells[text_at])
+  for p, (part, read) in enumerate(zip(parts, numbers, strict=True)):
+    is_stored = not any(is_text for is_text, _ in cells[p])
+    if (
+      read is not None
+      and not np.isnan(read).all()
+      and is_stored
+      and (is_all_text or part.dtype.kind != "O")
+    ):
+      where = ("x", "x_test")
+      raise ValueError(
+        f"column {name} is numbers in {where[p]} and text in {where[text_at]}, "
+        "expected numbers, or text, in both"
+      )
+  for value, ways in _ways(cells).items():
+    texts = sorted({text for of_part in ways for _, text in of_part})
+    is_stored = any(not is_text for of_part in ways for is_text, _ in of_part)
+    is_apart = not is_one_kind and all(ways) and not set.intersection(*ways)
+    if len(texts) > 1 and (is_stored or is_apart):
+      raise ValueError(
+        f"column {name} holds text, and the number {value:g} as {texts[0]!r} and "
+        f"{texts[1]!r}, which would be two categories: write it in one way"
+      )
+
+
+def _ways(
+  cells: Sequence[Mapping[tuple[bool, str], Any]],
+) -> dict[float, list[set[tuple[bool, str]]]]:
+  """Number -> how each part writes it: whether as text, and the text."""
+  found: dict[float, list[set[tuple[bool, str]]]] = {}
+  for p, of_part in enumerate(cells):
+    for (is_text, text), cell in of_part.items():
+      if _is_gap(cell) or (is_text and not is_number(text)):
+        continue
+      try:
+        value = float(cell)
+      except (TypeError, ValueError):
+        continue
+      found.setdefault(value, [set() for _ in cells])[p].add((is_text, text))
+  return found
+
+
+def _read_text(values: np.ndarray, lengths: Sequence[int]) -> _Read:
   """Categories as columns of 0 and 1."""
   found, place, counts = np.unique(values, return_inverse=True, return_counts=True)
   if len(found) < 2:
     return _Read(values[:, None], values, left_out="one value alone")
-  if len(values) >= _FEW and len(found) > len(values) / 2:
+  parts = np.split(values, np.cumsum(lengths)[:-1])
+  if len(values) >= _FEW and (
+    len(found) > len(values) / 2
+    or all(len(np.unique(part)) > len(part) / 2 for part in parts)
+  ):
     return _Read(values[:, None], values, left_out="text that differs in most rows")
   width = len(found)
   if width > _MOST_CATEGORIES:
@@ -176,11 +254,11 @@ def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
   for row, value in enumerate(values.tolist()):
     if _is_gap(value):
       continue
+    if isinstance(value, str) and not is_number(value):
+      return None
     try:
       numbers[row] = float(value)
     except (TypeError, ValueError):
-      if isinstance(value, str | bytes):
-        return None
       raise ValueError(
         f"column {name} holds {type(value).__name__} at row {row}, expected numbers or "
         "text"
@@ -197,9 +275,16 @@ def _is_gap(value: Any) -> bool:
   return type(value).__name__ in ("NAType", "NaTType")  # pandas'
 
 
-def _are_row_numbers(numbers: np.ndarray) -> bool:
-  """Whether a column counts the rows, from whichever number."""
-  return bool((np.diff(numbers) == 1).all())
+def _are_row_numbers(numbers: np.ndarray, lengths: Sequence[int]) -> bool:
+  """Whether a column counts the rows, from whichever number, of one part or of each."""
+  counts = [
+    bool((np.diff(part) == 1).all())
+    for part in np.split(numbers, np.cumsum(lengths)[:-1])
+  ]
+  many = [length >= _FEW for length in lengths]
+  return (len(numbers) >= _FEW and all(counts)) or any(
+    is_count and is_long for is_count, is_long in zip(counts, many, strict=True)
+  )
 
 
 def _given(columns: Mapping[str, _Read]) -> np.ndarray:

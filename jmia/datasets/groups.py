@@ -13,6 +13,8 @@ def load(dataset: types.Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray
 
   They are columns of a table that was learnt from; arrays `NAME [N]` of an `.npz` (and
   `NAME_test` where there is `x_test`); or further columns of a folder's CSV, by title.
+  A folder for each class, and a CSV without a line of titles, have none; a title that
+  two columns share is no column's.
 
   Args:
     dataset: of `datasets.load`.
@@ -65,11 +67,13 @@ def _columns(dataset: types.Dataset) -> dict[str, np.ndarray]:
   table = _folder_table(dataset)
   if table is None:
     return {}
-  (csv_path,) = pathlib.Path(path).expanduser().glob("*.csv")
-  header, *rows = image_folder.read_lines(csv_path)
+  if not table.header or table.path.is_dir():
+    return {}  # no titles, or a folder for each class and no CSV
+  header, *rows = image_folder.read_lines(table.path)
   return {
     title: np.array([row[at] if at < len(row) else "" for row in rows])
     for at, title in enumerate(header)
+    if header.count(title) == 1
   }
 
 

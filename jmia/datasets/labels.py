@@ -12,6 +12,7 @@ said. Labels that no class can be read from are refused with what to do.
 """
 
 from collections.abc import Sequence
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from jmia import _validate
 
 _SHOWN = 5  # labels that a note names
+_WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")  # a class that is called a whole number
 _ABSENT = (
   " Numbers between them have no row and are no classes; for a model with outputs for"
   " them, give the names of all classes as `classes`."
@@ -49,19 +51,23 @@ def read(name: str, labels: Any, classes: Sequence[Any] | None = None) -> Labels
     labels: an array, `[N]`, `[N, 1]` or one-hot `[N, C]`, of whole numbers, booleans
       or text.
     classes: the names of all classes in their order, where they are known: labels are
-      then these names, or numbers from 0, and a class may have no row.
+      then these names, or numbers from 0, and a class may have no row. Whole numbers
+      may be either where names are numbers too: they are what they can be, which a note
+      says. One-hot rows have a column for each class, in this order.
 
   Raises:
-    ValueError: they are no labels, are all of one class, or are of about as many
-      classes as rows.
+    ValueError: they are no labels, are all of one class, are of about as many classes
+      as rows, or may be names of `classes` and numbers from 0 alike and differ.
   """
-  values, notes = _flat(name, np.asarray(labels))
+  labels = np.asarray(labels)
+  values, notes = _flat(name, labels)
   if not len(values):
     raise ValueError(f"{name} is empty")
   values, note = _plain(name, values)
   notes += note
   if classes is not None:
-    return _of_classes(name, values, [str(c) for c in classes], tuple(notes))
+    width = labels.shape[1] if labels.shape[1:] > (1,) else None
+    return _of_classes(name, values, _called(classes), tuple(notes), width)
   found, y = _distinct(values)
   _check_classes(name, found, y)
   if found.dtype.kind in "iu" and np.array_equal(found, np.arange(len(found))):
@@ -173,22 +179,88 @@ def _check_classes(name: str, found: np.ndarray, y: np.ndarray) -> None:
     )
 
 
+def _called(classes: Sequence[Any]) -> list[str]:
+  """What classes are called, as text."""
+  names = []
+  for c in classes:
+    if not isinstance(c, str | bytes | bool | int | float | np.generic):
+      raise ValueError(f"classes holds {c!r}, expected names: text or numbers")
+    names.append((c.decode() if isinstance(c, bytes) else str(c)).strip())
+  return names
+
+
 def _of_classes(
-  name: str, values: np.ndarray, classes: list[str], notes: tuple[str, ...]
+  name: str,
+  values: np.ndarray,
+  classes: list[str],
+  notes: tuple[str, ...],
+  width: int | None,
 ) -> Labels:
-  """Labels that are names, or numbers, of classes given."""
+  """Labels that are names, or numbers, of classes given; or of `width` one-hot columns.
+
+  Only one reading of whole numbers is taken: where they are names and numbers from 0
+  alike, nothing says which.
+  """
   if len({*classes}) != len(classes) or len(classes) < 2:
     raise ValueError(
       f"classes holds {len(classes)} names of which {len({*classes})} differ, expected "
       "at least 2, all different"
     )
-  number = {label: c for c, label in enumerate(classes)}
+  if width not in (None, len(classes)):
+    raise ValueError(
+      f"{name} has one-hot rows of {width} columns and classes holds {len(classes)} "
+      "names, expected as many"
+    )
   if values.dtype.kind == "U":
+    number = {label: c for c, label in enumerate(classes)}
     unknown = sorted({*values.tolist()} - number.keys())
     if unknown:
       raise ValueError(f"{name} holds {unknown[0]!r}, which is none of classes")
     y = np.array([number[text] for text in values.tolist()], np.int32)
+    return Labels(y, len(classes), tuple(classes), notes)
+  if width is None:
+    place, note = _places(name, values, classes)
+    notes = (*notes, *note)
   else:
-    _validate.labels(name, values, len(classes))
-    y = values.astype(np.int32)
+    place = {c: c for c in range(len(classes))}
+  found, at = np.unique(values, return_inverse=True)
+  y = np.array([place[value] for value in found.tolist()], np.int32)[at.reshape(-1)]
   return Labels(y, len(classes), tuple(classes), notes)
+
+
+def _places(
+  name: str, values: np.ndarray, classes: list[str]
+) -> tuple[dict[int, int], list[str]]:
+  """Whole numbers -> places among classes; and which reading it is, if one may ask."""
+  called: dict[int, list[int]] = {}
+  for c, text in enumerate(classes):
+    match = _WHOLE.fullmatch(text)
+    if match:
+      called.setdefault(int(match[1]), []).append(c)
+  found = np.unique(values).tolist()
+  are_names = all(value in called for value in found)
+  are_places = found[0] >= 0 and found[-1] < len(classes)
+  if not called:
+    _validate.labels(name, values, len(classes))
+  if not are_names and not are_places:
+    wrong = next(v for v in found if v not in called or not 0 <= v < len(classes))
+    raise ValueError(
+      f"{name} holds {wrong}, but its labels are neither all among classes nor all "
+      f"numbers from 0 to {len(classes) - 1}"
+    )
+  shown = ", ".join(classes[:_SHOWN]) + (", ..." if len(classes) > _SHOWN else "")
+  differ = [v for v in found if called.get(v, [v]) != [v]]
+  is_same = are_names and are_places and not differ
+  is_clear = not are_places and all(len(called.get(v, [v])) == 1 for v in found)
+  if are_names and not is_same and not is_clear:
+    raise ValueError(
+      f"{name} holds {(differ or found)[0]}, which may be a name in classes ({shown}) "
+      f"or a class's number from 0: give {name} as text, as classes writes the names"
+    )
+  if not called or is_same:
+    return {v: v for v in found}, []
+  if are_names:
+    note = f"Labels of {name} are names of classes: {shown} became 0 to"
+    return {v: called[v][0] for v in found}, [f"{note} {len(classes) - 1}."]
+  note = f"Labels of {name} are numbers of classes from 0, in the order {shown}."
+  return {v: v for v in found}, [note]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jmia import _validate, types
-from jmia.datasets import arrays, delimited, memory
+from jmia.datasets import arrays, columns, delimited, memory
 
 _OPTIONS = ("target", "ignore")
 _PARQUET = b"PAR1"
@@ -92,7 +92,7 @@ def _target(name: str, values: np.ndarray) -> np.ndarray:
   for row, value in enumerate(values.tolist()):
     if value is None or value == "" or value != value:
       raise ValueError(f"target {name} has no value at row {row}, counted from 0")
-  if values.dtype.kind != "U" or not all(map(_is_number, values.tolist())):
+  if values.dtype.kind != "U" or not all(map(columns.is_number, values.tolist())):
     return values
   numbers = values.astype(np.float64)
   if len(np.unique(numbers)) < len(np.unique(values)):  # "1" and "01" stay apart
@@ -107,9 +107,9 @@ def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
   if len(rows) < 2 or len(rows[0]) < 2:
     raise ValueError(f"{path}: expected a table of at least two rows and two columns")
   titles = [str(c) for c in range(len(rows[0]))]
-  is_text = not any(_is_number(cell.replace(",", ".", 1)) for cell in rows[0])
+  is_text = not any(columns.is_number(cell.replace(",", ".", 1)) for cell in rows[0])
   # Or numbers that count, as of a frame that nobody gave titles; or some are years.
-  names_target = target in rows[0] and not _is_number(target)
+  names_target = target in rows[0] and not columns.is_number(target)
   has_titles = is_text or names_target or rows[0] == titles
   if has_titles:  # pandas leaves its index without one
     titles = [title or f"column {c}" for c, title in enumerate(rows[0])]
@@ -121,17 +121,18 @@ def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
       raise ValueError(
         f"{path}: row {number} has {len(row)} cells, expected the first's {len(titles)}"
       )
-  columns = [np.array(column) for column in zip(*body, strict=True)]
+  found = [np.array(column) for column in zip(*body, strict=True)]
   if delimiter == ";":
-    columns = [_without_decimal_commas(column) for column in columns]
-  return dict(zip(titles, columns, strict=True))
+    found = [_without_decimal_commas(column) for column in found]
+  return dict(zip(titles, found, strict=True))
 
 
 def _without_decimal_commas(column: np.ndarray) -> np.ndarray:
   """Numbers such as 1,5 with a point, if the column holds such numbers alone."""
   cells = column.tolist()
   if any(map(_DECIMAL_COMMA.fullmatch, cells)) and all(
-    not cell or _DECIMAL_COMMA.fullmatch(cell) or _is_number(cell) for cell in cells
+    not cell or _DECIMAL_COMMA.fullmatch(cell) or columns.is_number(cell)
+    for cell in cells
   ):
     return np.array([cell.replace(",", ".") for cell in cells])
   return column
@@ -169,11 +170,3 @@ def _plain(column: Any) -> np.ndarray:
   plain = np.empty(len(values), object)
   plain[:] = values
   return plain
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True

@@ -162,10 +162,16 @@ def _named(report: wording.Report) -> str:
 
 
 def _too_small(report: wording.Report, samples: Samples) -> str:
-  """How many classes are left out of the chart."""
-  by = (report.get("groups") or {}).get("by", {})
-  num = len(np.unique(samples.labels)) - len(by.get("class", ()))
-  if num <= 0:
+  """How many classes are left out of the chart for their size."""
+  attack = (report.get("groups") or {}).get("attack")
+  at = slice(None) if attack is None else samples.attacked(attack)
+  counts = [
+    np.bincount(samples.labels[at][side], minlength=samples.labels.max() + 1)
+    for side in (samples.members[at], ~samples.members[at])
+  ]
+  is_there = np.unique(samples.labels)
+  num = int((np.minimum(*counts)[is_there] < 5).sum())
+  if not num:
     return ""
   return f"{num:,} classes with fewer than 5 members or non-members are left out."
 

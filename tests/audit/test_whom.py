@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from jmia import types
-from jmia.audit import whom
+from jmia import datasets, types
+from jmia.audit import auditing, signals_file, whom
+from jmia.report import exposure
 from jmia.report.samples import Samples
 from jmia.stats import conformal, intervals
 
@@ -129,8 +130,145 @@ def test_values_of_groups():
   ages = np.arange(100)
   masks = whom.group_masks(ages)
   assert [mask.sum() for mask in masks.values()] == [25, 25, 25, 25]
-  assert next(iter(masks)) == "0 to 24.75"
+  assert next(iter(masks)) == "0 to 24"
   assert len(whom.group_masks(np.arange(200).astype(str))) == whom.MOST_GROUPS
+
+
+_RNG = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize(
+  "values",
+  [
+    1_700_000_000 + _RNG.integers(0, 86_400 * 3, 1_000),
+    1_700_000_000.0 + _RNG.integers(0, 86_400 * 3, 1_000),
+    10**18 + _RNG.integers(0, 60, 1_000),  # more than a float64 tells apart
+    100_000 + _RNG.integers(0, 60, 1_000),
+    100_000 + _RNG.random(1_000),
+    _RNG.normal(size=1_000).astype(np.float32),
+    1 + 1e-15 * _RNG.integers(0, 60, 1_000),
+    -(10.0 ** _RNG.uniform(-9, 9, 1_000)),
+    np.where(_RNG.random(1_000) < 0.9, 0, _RNG.integers(1, 100, 1_000)),
+    np.where(_RNG.random(1_000) < 0.9, 0.1, -_RNG.random(1_000)),
+    np.where(_RNG.random(1_000) < 0.4, 0.123456789, _RNG.random(1_000)),
+    np.where(_RNG.random(1_000) < 0.3, np.inf, _RNG.random(1_000)),
+  ],
+)
+def test_every_row_is_in_one_group_of_numbers_whose_name_holds_it(values):
+  masks = whom.group_masks(values)
+  assert len(masks) in (2, 3, 4)
+  np.testing.assert_array_equal(np.sum([*masks.values()], axis=0), 1)
+  ends = []
+  for name, mask in masks.items():
+    low, _, high = name.partition(" to ")
+    number = int if values.dtype.kind == "i" else float
+    low, high = number(low), number(high or low)
+    ends += [low, high]
+    at = [number(str(value)) for value in values[mask]]
+    assert low <= min(at) <= max(at) <= high
+    room = 0 if number is int else 1e-3 * max(abs(low), abs(high))
+    if np.isfinite(high):
+      assert min(at) - low <= room
+      assert high - max(at) <= room
+  assert ends == sorted(ends)
+  assert len({*ends[1:-1:2]} & {*ends[2::2]}) == 0
+
+
+def test_rows_without_a_value_are_a_group():
+  for values in (np.arange(100.0), np.arange(100.0) % 3):
+    values[::4] = np.nan
+    masks = whom.group_masks(values)
+    np.testing.assert_array_equal(masks["no value"], np.isnan(values))
+    np.testing.assert_array_equal(np.sum([*masks.values()], axis=0), 1)
+
+
+def test_a_grouping_that_is_not_told_of_is_named():
+  report, samples = _audit(np.random.default_rng(0))
+  rare = np.arange(400) % 4
+  rare[:3] = 9
+  groups = {
+    "one": np.ones(400),
+    "names": [f"n{i}" for i in range(400)],
+    "rare": rare,
+    "half": np.arange(400) % 2,
+    "time": 1_700_000_000 + np.arange(400) * 7 % 400,
+  }
+  told, _ = whom.told(report, samples, groups=groups)
+  assert set(told["groups"]["by"]) == {"class", "rare", "half", "time"}
+  rows = told["groups"]["by"]["time"]
+  assert sum(row["num_members"] + row["num_nonmembers"] for row in rows) == 400
+  assert told["notes"] == [
+    "Groups by one are not told of: all samples have one value, 1.0.",
+    "Of the values of names the 60 most frequent are told of; 340 of 400 samples have "
+    "another.",
+    "Groups by names are not told of: fewer than 2 of 60 have 5 members and 5 "
+    "non-members.",
+    "1 of 5 groups by rare are left out: they have fewer than 5 members or "
+    "non-members.",
+  ]
+  told, _ = whom.told({**report, "attacks": {}}, samples, groups={"half": rare})
+  assert told["notes"] == ["Groups by half are not told of: no attack ran."]
+
+
+def test_classes_beyond_the_most_frequent_are_named():
+  report, samples = _audit(np.random.default_rng(0), num=1_600)
+  samples = samples._replace(labels=np.arange(1_600) % 80)
+  told, samples = whom.told(report, samples)
+  assert len(told["groups"]["by"]["class"]) == 60
+  assert told["notes"] == [
+    "Of the values of class the 60 most frequent are told of; 400 of 1,600 samples "
+    "have another."
+  ]
+  assert exposure.content(told, samples)["too_small"] == ""
+
+
+def test_columns_have_the_rows_that_the_index_counts():
+  report, samples = _audit(np.random.default_rng(0), num=40)
+  samples = samples._replace(index=np.arange(40) + 10)
+  whom.told(report, samples, groups={"g": np.arange(50) % 2}, num_rows=50)
+  whom.told(report, samples, groups={"g": np.arange(60) % 2})
+  for groups, num_rows, message in (
+    ({"g": np.arange(60)}, 50, r"groups\['g'\] has shape \(60,\), expected \(50\)"),
+    ({"g": np.arange(49)}, None, "has 49 rows, but the audited rows go up to 49"),
+    ({"g": np.arange(50)}, 70, r"has shape \(50,\), expected \(70\)"),
+    ({"g": np.ones((50, 2))}, None, r"has shape \(50, 2\), expected \(any\)"),
+    ({"g": np.ones(50), "h": np.ones(51)}, None, "groups have different numbers of"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      whom.told(report, samples, groups=groups, num_rows=num_rows)
+
+
+def test_groups_of_evidence_have_its_rows():
+  rng = np.random.default_rng(0)
+  labels = np.arange(200) % 2
+  evidence = signals_file.from_arrays({
+    "target_logits": rng.normal(size=(200, 2)), "labels": labels,
+    "members": np.arange(200) < 100,
+    "population_logits": rng.normal(size=(120, 2)),  # rows that calibrate
+    "population_labels": np.arange(120) % 2,
+  })  # fmt: skip
+  x = rng.normal(size=(200, 3))
+
+  def audit(num, **options):
+    groups = {"g": np.arange(num) // 2 % 2}
+    return auditing.from_evidence(evidence, ["metric_loss"], groups=groups, **options)
+
+  for result in (audit(200, x=x), audit(200), audit(240)):
+    assert {row["group"] for row in result.report["groups"]["by"]["g"]} == {"0", "1"}
+  with pytest.raises(ValueError, match=r"g'\] has shape \(240,\), expected \(200\)"):
+    audit(240, x=x)
+  with pytest.raises(ValueError, match="has 199 rows, but the audited rows go up to"):
+    audit(199)
+  with pytest.raises(ValueError, match="x has 199 rows, but the audited rows go up to"):
+    audit(199, x=x[1:])
+
+
+def test_groups_of_another_length_are_refused_before_training(monkeypatch):
+  monkeypatch.setattr(auditing.panel_lib, "train", None)
+  dataset = datasets.load("digits")
+  for kind in ("groups", "columns"):
+    with pytest.raises(ValueError, match=kind + r"\['g'\] has shape \(5,\), expected"):
+      auditing.run(dataset, **{kind: {"g": np.ones(5)}})
 
 
 def test_what_a_dataset_says_of_its_rows():

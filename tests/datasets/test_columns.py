@@ -28,6 +28,11 @@ def _read(*tables):
     ),
     (["1", "?", "", "0"] * 3, [[1, 0], [0.5, 1], [0.5, 1], [0, 0]] * 3, "Gaps in c"),
     (["m", "", None] * 4, [[0, 1], [1, 0], [1, 0]] * 4, "became 2 columns"),
+    (["1_1", "11"] * 6, [[0, 1], [1, 0]] * 6, "became 2 columns"),  # 11 to Python
+    (["٣", "3"] * 6, [[0, 1], [1, 0]] * 6, "became 2 columns"),
+    ([" +1.e0", "-.5E-1 "] * 6, [[1], [-1]] * 6, "standardised"),
+    (np.array([1, "a"] * 6, object), [[1, 0], [0, 1]] * 6, "became 2 columns"),
+    (np.array([b"b", "a"] * 6, object), [[0, 1], [1, 0]] * 6, "became 2 columns"),
   ],
 )
 def test_a_column_of_each_kind(values, expected, note):
@@ -54,6 +59,57 @@ def test_what_says_nothing_of_a_class_is_left_out(values, reason):
   assert found.x.shape == (12, 1)
   assert f"Column c is left out: {reason}." in found.notes
   assert given["c"].tolist() == list(values)  # a model of the user's may know it
+
+
+@pytest.mark.parametrize("of_row", [int, "patient {}".format])
+@pytest.mark.parametrize("start", [0, 7, 40])
+@pytest.mark.parametrize("num_test", [1, 20, 40])
+def test_row_numbers_that_start_again(of_row, start, num_test):
+  train = {"c": [of_row(row) for row in range(40)], "bit": np.arange(40) % 2}
+  rows = range(start, start + num_test)
+  test = {"c": [of_row(row) for row in rows], "bit": np.arange(num_test) % 2}
+  found, _ = _read(train, test)
+  assert found.x.shape == (40 + num_test, 1)
+  assert "Column c is left out" in " ".join(found.notes)
+
+
+def _objects(*cells):
+  return np.array(cells, object)
+
+
+@pytest.mark.parametrize(
+  ("train", "test", "message"),
+  [
+    ([1.0, 2.0], ["1", "x"], "column c is numbers in x and text in x_test"),
+    (["1", "x"], [1, 2], "column c is numbers in x_test and text in x"),
+    ([True, False], ["True", "False"], "numbers in x and text in x_test"),
+    (_objects(1, 2), ["a", "b"], "numbers in x and text in x_test"),
+    (["1.0", "2.0"], ["1", "x"], "the number 1 as '1' and '1.0', which would be two"),
+    (_objects(1.0, "x"), _objects(1, "x"), "the number 1 as '1' and '1.0'"),
+    (_objects(1.0, "1", "x"), ["x"], "the number 1 as '1' and '1.0'"),
+  ],
+)
+def test_a_format_that_tells_train_rows_from_test_rows_is_refused(train, test, message):
+  tables = [{"c": part, "bit": np.arange(len(part)) % 2} for part in (train, test)]
+  with pytest.raises(ValueError, match=message) as caught:
+    _read(*tables)
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("train", "test", "expected"),
+  [
+    ([0.0, 1.0], ["1", "0"], [0, 1, 1, 0]),
+    ([False, True], ["1", "0"], [0, 1, 1, 0]),
+    (["a", "b"], [np.nan, np.nan], ["a", "b", "", ""]),
+    (["1", "2"], ["1", "x"], ["1", "2", "1", "x"]),
+    (_objects(1, "x"), _objects(1, 1), ["1", "x", "1", "1"]),
+    (["01", "1", "x"], ["1", "x"], ["01", "1", "x", "1", "x"]),  # codes
+  ],
+)
+def test_parts_of_one_kind_are_read_as_one(train, test, expected):
+  _, given = _read({"c": train}, {"c": test})
+  assert given["c"].tolist() == expected
 
 
 def test_rare_categories_share_a_column():

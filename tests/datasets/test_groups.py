@@ -33,17 +33,48 @@ def test_an_array_of_another_length(tmp_path):
     groups.load(dataset, ("sex",))
 
 
-def test_further_columns_of_a_folder(tmp_path):
+def _save(folder, *names):
+  for n, name in enumerate(names):
+    (folder / name).parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((4, 4), n, np.uint8)).save(folder / name)
+
+
+@pytest.mark.parametrize("csv_name", ["labels.csv", "L.CSV"])
+def test_further_columns_of_a_folder(tmp_path, csv_name):
+  _save(tmp_path, *(f"{n}.png" for n in range(4)))
   lines = ["file,class,region"]
   for n in range(4):
-    image = Image.fromarray(np.full((4, 4), n, np.uint8))
-    image.save(tmp_path / f"{n}.png")
     lines.append(f"{n}.png,{n % 2},{'north' if n < 2 else 'south'}")
-  (tmp_path / "labels.csv").write_text("\n".join(lines))
+  (tmp_path / csv_name).write_text("\n".join(lines))
   dataset = datasets.load(f"folder:{tmp_path}")
   found = groups.load(dataset, ("region",))
   assert found["region"].tolist() == ["north", "north", "south", "south"]
   assert groups.files(dataset)["file"].tolist() == [f"{n}.png" for n in range(4)]
+
+
+def test_folders_without_titles_have_no_columns(tmp_path):
+  (tmp_path / "each").mkdir()
+  (tmp_path / "listed").mkdir()
+  names = [f"{c}/{n}.png" for c in "ab" for n in range(2)]
+  _save(tmp_path / "each", *names)
+  _save(tmp_path / "listed", *names)
+  lines = [f"{name},{name[0]},north" for name in names]
+  (tmp_path / "listed" / "labels.csv").write_text("\n".join(lines))
+  for folder in ("each", "listed"):
+    dataset = datasets.load(f"folder:{tmp_path / folder}")
+    assert groups.names(dataset) == ()
+    assert groups.files(dataset)["file"].tolist() == names
+    with pytest.raises(ValueError, match=r"has no column 'region' .has: none"):
+      groups.load(dataset, ("region",))
+
+
+def test_a_title_that_two_columns_share_is_no_column(tmp_path):
+  _save(tmp_path, *(f"{n}.png" for n in range(4)))
+  lines = ["file,class,site,site", *(f"{n}.png,{n % 2},a,{n}" for n in range(4))]
+  (tmp_path / "labels.csv").write_text("\n".join(lines))
+  dataset = datasets.load(f"folder:{tmp_path}")
+  with pytest.raises(ValueError, match=r"has no column 'site' .has: class, file"):
+    groups.load(dataset, ("site",))
 
 
 def test_columns_of_a_table():

@@ -42,6 +42,51 @@ def test_given_classes_may_have_no_row():
   assert (found.num_classes, found.names) == (3, ("c", "b", "a"))
   found = labels.read("y", [2, 0], ["c", "b", "a"])
   np.testing.assert_array_equal(found.y, [2, 0])
+  assert not found.notes
+  found = labels.read("y", [b"b", b"a"], [b"a", b"b "])
+  np.testing.assert_array_equal(found.y, [1, 0])
+  assert found.names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+  ("values", "classes", "y", "note"),
+  [
+    ([1, 4, 1], [1, 2, 3, 4], [0, 3, 0], "names of classes: 1, 2, 3, 4 became 0 to 3"),
+    ([10, 9], range(1, 11), [9, 8], "names of classes: 1, 2, 3, 4, 5, ... became"),
+    ([-1, 1], ["-1", "1"], [0, 1], "names of classes"),
+    ([1, 2, 3], np.array([1.0, 2.0, 3.0]), [0, 1, 2], "names of classes"),
+    ([0, 2, 1], [0, 1, 2, 3], [0, 2, 1], None),
+    ([0, 2], [1, 2, 3], [0, 2], "numbers of classes from 0, in the order 1, 2, 3"),
+    ([0, 1], [5, 7], [0, 1], "numbers of classes from 0, in the order 5, 7"),
+    (["0", "1"], [2, 1, 0], [2, 1], None),  # text is a name
+    ([[0, 1, 0], [0, 0, 1]], [2, 1, 0], [1, 2], "one-hot"),  # columns are in order
+  ],
+)
+def test_classes_that_are_called_numbers(values, classes, y, note):
+  found = labels.read("y", values, classes)
+  np.testing.assert_array_equal(found.y, y)
+  assert found.names == tuple(str(c) for c in classes)
+  assert bool(found.notes) == (note is not None)
+  assert note is None or note in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+  ("values", "classes"),
+  [
+    ([1, 2, 3, 1], [1, 2, 3, 4]),
+    ([0, 1, 2], [2, 1, 0]),
+    (range(1, 10), [str(c) for c in range(1, 11)]),
+    ([1, 2], ["01", "1", "2"]),
+  ],
+)
+def test_numbers_that_may_be_names_or_places_are_refused(values, classes):
+  message = "may be a name in classes .* or a class's number from 0: give y as text"
+  with pytest.raises(ValueError, match=message) as caught:
+    labels.read("y", list(values), classes)
+  assert "\n" not in str(caught.value)
+  places = [classes[value] for value in values]  # what the message advises
+  found = labels.read("y", [str(c) for c in places], classes)
+  np.testing.assert_array_equal(found.y, list(values))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +123,9 @@ def test_what_no_class_can_be_read_from_is_refused(values, message):
     (["a", "b"], ["a", "a"], "of which 1 differ"),
     (["a", "q"], ["a", "b"], "y holds 'q', which is none of classes"),
     ([0, 2], ["a", "b"], "labels from 0 to 2, expected 0 to 1"),
+    ([0, 5], [5, 6, 7], "y holds 0, but its labels are neither all among classes nor"),
+    ([[0, 1], [1, 0]], ["a", "b", "c"], "one-hot rows of 2 columns .* holds 3 names"),
+    ([0, 1], [["a"], ["b"]], r"classes holds \['a'\], expected names"),
   ],
 )
 def test_labels_that_are_none_of_the_classes(values, classes, message):

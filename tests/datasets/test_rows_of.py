@@ -42,6 +42,41 @@ def test_rows_as_they_were_given():
   )
 
 
+def test_rows_as_stored_where_they_were_given_otherwise():
+  x = _RNG.normal(size=(20, 3)) * [9e3, 10, 1] + [5e4, 40, 0]
+  table = {"a": x[:, 0], "b": list("xy") * 10}
+  for dataset in (datasets.from_arrays(x, _Y), datasets.from_arrays(table, _Y)):
+    assert not np.array_equal(dataset.x, dataset.given)
+    for rows in (dataset.x, dataset.given):
+      found = datasets.rows_of(dataset, rows[[4, 2, 9]])
+      np.testing.assert_array_equal(found, [4, 2, 9])
+  absent = np.concatenate([dataset.x[[4]], dataset.x[[2]] + 9])
+  np.testing.assert_array_equal(datasets.rows_of(dataset, absent), [4, -1])
+
+
+def test_rows_that_may_be_stored_or_given():
+  x = np.arange(1.0, 21)[:, None]
+  dataset = datasets.from_arrays(x, _Y)._replace(x=x / 2, given=x)
+  for asked, expected in (([4, 19], [3, 18]), ([0.5, 4], [0, 7]), ([3, 3.5], [5, 6])):
+    found = datasets.rows_of(dataset, np.array(asked, float)[:, None])
+    np.testing.assert_array_equal(found, expected)
+  message = r"row 1 of x is row 3 of arrays as stored .* and row 1 as given"
+  with pytest.raises(ValueError, match=message):
+    datasets.rows_of(dataset, np.array([[-7.0], [2.0]]))
+  with pytest.raises(ValueError, match="row 0 of x is row 7 of arrays as stored"):
+    datasets.rows_of(dataset, np.array([[4.0], [5.0]]))
+
+
+def test_columns_are_compared_by_name_and_value():
+  table = {"a": np.arange(20), "b": ["x", "long"] * 10}
+  dataset = datasets.from_arrays(table, _Y, name="own")
+  other = np.array([("x", 4), ("longer", 1)], [("b", "U9"), ("a", int)])
+  np.testing.assert_array_equal(datasets.rows_of(dataset, other), [4, -1])
+  message = r"rows of shape \(\), expected shape \(2,\) or the columns \['a', 'b'\] as"
+  with pytest.raises(ValueError, match=message):
+    datasets.rows_of(dataset, np.arange(4))
+
+
 def test_signed_zeros_are_one():
   x = np.array([[0.0, 1], [1, 0.5]])
   dataset = datasets.from_arrays(x, [0, 1])
@@ -50,5 +85,7 @@ def test_signed_zeros_are_one():
 
 def test_rows_of_another_shape_are_refused():
   dataset = datasets.from_arrays(_X, _Y)
-  with pytest.raises(ValueError, match=r"x has rows of shape \(5, 5\), expected \(6"):
+  with pytest.raises(
+    ValueError, match=r"x has rows of shape \(5, 5\), expected shape \(6"
+  ):
     datasets.rows_of(dataset, _X[:, :5, :, 0])

@@ -52,6 +52,14 @@ def test_numbers_of_a_target_are_ordered_as_numbers(tmp_path):
   assert dataset.class_names == ("1", "2", "10")
 
 
+def test_text_that_python_alone_reads_as_a_number(tmp_path):
+  rows = ["1_1,1_1,1", "11,2_2,2", "1_1,1_1,3", "11,2_2,4"]
+  dataset = _load(tmp_path, "\n".join(["2_1,y,n", *rows]))
+  assert dataset.class_names == ("1_1", "2_2")
+  assert dataset.given.dtype.names == ("2_1", "n")
+  assert dataset.given["2_1"].tolist() == ["1_1", "11"] * 2
+
+
 def test_quoted_cells_may_hold_anything(tmp_path):
   rows = ['"a, ""b""",1,x', '"c\nd",2,y', '"a, ""b""",3,x', '"c\nd",4,y']
   dataset = _load(tmp_path, "\n".join(["t,n,y", *rows]))
