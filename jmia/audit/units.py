@@ -235,8 +235,8 @@ def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, lis
         *said,
         f"{name}: {len(never):,} of {rows.shape[-1]:,} classes ({which}, counted from"
         " 0) have a probability of 0 on every row, as from a model that never saw them:"
-        " there a row's loss is the largest that such answers can give, and no other"
-        " model's answers are cut",
+        " there a row's loss is the largest that such answers can give. It is no cut"
+        " to the largest, and no other model's answers are cut for it",
       ]
   return kind, coarse, said
 

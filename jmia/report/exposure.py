@@ -189,9 +189,8 @@ def _too_small(report: wording.Report, samples: Samples) -> str:
   if num := int((~is_small & ~is_told).sum()):
     said.append(
       f"{num:,} {'classes have' if num > 1 else 'class has'} rows enough and"
-      f" {'are' if num > 1 else 'is'} left out too: the {MOST_CLASSES} classes with the"
-      " most samples are looked at, so that intervals which hold for all of them at"
-      " once are not too wide."
+      f" {'are' if num > 1 else 'is'} left out too: only the {MOST_CLASSES} classes"
+      " with the most samples are looked at."
     )
   if is_told.sum() == 1:
     said.append(

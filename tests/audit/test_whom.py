@@ -167,7 +167,9 @@ def test_what_is_left_out_of_classes_is_said_with_its_reason():
   assert _told_of(np.repeat(np.arange(4), 20)) == (4, "")
   num, said = _told_of(np.repeat(np.arange(100), 20))
   assert num == 60
-  assert said.startswith("40 classes have rows enough and are left out too: the 60")
+  assert said.startswith(
+    "40 classes have rows enough and are left out too: only the 60"
+  )
   num, said = _told_of([*np.repeat(np.arange(3), 20), *np.repeat([3, 4], 4)])
   assert (num, said) == (
     3, "2 classes with fewer than 5 members or non-members are left out."
