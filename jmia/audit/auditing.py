@@ -281,12 +281,7 @@ def _of_targets(
     "versions": results.versions(),
     "device": results.device(),
     "seed": config.get("seed", 0),
-    "target": {
-      key: value
-      if isinstance(value, int)
-      else float(np.mean([t[key] for t in described]))
-      for key, value in described[0].items()
-    },
+    "target": _over_targets(described),
     "attacks": {
       name: {
         **outcome_lib.over_targets(of_attack),
@@ -386,6 +381,16 @@ def _target(evidence: Evidence) -> dict[str, Any]:
     **accuracy,
     "num_members": int(members.sum()),
     "num_nonmembers": int((~members).sum()),
+  }
+
+
+def _over_targets(described: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """The mean accuracies, and the sizes that every target has at least."""
+  return {
+    key: min(t[key] for t in described)
+    if isinstance(value, int)
+    else float(np.mean([t[key] for t in described]))
+    for key, value in described[0].items()
   }
 
 

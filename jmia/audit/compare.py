@@ -367,7 +367,8 @@ def _verdict(
   figures = (
     f"the strongest attack's AUC is {float(auc.b.value):.3f} instead of "
     f"{float(auc.a.value):.3f} (difference {float(d.value):+.3f}, 95% interval "
-    f"{float(d.low):+.3f} to {float(d.high):+.3f}, for all figures at once)"
+    f"{wording.difference_interval((float(d.low), float(d.high)))}, for all figures at"
+    " once)"
   )
   if kind:
     said = f"{other} leaks {kind} than {first}: {figures}."

@@ -248,7 +248,8 @@ def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:
   Returns:
     The summary of one target as it is; else the means, with intervals of a mean over
     targets (`stats.over_targets`) in place of those over samples; `ci_of` says which,
-    and `by_target` holds each target's own.
+    and `by_target` holds each target's own. `num_samples` and `num_nonmembers` are the
+    least of any.
   """
   summaries = [outcome.summary for outcome in outcomes]
   if len(summaries) == 1:
@@ -258,6 +259,8 @@ def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     values = [_numbers(summary[name]) for summary in summaries]
     levels = summaries[0][name].keys() if isinstance(summaries[0][name], dict) else None
     found[name] = _as_json(np.mean(values, axis=0), levels)
+  for name in ("num_samples", "num_nonmembers"):
+    found[name] = min(summary[name] for summary in summaries)
   found |= _intervals(outcomes, 0.95)
   found["ci_of"] = f"the mean over {len(summaries)} targets"
   found["num_targets"] = len(summaries)

@@ -12,7 +12,6 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate, splits, types
@@ -25,7 +24,7 @@ from jmia.audit import copies as copies_lib
 from jmia.audit import units
 from jmia.audit.design import Design, Part
 from jmia.audit.trainer import Trainer
-from jmia.defenses import early_stopping
+from jmia.defenses import registry as defenses_lib
 from jmia.training import config as config_lib
 from jmia.training import distillation, parallel
 from jmia.training import recipe as recipe_lib
@@ -65,14 +64,12 @@ class Block(NamedTuple):
     population: name -> `[m, P, ...]`; where each was asked about rows of its own, on
       those.
     converged: `[m]` bool; the answers of a model that diverged mean nothing.
-    counts: `[m, N]` bool, of own rows: those that were not used to choose an epoch.
   """
 
   models: np.ndarray
   signals: Signals
   population: Signals
   converged: np.ndarray
-  counts: np.ndarray | None = None
 
 
 class Panel(NamedTuple):
@@ -89,6 +86,8 @@ class Panel(NamedTuple):
     seconds: wall time of each stage.
     x: `[n, ...]` features of the design's rows, as stored; None where they are not at
       hand, and attacks that learn from them cannot run.
+    chose: `[M, n]` bool, members that chose the epoch of a model and got no gradient;
+      None if there are none.
   """
 
   design: Design
@@ -100,6 +99,16 @@ class Panel(NamedTuple):
   notes: list[str]
   seconds: dict[str, float]
   x: np.ndarray | None = None
+  chose: np.ndarray | None = None
+
+  def trained(self) -> np.ndarray:
+    """`[M, n]` bool, which rows each model was trained on."""
+    held = splits.member_mask(self.design.members, len(self.design.rows))
+    return held if self.chose is None else held & ~self.chose
+
+  def unseen(self) -> np.ndarray:
+    """`[M, n]` bool, which rows each model has not seen, not to choose an epoch."""
+    return ~splits.member_mask(self.design.members, len(self.design.rows))
 
 
 def train(
@@ -146,12 +155,13 @@ def train(
     return _train_together(design, trainer, needs, data, copies)
   seconds: dict[str, float] = {}
   start = time.monotonic()
+  chose = None
   if predict:
     predictors = [predict]
   elif fit:
     predictors = _fit_targets(design, trainer, fit, given, y)
   else:
-    predictors = _train_targets(design, trainer, data)
+    predictors, chose = _train_targets(design, trainer, data)
   seconds["targets"] = time.monotonic() - start
   asked = (needs, copies)
   as_given = data._replace(x=given)
@@ -174,6 +184,9 @@ def train(
     notes=notes,
     seconds=seconds,
   )
+  if chose is not None:
+    panel = _with_chose(panel, design.models("target"), chose)
+    panel = panel._replace(notes=[*panel.notes, *_chose_notes(panel)])
   trained = design
   if fit:
     panel = _fit_others(panel, trainer, needs, fit, given, told)
@@ -228,8 +241,11 @@ def _ask_targets(
 
 def _train_targets(
   design: Design, trainer: Trainer, data: recipe_lib.Data
-) -> list[Predict]:
-  """Trains the models under audit; from here on each is a black box."""
+) -> tuple[list[Predict], np.ndarray]:
+  """Trains the models under audit; from here on each is a black box.
+
+  Beside them `[T, K]` bool, which members chose the epoch of each.
+  """
   trainable = trainer.build()
   members = splits.concatenate(
     *(part.members for part in design.parts if part.role == "target")
@@ -242,13 +258,17 @@ def _train_targets(
     _TARGETS,
     recipe_lib.Job(*members),
     data,
-    collect=lambda state, job, data: recipe_lib.model_variables(state),
+    collect=lambda state, job, data: (
+      recipe_lib.model_variables(state),
+      defenses_lib.chose_epoch(trainer.defenses, state, job),
+    ),
     width=None if num_targets == 1 else trainer.width,
   )
   names = ["the target"]
   if num_targets > 1:
     names = [f"target {number}" for number in range(num_targets)]
   forward = jax.jit(trainable.predict)
+  collected, chose = result.collected
 
   def predictor(name: str, variables: Any) -> Predict:
     def predict(x: np.ndarray) -> np.ndarray:
@@ -266,9 +286,37 @@ def _train_targets(
   ):
     if epoch >= 0:
       trainer.fail_diverged(f"{name} diverged at epoch {epoch}", what, "others")
-    own = jax.tree.map(lambda a, at=number: a[at], result.collected)
+    own = jax.tree.map(lambda a, at=number: a[at], collected)
     found.append(predictor(name, own))
-  return found
+  return found, chose
+
+
+def _with_chose(panel: Panel, models: np.ndarray, chose: np.ndarray) -> Panel:
+  """Tells of some models which members, `[m, K]` bool, chose their epoch."""
+  if not chose.any():
+    return panel
+  design = panel.design
+  mask = np.zeros((len(design.role), len(design.rows)), bool)
+  if panel.chose is not None:
+    mask |= panel.chose
+  model, slot = np.nonzero(chose)
+  mask[models[model], design.members.member_idx[models[model], slot]] = True
+  return panel._replace(chose=mask)
+
+
+def _chose_notes(panel: Panel) -> list[str]:
+  """Says how many members of the targets are neither members nor non-members."""
+  if panel.chose is None:
+    return []
+  targets = panel.design.models("target")
+  found, sizes = panel.chose[targets].sum(axis=1), panel.design.members.num_members
+  pairs = dict.fromkeys(zip(found.tolist(), sizes[targets].tolist(), strict=True))
+  whose = "the target's" if len(targets) == 1 else "each target's"
+  number = ", or ".join(f"{num:,} of {whose} {size:,} members" for num, size in pairs)
+  return [
+    f"{number} only chose the epoch at which its training stopped, and no gradient was"
+    " taken on them: they are evaluated neither as members nor as non-members"
+  ]
 
 
 def _parts(design: Design, *roles: str) -> tuple[Part, ...]:
@@ -433,7 +481,7 @@ def _train_others(
     _OTHERS + len(panel.blocks),
     job,
     data,
-    collect=_collect(trainable, design, kept, copies),
+    collect=_collect(trainable, design, kept, copies, trainer.defenses),
     width=trainer.width,
     settings={}
     if told.coarse.is_exact
@@ -441,13 +489,14 @@ def _train_others(
   )
   diverged = _diverged_epoch(result, trainer.train.num_epochs)
   notes = _divergence_notes(design, trainer, diverged, what)
-  on_samples, on_population = result.collected
+  on_samples, on_population, chose = result.collected
   block = Block(
     models=whole.models(*{part.role for part in parts}),
     signals=evidence_lib.with_plain(on_samples, 2),
     population=evidence_lib.with_plain(on_population, 2),
     converged=diverged < 0,
   )
+  panel = _with_chose(panel, block.models, chose)
   return panel._replace(
     blocks=(*panel.blocks, block),
     notes=[*panel.notes, *notes],
@@ -488,19 +537,23 @@ def _collect(
   design: Design,
   kept: tuple[Sequence[str], ...],
   copies: Copies,
+  defenses: Sequence[defenses_lib.DefenseConfig],
 ) -> parallel.Collect:
-  """Keeps a model's signals on the evaluated rows and on the population."""
+  """Keeps a model's signals on the evaluated rows and on the population.
+
+  And which members chose its epoch.
+  """
   num_rows = max(part.num_asked or design.num_evaluated for part in design.parts)
   population = np.arange(design.population.start, design.population.stop)
   rows = (np.arange(num_rows), population)
 
   def collect(state, job, data):
-    del job
     answer = functools.partial(trainable.predict, recipe_lib.model_variables(state))
-    return tuple(
+    on_samples, on_population = (
       answers_lib.signals_of(answer, data, at, names, _BATCH, copies)
       for names, at in zip(kept, rows, strict=True)
     )
+    return on_samples, on_population, defenses_lib.chose_epoch(defenses, state, job)
 
   return collect
 
@@ -556,20 +609,13 @@ def _train_together(
   names = {*needs.signals, *_ALWAYS, *on_samples, *on_population}
   kept = _least(sorted(names))
   trainable = trainer.build()
-  share = next(
-    (d.strength for d in trainer.defenses if d.name == "early_stopping"), None
-  )
 
   def collect(state, job: _OwnJob, data):
     answer = functools.partial(trainable.predict, recipe_lib.model_variables(state))
     ask = functools.partial(answers_lib.signals_of, answer, data)
     own = ask(job.own_idx, kept, _BATCH, copies)
     of_target = ask(job.target_idx, on_samples, _BATCH, copies)
-    counts = jnp.ones(job.own_idx.shape, bool)
-    if share is not None and isinstance(state, early_stopping.State):
-      validates = early_stopping.is_validation(state.inner.key, job, share)
-      counts = counts.at[: len(validates)].set(~validates)
-    return own, of_target, counts
+    return own, of_target, defenses_lib.chose_epoch(trainer.defenses, state, job)
 
   own = design.own.astype(np.int32)
   result = trainer.run(
@@ -581,13 +627,12 @@ def _train_together(
     collect=collect,
     width=trainer.width,
   )
-  found, of_target, counts = result.collected
+  found, of_target, chose = result.collected
   block = Block(
     models=np.arange(len(design.role)),
     signals=evidence_lib.with_plain(of_target, 2),
     population=evidence_lib.with_plain(found, 2),
     converged=_diverged_epoch(result, trainer.train.num_epochs) < 0,
-    counts=counts,
   )
   panel = Panel(
     design=design,
@@ -600,7 +645,8 @@ def _train_together(
     notes=[],
     seconds={"models": time.monotonic() - start},
   )
-  return panel._replace(targets=_own_targets(panel))
+  panel = _with_chose(panel, block.models, chose)
+  return panel._replace(targets=_own_targets(panel), notes=_chose_notes(panel))
 
 
 def _own_targets(panel: Panel) -> list[Target | None]:

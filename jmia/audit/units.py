@@ -228,6 +228,16 @@ def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, lis
   if kind in ("probabilities", _PERCENTAGES):
     scale = 100 if kind == _PERCENTAGES else 1
     coarse = _coarseness(rows / np.float32(scale), narrow)
+    never = _never_given(rows)
+    if len(never):
+      which = ", ".join(map(str, never[:8])) + (", ..." if len(never) > 8 else "")
+      said = [
+        *said,
+        f"{name}: {len(never):,} of {rows.shape[-1]:,} classes ({which}, counted from"
+        " 0) have a probability of 0 on every row, as from a model that never saw them:"
+        " there a row's loss is the largest that such answers can give. It is no cut"
+        " to the largest, and no other model's answers are cut for it",
+      ]
   return kind, coarse, said
 
 
@@ -319,7 +329,8 @@ def _coarseness(p: np.ndarray, narrow: str | None) -> Coarse:
     return Coarse(dtype=narrow)
   given = (p > 0).sum(axis=-1)
   top_k = int(given[0])
-  if top_k < p.shape[-1] and (given == top_k).all():
+  is_cut = top_k < p.shape[-1] and (given == top_k).all()
+  if is_cut and not len(_never_given(p)):
     sums = p.sum(axis=-1, dtype=np.float64)
     found = Coarse() if top_k == 1 else _grid(p)
     return dataclasses.replace(
@@ -327,6 +338,19 @@ def _coarseness(p: np.ndarray, narrow: str | None) -> Coarse:
     )
   found = _grid(p)
   return Coarse(dtype=narrow or _narrow(p)) if found.is_exact else found
+
+
+def _never_given(p: np.ndarray) -> np.ndarray:
+  """Classes that every row gives 0 where it gives all others more: no k largest.
+
+  None where a row gives one class alone, which tells no classes from no others.
+  """
+  given = p > 0
+  never = ~given.any(axis=0)
+  is_same = (given.sum(axis=-1) == (~never).sum()).all()
+  if len(p) < _FEWEST_ROWS or not is_same or (~never).sum() < 2:
+    return np.zeros(0, int)
+  return np.flatnonzero(never)
 
 
 def _grid(p: np.ndarray) -> Coarse:

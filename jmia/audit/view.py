@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jmia import signals, splits
+from jmia import signals
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import DIVERGENCE, FEATURES, LOGITS, Evidence, Group
 from jmia.audit import panel as panel_lib
@@ -14,6 +14,7 @@ from jmia.audit.panel import Panel
 # Groups of which the other targets are part: they are trained as references are, and
 # hold some of the samples.
 WITH_TARGETS = ("reference", "in_out")
+Masks = tuple[np.ndarray, np.ndarray]  # `[R, N]` bool: trained on, never seen
 
 
 def evidence(
@@ -26,7 +27,8 @@ def evidence(
   """Returns what the attacks are given of one target.
 
   A model that was trained on a sample is no part of that sample's null, and a model
-  that diverged of none.
+  that diverged of none. A row that only chose the epoch of a model is neither in nor
+  out of it, and no sample of that target.
 
   Args:
     panel: of `panel.train`.
@@ -51,16 +53,20 @@ def evidence(
       rows = design.calibration[target]
       calibrates = np.repeat([False, True], [len(at), len(rows)])
       at = np.append(at, rows)
-  held = splits.member_mask(design.members, len(design.rows))
+  model = design.models("target")[target]
+  if panel.chose is not None:
+    counts = ~panel.chose[model, at]
+    at, calibrates = at[counts], None if calibrates is None else calibrates[counts]
+  trained = panel.trained()
   whole = Evidence(
     index=design.rows[: design.num_evaluated],
     labels=panel.y[: design.num_evaluated],
-    members=held[design.models("target")[target], : design.num_evaluated],
+    members=trained[model, : design.num_evaluated],
     num_classes=panel.num_classes,
     signals=_with_features(found.signals, panel, slice(design.num_evaluated)),
     population_labels=panel.y[design.population],
     population=_with_features(found.population, panel, design.population),
-    groups=_groups(panel, target, held),
+    groups=_groups(panel, target, (trained, panel.unseen())),
     seed=panel.seed,
   )
   return whole.at(at)._replace(calibrates=calibrates)
@@ -74,7 +80,7 @@ def _with_features(
   return evidence_lib.joined({FEATURES: panel.x[rows]}, of)
 
 
-def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
+def _groups(panel: Panel, target: int, masks: Masks) -> dict[str, Group]:
   """The groups that a target is compared with."""
   design, groups = panel.design, {}
   converged = [block.models[block.converged] for block in panel.blocks]
@@ -86,7 +92,7 @@ def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
     if name not in WITH_TARGETS or (name == "in_out" and not len(models)):
       mates = []
     if len(models) or mates:
-      groups[name] = _group(panel, target, models, mates, held)
+      groups[name] = _group(panel, target, models, mates, masks)
   found = {name: group for name, group in groups.items() if group is not None}
   if "in_out" not in found and "reference" in found and found["reference"].held.any():
     found["in_out"] = found["reference"]  # they hold some samples, as in a cohort
@@ -94,7 +100,7 @@ def _groups(panel: Panel, target: int, held: np.ndarray) -> dict[str, Group]:
 
 
 def _group(
-  panel: Panel, target: int, models: np.ndarray, mates: list[int], held: np.ndarray
+  panel: Panel, target: int, models: np.ndarray, mates: list[int], masks: Masks
 ) -> Group | None:
   """Other targets, and then other models; None if nothing was kept of their answers."""
   design = panel.design
@@ -104,19 +110,18 @@ def _group(
     return None
   targets = design.models("target")
   rows = np.concatenate([targets[mates], models]).astype(int)
-  is_in = held[rows, : design.num_evaluated]
-  out = ~is_in
+  trained, unseen = (mask[rows] for mask in masks)
+  is_in, out = (mask[:, : design.num_evaluated] for mask in (trained, unseen))
   if design.serves is not None and not design.serves[rows].all():
-    on_samples, is_in, out = _columns(on_samples, is_in, design.serves[rows])
+    on_samples, is_in, out = _columns(on_samples, (is_in, out), design.serves[rows])
     nobody = evidence_lib.no_population(len(is_in))
     return Group(held=is_in, out=out, signals=on_samples, **nobody)
-  on_population = held[rows][:, design.population]
   return Group(
     held=is_in,
     out=out,
     signals=on_samples,
-    population_held=on_population,
-    population_out=~on_population,
+    population_held=trained[:, design.population],
+    population_out=unseen[:, design.population],
     population=population,
     population_labels=panel.y[design.population],
   )
@@ -185,13 +190,13 @@ def _of_target(panel: Panel, target: int, which: str) -> Mapping[str, np.ndarray
 
 
 def _columns(
-  answers: Mapping[str, np.ndarray], held: np.ndarray, serves: np.ndarray
+  answers: Mapping[str, np.ndarray], masks: Masks, serves: np.ndarray
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray]:
   """Puts each sample's own models on top of its column; 0 where it has fewer."""
   num_rows = max(int(serves.sum(axis=0).max()), 1)
   order = np.argsort(~serves, axis=0, kind="stable")[:num_rows]
   counts = np.take_along_axis(serves, order, axis=0)
-  on_top = np.take_along_axis(held, order, axis=0)
+  is_in, out = (np.take_along_axis(mask, order, axis=0) for mask in masks)
 
   def cut(name: str) -> np.ndarray:
     array = answers[name]
@@ -199,17 +204,15 @@ def _columns(
     picked = np.take_along_axis(array, order.reshape(shape), axis=0)
     return np.where(counts.reshape(shape), picked, 0)
 
-  return evidence_lib.Lazy(answers, cut), on_top & counts, ~on_top & counts
+  return evidence_lib.Lazy(answers, cut), is_in & counts, out & counts
 
 
 def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
   """The view where each model was asked about its own members and others."""
   design, found = panel.design, panel.targets[target]
-  (own,), (of_others,) = panel.blocks, others.blocks
+  (of_others,) = others.blocks
   assert design.own is not None
-  assert own.counts is not None
   assert others.design.own is not None
-  assert of_others.counts is not None
   compared = (others.design.role != "target") & (others.design.target == target)
   models = np.flatnonzero(compared & of_others.converged)
   if found is None or not models.size:
@@ -217,7 +220,7 @@ def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
   model = design.models("target")[target]
   rows = design.own[model]
   size = design.members.num_members[model]
-  counts = of_others.counts[models]
+  counts = _counts(others, models)
   sizes = others.design.members.num_members[models, None]
   is_member = np.arange(counts.shape[1]) < sizes
   on_samples = of_others.signals if others is panel else {}
@@ -242,4 +245,13 @@ def _of_own_rows(panel: Panel, target: int, others: Panel) -> Evidence | None:
     groups={"reference": group},
     seed=panel.seed,
   )
-  return whole.at(own.counts[model])
+  return whole.at(_counts(panel, np.array([model]))[0])
+
+
+def _counts(panel: Panel, models: np.ndarray) -> np.ndarray:
+  """Returns `[R, N]` bool, of models' own rows, those that chose no epoch."""
+  assert panel.design.own is not None
+  own = panel.design.own[models]
+  if panel.chose is None:
+    return np.ones(own.shape, bool)
+  return ~np.take_along_axis(panel.chose[models], own, axis=1)

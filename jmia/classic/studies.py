@@ -412,6 +412,7 @@ def _attack(
     if evidence is None:
       notes.append(f"{label}: trial {trial} diverged and has no rows")
       continue
+    notes += [f"{label}: {note}" for note in target.notes]
     missing = outcome_lib.lacking(evidence, plan.attacks)
     notes += [f"{label}: {attack} {lack}" for attack, lack in missing.items()]
     for attack in plan.attacks:

@@ -8,6 +8,7 @@ import types
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jmia import _validate, models
 from jmia import types as types_lib
@@ -250,6 +251,32 @@ def build(
     return plan.output(predict(variables, x))
 
   return config_lib.Trainable(recipe, predict_defended)
+
+
+def chose_epoch(defenses: Sequence[DefenseConfig], state: Any, job: Any) -> jax.Array:
+  """Returns `[K]` bool: members that chose an epoch and got no gradient; traceable.
+
+  Args:
+    defenses: those that the model was trained with.
+    state: of the trained model, by `build`'s recipe.
+    job: the model's, with `member_idx` and `num_members`.
+  """
+  strengths = {defense.name: defense.strength for defense in defenses}
+  share = strengths.get("early_stopping")
+  num_slots = job.member_idx.shape[0]
+  if share is None:
+    return jnp.zeros(num_slots, bool)
+  if isinstance(state, early_stopping.State):
+    return early_stopping.is_validation(state.inner.key, job, share)
+  # Each of the stacked models stopped by members of its own part.
+  assert isinstance(state, stacking.State)
+  slots = job._replace(member_idx=jnp.arange(num_slots))
+  num_parts = _whole("num_parts", strengths["stacking"])
+  jobs = stacking.base_jobs(state.key, slots, num_parts)
+  chose = jax.vmap(early_stopping.is_validation, (0, 0, None))(
+    state.bases.inner.key, jobs, share
+  )
+  return jnp.zeros(num_slots, bool).at[jobs.member_idx].max(chose)
 
 
 def _output(make: Callable[..., output_lib.Output]):

@@ -148,6 +148,17 @@ def wrap(
   )
 
 
+def base_jobs(key: jax.Array, job: Any, num_parts: int) -> Any:
+  """Returns the base models' jobs `[P - 1, ...]`.
+
+  Args:
+    key: the model's key, `state.key`.
+    job: the model's job.
+    num_parts: as in `wrap`.
+  """
+  return _parts(key, job, num_parts)[0]
+
+
 def _parts(key: jax.Array, job: Any, num_parts: int):
   """Returns the base models' jobs `[P - 1, ...]`, and the layer's rows and their count.
 

@@ -201,9 +201,13 @@ def _audit_row(about: Mapping[str, Any]) -> tuple[str, ...]:
     "–" if rate is None else wording.percent(rate)
     for rate in (about["train_accuracy"], about["test_accuracy"])
   ]
-  low, high = about["auc_ci"]
   title = wording.attack(about["strongest"]).title
-  return (about["name"], *rates, title, f"{about['auc']:.3f} ({low:.3f}–{high:.3f})")
+  return (
+    about["name"],
+    *rates,
+    title,
+    f"{about['auc']:.3f} ({wording.auc_interval(about['auc_ci'])})",
+  )
 
 
 def _differing(
@@ -233,7 +237,6 @@ def _differences(
   for name, figures in (*of["by_attack"].items(), ("the strongest", of["strongest"])):
     title = name if name == "the strongest" else wording.attack(name).title
     for key, figure in figures.items():
-      low, high = figure["ci"]
       rows.append(
         (
           title,
@@ -241,7 +244,7 @@ def _differences(
           f"{figure['a']:.3f}",
           f"{figure['b']:.3f}",
           f"{figure['difference']:+.3f}",
-          f"{low:+.3f} to {high:+.3f}",
+          wording.difference_interval(figure["ci"]),
         )
       )
   return svg, rows

@@ -13,6 +13,8 @@ LIMIT = 50  # records of the page's table; the file has all
 _MOST_COLUMNS = 4  # of the user's own that the table shows
 _NUM_PICTURES = 10
 _ABSENT = "–"
+# What `audit.whom` tells of groups: these, and of classes these alone.
+FEWEST_ROWS, MOST_CLASSES = 5, 60
 
 
 class Record(NamedTuple):
@@ -138,8 +140,7 @@ def crowd(found: Sequence[Record], samples: Samples) -> str:
 
 
 def _auc(row: Mapping[str, Any]) -> str:
-  low, high = row["auc_ci"]
-  return f"{row['auc']:.3f}, {low:.3f}–{high:.3f}"
+  return f"{row['auc']:.3f}, {wording.auc_interval(row['auc_ci'])}"
 
 
 def _named(report: wording.Report) -> str:
@@ -162,18 +163,41 @@ def _named(report: wording.Report) -> str:
 
 
 def _too_small(report: wording.Report, samples: Samples) -> str:
-  """How many classes are left out of the chart for their size."""
-  attack = (report.get("groups") or {}).get("attack")
-  at = slice(None) if attack is None else samples.attacked(attack)
-  counts = [
-    np.bincount(samples.labels[at][side], minlength=samples.labels.max() + 1)
-    for side in (samples.members[at], ~samples.members[at])
-  ]
-  is_there = np.unique(samples.labels)
-  num = int((np.minimum(*counts)[is_there] < 5).sum())
-  if not num:
+  """How many classes are left out of the chart, and why."""
+  groups = report.get("groups") or {}
+  if "attack" not in groups:
     return ""
-  return f"{num:,} classes with fewer than 5 members or non-members are left out."
+  # As they were chosen: the most frequent, and of those the ones with rows enough.
+  names = np.array([samples.class_name(c) for c in samples.labels])
+  found, count = np.unique(names, return_counts=True)
+  frequent = found[np.argsort(-count, kind="stable")[:MOST_CLASSES]]
+  attacked = ~np.isnan(samples.scores[groups["attack"]])
+  rows = [
+    [int((attacked & kind & (names == name)).sum()) for name in found]
+    for kind in (samples.members, ~samples.members)
+  ]
+  is_small = np.min(rows, axis=0) < FEWEST_ROWS
+  said = []
+  if num := int(is_small.sum()):
+    with_few = f"with fewer than {FEWEST_ROWS} members or non-members"
+    said.append(
+      f"{num:,} classes {with_few} are left out."
+      if num > 1
+      else f"One class {with_few} is left out."
+    )
+  is_told = ~is_small & np.isin(found, frequent)
+  if num := int((~is_small & ~is_told).sum()):
+    said.append(
+      f"{num:,} {'classes have' if num > 1 else 'class has'} rows enough and"
+      f" {'are' if num > 1 else 'is'} left out too: only the {MOST_CLASSES} classes"
+      " with the most samples are looked at."
+    )
+  if is_told.sum() == 1:
+    said.append(
+      f"{found[is_told][0]} alone has rows enough, and there is no class to compare it"
+      " with."
+    )
+  return " ".join(said)
 
 
 def _grouping(
@@ -204,16 +228,15 @@ def _grouping(
 
 
 def _group_cells(row: Mapping[str, Any], fpr: str) -> tuple[Any, ...]:
-  low, high = row["auc_ci"]
   tpr, interval = row["tpr_at_fpr"][fpr], row["tpr_at_fpr_ci"][fpr]
   rate = (_ABSENT, "")
   if tpr is not None:
-    rate = (wording.percent(tpr), wording.percent_interval(interval))
+    rate = (wording.percent(tpr), wording.percent_interval(interval, float(fpr)))
   return (
     row["group"],
     (f"{row['num_members']:,}", ""),
     (f"{row['num_nonmembers']:,}", ""),
-    (f"{row['auc']:.3f}", f"{low:.3f}–{high:.3f}"),
+    (f"{row['auc']:.3f}", wording.auc_interval(row["auc_ci"])),
     rate,
   )
 

@@ -14,15 +14,14 @@ def content(report: wording.Report) -> str:
     report: as `report.json`.
   """
   verdict = wording.verdict(report)
-  target = report["target"]
   lines = [
     _BIAS_SECTION,
     "",
     verdict.headline,
     *(f"{sentence}" for sentence in verdict.details),
     "",
-    f"Audited: {_plain(tables.subject(report))}; {target['num_members']:,} members and "
-    f"{target['num_nonmembers']:,} non-members"
+    f"Audited: {_plain(tables.subject(report))}; {wording.size(report, 'num_members')} "
+    f"members and {wording.size(report, 'num_nonmembers')} non-members"
     + (
       ", on synthetic data" if (report.get("dataset") or {}).get("is_synthetic") else ""
     )

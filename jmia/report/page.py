@@ -161,8 +161,8 @@ def _facts(report: wording.Report) -> list[tuple[str, str]]:
     size = f"{dataset['num_examples']:,} examples in {dataset['num_classes']:,} classes"
     facts.append(("Dataset's size", size))
   facts += [
-    ("Members audited", f"{target['num_members']:,}"),
-    ("Non-members audited", f"{target['num_nonmembers']:,}"),
+    ("Members audited", wording.size(report, "num_members")),
+    ("Non-members audited", wording.size(report, "num_nonmembers")),
     ("Accuracy on members", None if train is None else wording.percent(train)),
     ("Accuracy on test data", None if test is None else wording.percent(test)),
   ]

@@ -79,8 +79,7 @@ def by_target(report: wording.Report) -> list[tuple[str, ...]]:
     cells = []
     for name in report["attacks"]:
       own = report["attacks"][name]["by_target"][number]
-      low, high = own["auc_ci"]
-      cells.append(f"{own['auc']:.3f} ({low:.3f}–{high:.3f})")
+      cells.append(f"{own['auc']:.3f} ({wording.auc_interval(own['auc_ci'])})")
     accuracies = [
       wording.percent(target[key]) if (key := f"{s}_accuracy") in target else "–"
       for s in ("train", "test")
@@ -126,7 +125,7 @@ def _dashes(report: wording.Report, fpr: str) -> list[str]:
     if wording.tpr(report, name, fpr) is None:
       num = wording.num_nonmembers(report, name)
       reason = (
-        f"takes at least {need:,} non-members to measure; there are {num:,}"
+        f"takes at least {need:,} non-members to measure; {_fewest(report, num)}"
         if num < need
         else "was not measured"
       )
@@ -137,6 +136,11 @@ def _dashes(report: wording.Report, fpr: str) -> list[str]:
     + ("." if len(titles) == everyone else f" ({', '.join(titles)}).")
     for reason, titles in who.items()
   ]
+
+
+def _fewest(report: wording.Report, num: int) -> str:
+  sizes = {target["num_nonmembers"] for target in report.get("targets", ())}
+  return f"one target has {num:,}" if len(sizes) > 1 else f"there are {num:,}"
 
 
 def text(report: wording.Report) -> str:
@@ -193,9 +197,10 @@ def data_name(name: str | None) -> str:
 def summary(report: wording.Report) -> str:
   """One line on what was audited: model, data, sizes and accuracies."""
   target = report["target"]
+  members, others = (wording.size(report, f"num_{k}members") for k in ("", "non"))
   parts = [
     f"Audit of {subject(report)}",
-    f"{target['num_members']:,} members, {target['num_nonmembers']:,} non-members",
+    f"{members} members, {others} non-members",
   ]
   for split in ("train", "test"):
     accuracy = target.get(f"{split}_accuracy")
@@ -207,9 +212,8 @@ def summary(report: wording.Report) -> str:
 def _cells(report: wording.Report, name: str) -> tuple[Cell, ...]:
   """One attack's numbers as shown."""
   result = report["attacks"][name]
-  low, high = result["auc_ci"]
   cells = [
-    Cell(f"{result['auc']:.3f}", f"{low:.3f}–{high:.3f}"),
+    Cell(f"{result['auc']:.3f}", wording.auc_interval(result["auc_ci"])),
     Cell(wording.percent(result["accuracy"])),
   ]
   for fpr in levels(report):
@@ -217,7 +221,7 @@ def _cells(report: wording.Report, name: str) -> tuple[Cell, ...]:
     if measured is None:
       cells.append(Cell(_ABSENT))
     else:
-      interval = wording.percent_interval(measured.interval)
+      interval = wording.percent_interval(measured.interval, float(fpr))
       cells.append(Cell(wording.percent(measured.rate), interval))
   return tuple(cells)
 

@@ -14,6 +14,8 @@ LOW_LEVELS = (
   "0.01",
   "0.1",
 )  # at which single records are spoken of, the first if it is
+_MARKS = (0.0, 0.5, 1.0)  # what a bound of a share or an AUC decides at
+_MORE_DECIMALS = 4  # that are shown of a bound at a mark
 _ROUNDING = 1e-9  # so that 0.001 * 1000 counts as 1
 
 
@@ -126,9 +128,44 @@ def percent(value: float) -> str:
   return f"{100 * value:.1f}%"
 
 
-def percent_interval(bounds: Sequence[float]) -> str:
-  """An interval of shares in percent, such as 82.1–86.3%."""
-  return f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}%"
+def percent_interval(bounds: Sequence[float], *marks: float) -> str:
+  """An interval of shares in percent, such as 82.1–86.3%.
+
+  Args:
+    bounds: its ends; as many digits are shown as keep each on its side of 0, 50 and
+      100 %: only an exact 0 reads 0.0.
+    *marks: further shares whose side counts, such as the rate of guessing.
+  """
+  return "–".join(_beside(end, (*_MARKS, *marks), 100, "", 1) for end in bounds) + "%"
+
+
+def auc_interval(bounds: Sequence[float], between: str = "–") -> str:
+  """An interval of an AUC, such as 0.512–0.630, as `percent_interval`."""
+  return between.join(_beside(end, _MARKS, 1, "", 3) for end in bounds)
+
+
+def difference_interval(bounds: Sequence[float]) -> str:
+  """An interval of a difference, such as +0.012 to +0.130; only 0 reads +0.000."""
+  return " to ".join(_beside(end, (0.0,), 1, "+", 3) for end in bounds)
+
+
+def _beside(
+  value: float, marks: Sequence[float], scale: int, sign: str, decimals: int
+) -> str:
+  """A number with as many decimals as keep it on its side of every mark."""
+  crossed = 0.0
+  for more in range(_MORE_DECIMALS + 1):
+    text = f"{scale * value:{sign}.{decimals + more}f}"
+    wrong = [
+      mark
+      for mark in marks
+      if np.sign(float(text) - round(scale * mark, 9)) != np.sign(value - mark)
+    ]
+    if not wrong or not np.isfinite(value):
+      return text
+    crossed = wrong[0]
+  side = ">" if value > crossed else "<"
+  return f"{side}{scale * crossed:{sign}.{decimals}f}"
 
 
 def level(value: str) -> str:
@@ -216,9 +253,30 @@ def num_nonmembers(report: Report, name: str) -> int:
 
 def coverage(report: Report, name: str) -> str:
   """What an attack was run on, such as "20 of the 800 samples"; "" if that is all."""
-  total = report["target"]["num_members"] + report["target"]["num_nonmembers"]
-  num = report["attacks"][name].get("num_samples", total)
-  return f"{num:,} of the {total:,} samples" if num < total else ""
+  entry = report["attacks"][name]
+  targets = report.get("targets") or [report["target"]]
+  totals = [target["num_members"] + target["num_nonmembers"] for target in targets]
+  each = entry.get("by_target", [entry] * len(targets))
+  nums = [of.get("num_samples", total) for of, total in zip(each, totals, strict=True)]
+  if nums == totals:
+    return ""
+  return f"{_span(nums)} of the {_span(totals)} samples"
+
+
+def size(report: Report, key: str) -> str:
+  """How many samples a target has, such as 300, or 300 to 450 where targets differ.
+
+  Args:
+    report: as `report.json`.
+    key: `num_members` or `num_nonmembers`.
+  """
+  targets = report.get("targets") or [report["target"]]
+  return _span([target[key] for target in targets])
+
+
+def _span(nums: Sequence[int]) -> str:
+  low, high = min(nums), max(nums)
+  return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def tpr(report: Report, name: str, fpr: str) -> Tpr | None:
@@ -370,9 +428,10 @@ def _stands_out(report: Report) -> list[str]:
       if measured is not None and wide is not None and wide[0] > float(fpr):
         return [
           f"At {level(fpr)} false positives, {attack(name).title} identifies "
-          f"{percent(measured.rate)} of the members ({percent_interval(wide)} by an "
-          "interval that holds for all figures at once), more than guessing would: "
-          "some records may be exposed even though most are not."
+          f"{percent(measured.rate)} of the members "
+          f"({percent_interval(wide, float(fpr))} by an interval that holds for all "
+          "figures at once), more than guessing would: some records may be exposed "
+          "even though most are not."
         ]
   return []
 

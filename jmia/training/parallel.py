@@ -103,8 +103,9 @@ def run(
     checkpoint_seconds: at most this much training is lost to a kill; 0 saves after
       every epoch.
     config: what else the results depend on (the recipe's settings), as JSON values;
-      a checkpoint of another configuration is refused. Key, jobs, data, width, and
-      the shapes of a model's state and of what is collected are always part of it.
+      a checkpoint of another configuration is refused. Key, jobs, data, width, the
+      precision of matrix products, the kind of device, and the shapes of a model's
+      state and of what is collected are always part of it.
     progress: called as `progress(done, total)` in model-epochs.
 
   Returns:
@@ -175,6 +176,8 @@ def run(
       "width": width,
       # Results depend on it as they do on the width.
       **({"lowering": lowering} if lowering else {}),
+      "matmul_precision": _matmul_precision(),
+      "device_kind": mesh.devices.flat[0].device_kind,
       "num_epochs": recipe.num_epochs,
       "key": jax.random.key_data(key).tolist(),
       "jobs": checkpoint.digest(jobs),
@@ -224,6 +227,13 @@ def _default_mesh(num_models: int, width: int | None) -> jax.sharding.Mesh:
     if width is not None and width > 0:
       devices = devices[: math.gcd(width, devices.size)]
   return jax.sharding.Mesh(devices, (AXIS,))
+
+
+def _matmul_precision() -> str | None:
+  """JAX's precision of matrix products here, also within its context manager."""
+  settings: Any = jax.config
+  precision: str | None = settings.jax_default_matmul_precision
+  return precision
 
 
 def most_at_once(num_models: int) -> int:

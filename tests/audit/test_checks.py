@@ -73,6 +73,9 @@ def test_class_shares():
   assert split.class_notes(_LABELS, _MEMBERS) == []
   (note,) = split.class_notes(np.where(_MEMBERS, 0, _LABELS), _MEMBERS)
   assert "chi-square" in note
+  members = np.arange(4000) < 2000
+  (note,) = split.class_notes(1 * members, members)
+  assert "p below 1e-300" in note
 
 
 def test_a_plot_that_fails_is_a_note_and_the_verdict_tells_of_the_split(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jmia import attacks, audit, types
-from jmia.audit import files
+from jmia.audit import auditing, files, panel, view
+from jmia.audit import config as audit_config
 from jmia.defenses import registry
 from jmia.training import config as config_lib
 from jmia.training import optimizers
@@ -99,3 +100,60 @@ def test_a_defence_below_what_training_has_is_noted():
   )
   notes = audit.run(_dataset(bits=True), config).report["notes"]
   assert any(note.startswith("l2:0.1 weakens the training") for note in notes)
+
+
+@pytest.mark.parametrize("references", ["population", "in_out"])
+def test_rows_that_only_chose_the_epoch_are_in_nobody_s_favour(references):
+  config = audit.AuditConfig(
+    attacks=("metric_loss", "reference", "lira_offline", "leave_one_out"),
+    references=references,
+    num_members=40,
+    num_population=120,
+    num_references=4,
+    num_left_out=10,
+    num_retrained=2,
+    train=config_lib.TrainConfig(model="mlp", num_epochs=2, batch_size=20),
+    defenses=(registry.parse("early_stopping:0.75"),),
+  )
+  dataset = _dataset(bits=True)
+  report, (samples,) = audit.run(dataset, config)
+  assert report["target"]["num_members"] == samples.members.sum() == 10
+  assert report["target"]["num_nonmembers"] == 40
+  assert len(samples.index) == 50
+  assert any(
+    note.startswith("30 of the target's 40 members only chose the epoch")
+    for note in report["notes"]
+  )
+  assert report["attacks"]["metric_loss"]["num_samples"] == 50
+  split = audit_config.split_of(dataset, config, None)
+  assert np.isin(samples.index[samples.members], split.members).all()
+  assert np.isin(samples.index[~samples.members], split.nonmembers).all()
+
+  design = audit_config.design_of(split, config)
+  trainer = auditing.trainer_of(dataset, config, split)
+  trained = panel.train(design, trainer, config.needs())
+  evidence = view.evidence(trained, 0)
+  group = evidence.groups["reference"]
+  models = design.models("reference")
+  sizes = design.members.num_members[models]
+  seen = {"held": group.held, "out": group.out}
+  if references == "population":
+    seen = {"held": group.population_held, "out": group.population_out}
+    num_rows = design.num_population
+    np.testing.assert_array_equal(seen["held"].sum(axis=1), sizes // 4)
+    np.testing.assert_array_equal(seen["out"].sum(axis=1), num_rows - sizes)
+  assert not (seen["held"] & seen["out"]).any()
+  assert not (seen["held"] | seen["out"]).all()
+
+
+def test_every_target_leaves_out_its_own_rows_that_chose():
+  config = audit.AuditConfig(
+    attacks=("metric_loss",),
+    num_targets=2,
+    num_members=40,
+    train=config_lib.TrainConfig(model="mlp", num_epochs=1, batch_size=20),
+    defenses=(registry.parse("early_stopping:0.5"),),
+  )
+  result = audit.run(_dataset(bits=True), config)
+  for target, samples in zip(result.report["targets"], result.targets, strict=True):
+    assert target["num_members"] == samples.members.sum() == 20

@@ -6,6 +6,7 @@ from sklearn import metrics
 from jmia.attacks import distillation, population, reference, registry, shadow
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
+from jmia.audit import auditing
 from jmia.audit import outcome as outcome_lib
 from jmia.stats import intervals
 
@@ -329,6 +330,7 @@ def test_over_targets_gives_means_with_intervals_over_them():
   np.testing.assert_allclose(found["auc_ci"], [auc.mean() - half, auc.mean() + half])
   low, high = found["tpr_at_fpr_ci"]["0.1"]
   assert low < found["tpr_at_fpr"]["0.1"] < high
+  assert found["num_nonmembers"] == min(o.summary["num_nonmembers"] for o in outcomes)
   assert (found["num_targets"], found["ci_of"]) == (4, "the mean over 4 targets")
   assert [each["auc"] for each in found["by_target"]] == auc.tolist()
 
@@ -424,3 +426,19 @@ def test_intervals_at_once_are_those_of_the_higher_confidence():
   half = stats.t.ppf(1 - 0.025 / 12, 3) * auc.std(ddof=1) / 2
   expected = np.clip([auc.mean() - half, auc.mean() + half], 0, 1)
   np.testing.assert_allclose(found["auc_ci"], expected)
+
+
+def test_sizes_of_several_targets_are_the_least():
+  targets = [_evidence(0.0, seed, 400) for seed in range(3)]
+  rows = [np.arange(400), np.arange(0, 400, 2), np.arange(300)]
+  targets = [one.at(at) for one, at in zip(targets, rows, strict=True)]
+  report = auditing.from_evidence(targets, ("metric_loss",)).report
+  others = [int((~one.members).sum()) for one in targets]
+  members = [int(one.members.sum()) for one in targets]
+  assert len(set(others)) > 1
+  assert report["target"]["num_members"] == min(members)
+  assert report["target"]["num_nonmembers"] == min(others)
+  entry = report["attacks"]["metric_loss"]
+  assert entry["num_nonmembers"] == min(others)
+  assert entry["num_samples"] == 200
+  assert [one["num_members"] for one in report["targets"]] == members

@@ -314,3 +314,29 @@ def test_a_black_box_is_taken_alike_whenever_it_is_asked():
   one, told = answers.ask(lambda x: SOFTMAX[x, :1], np.arange(N), 2)
   np.testing.assert_allclose(np.exp(one[:, 1]), SOFTMAX[:, 0], rtol=1e-4)
   assert told.notes[0].startswith("predict(x): one number a row")
+
+
+def test_a_class_that_a_model_never_saw_is_no_cut():
+  p = np.insert(SOFTMAX, 2, 0, axis=-1)
+  found = units.recognise({"target_logits": p})
+  assert found.coarse.top_k is None
+  (note,) = found.notes
+  assert "1 of 7 classes (2, counted from 0) have a probability of 0" in note
+  assert note.endswith("no other model's answers are cut for it")
+  # Models that did see it are taken as they are.
+  other = units.recognise({"predict": SOFTMAX}, coarse=found.coarse)
+  np.testing.assert_allclose(
+    special.softmax(other.logits("predict", SOFTMAX), axis=-1), SOFTMAX, rtol=1e-5
+  )
+
+
+def test_the_largest_are_a_cut_though_a_class_is_never_among_them():
+  p = np.insert(_top(SOFTMAX, 3), 2, 0, axis=-1)
+  found = units.recognise({"target_logits": p})
+  assert found.coarse.top_k == 3
+  assert "the 3 largest probabilities" in found.notes[0]
+
+
+def test_one_class_alone_is_a_class_alone():
+  p = np.tile(np.eye(C)[1], (N, 1))
+  assert units.recognise({"target_logits": p}).coarse.top_k == 1

@@ -219,7 +219,8 @@ def test_classes_beyond_the_most_frequent_are_named():
     "Of the values of class the 60 most frequent are told of; 400 of 1,600 samples "
     "have another."
   ]
-  assert exposure.content(told, samples)["too_small"] == ""
+  said = exposure.content(told, samples)["too_small"]
+  assert said.startswith("20 classes have rows enough and are left out too")
 
 
 def test_columns_have_the_rows_that_the_index_counts():
@@ -285,3 +286,38 @@ def test_what_a_dataset_says_of_its_rows():
   )
   with pytest.raises(ValueError, match=r"groups\['region'\] has shape \(49,\)"):
     whom.told(report, samples, dataset, {"region": region[1:]})
+
+
+def _told_of(labels):
+  report, samples = _audit(np.random.default_rng(0), num=len(labels))
+  samples = samples._replace(
+    members=np.arange(len(labels)) % 2 == 0, labels=np.asarray(labels)
+  )
+  report = {**report, "groups": whom.exposures(report, samples)}
+  by = report["groups"]["by"]
+  return len(by.get("class", ())), exposure.content(report, samples)["too_small"]
+
+
+def test_what_is_left_out_of_classes_is_said_with_its_reason():
+  assert (exposure.FEWEST_ROWS, exposure.MOST_CLASSES) == (
+    whom.MIN_ROWS, whom.MOST_GROUPS,
+  )  # fmt: skip
+  assert _told_of(np.repeat(np.arange(4), 20)) == (4, "")
+  num, said = _told_of(np.repeat(np.arange(100), 20))
+  assert num == 60
+  assert said.startswith(
+    "40 classes have rows enough and are left out too: only the 60"
+  )
+  num, said = _told_of([*np.repeat(np.arange(3), 20), *np.repeat([3, 4], 4)])
+  assert (num, said) == (
+    3, "2 classes with fewer than 5 members or non-members are left out."
+  )  # fmt: skip
+  num, said = _told_of([*np.repeat(7, 20), *np.repeat([3, 4], 4)])
+  assert num == 0
+  assert said.endswith(
+    "7 alone has rows enough, and there is no class to compare it with."
+  )
+  num, said = _told_of([*np.repeat(np.arange(61), 20), 99, 99])
+  assert num == 60
+  assert said.startswith("One class with fewer than 5 members or non-members is left")
+  assert "1 class has rows enough and is left out too" in said

@@ -52,7 +52,6 @@ def _panel(seed, gain=3.0, num=200, num_classes=4):
         signals={},
         population={"logits": logits},
         converged=np.ones(2, bool),
-        counts=np.ones((2, 2 * num), bool),
       ),
     ),
     notes=[],
@@ -137,9 +136,10 @@ def test_the_attacker_learns_from_the_shadow_models_members_alone():
 
 
 def test_rows_that_validated_and_models_that_diverged_are_left_out():
-  counts = PANEL.blocks[0].counts.copy()
-  counts[0, :10] = counts[1, :30] = False
-  evidence = view.evidence(_with_targets(PANEL, counts=counts), 0)
+  chose = np.zeros((2, len(PANEL.y)), bool)
+  for model, num in enumerate((10, 30)):
+    chose[model, PANEL.design.own[model, :num]] = True
+  evidence = view.evidence(PANEL._replace(chose=chose), 0)
   assert (evidence.members.sum(), len(evidence.members)) == (190, 390)
   group = evidence.groups["reference"]
   assert (group.population_held.sum(), group.population_out.sum()) == (170, 200)

@@ -41,7 +41,7 @@ def test_parts_are_disjoint_and_each_model_fits_its_own_members():
   logits = block.population["logits"]
   assert logits.shape == (6, 36, 3)
   assert block.converged.all()
-  assert block.counts.all()
+  assert panel.chose is None
   correct = logits.argmax(-1) == DATASET.y[own]
   assert correct[:, :18].mean() > correct[:, 18:].mean()
   masks = splits.member_mask(panel.design.members, DATASET.num_examples)
@@ -80,8 +80,10 @@ def test_what_validated_is_not_evaluated():
   plan = dataclasses.replace(PLAN, networks=short, num_members=20)
   chosen = (registry.parse("early_stopping:0.2"),)
   panel = studies._train(plan, "mlp", DATASET, short["mlp"], chosen)
-  np.testing.assert_array_equal(panel.blocks[0].counts[:, :20].sum(axis=-1), 16)
-  assert panel.blocks[0].counts[:, 20:].all()
+  chose = np.take_along_axis(panel.chose, panel.design.own, axis=1)
+  np.testing.assert_array_equal(chose[:, :20].sum(axis=-1), 4)
+  assert not chose[:, 20:].any()
+  assert panel.chose.sum() == chose.sum()
   evidence = view.evidence(panel, 0)
   assert (evidence.members.sum(), len(evidence.members)) == (16, 36)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jmia import splits, types
-from jmia.defenses import early_stopping, stacking
+from jmia.defenses import early_stopping, registry, stacking
 from jmia.training import config as config_lib
 from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
@@ -78,6 +78,40 @@ def test_models_of_different_sizes_hold_out_their_share():
   np.testing.assert_array_equal(result.collected.sum(axis=1), [8, 6])
   assert not result.collected[1, 30:].any()  # padding
   assert np.isfinite(result.metrics["validation_loss"]).all()
+
+
+@pytest.mark.parametrize(
+  ("names", "number"),
+  [(("early_stopping:0.2",), 8), (("stacking:3", "early_stopping:0.2"), 8),
+   (("early_stopping:0.2", "stacking:3"), 6), (("stacking:3",), 0)],
+)  # fmt: skip
+def test_members_that_chose_an_epoch_change_no_gradient(names, number):
+  chosen = tuple(map(registry.parse, names))
+  plan = registry.plan(chosen, TRAIN, DATASET, num_members=40)
+  # Of one epoch, which is the best one whatever it is: then they change nothing at all.
+  train = config_lib.with_epochs(plan.train, 1)
+  recipe = registry.build(plan._replace(train=train), DATASET).recipe
+
+  def collect(state, job, data):
+    variables = recipe_lib.model_variables(state)
+    return variables, registry.chose_epoch(chosen, state, job)
+
+  def trained(x):
+    return parallel.run(
+      recipe, jax.random.key(0), JOBS, recipe_lib.Data(x, DATASET.y),
+      collect=collect, width=2,
+    ).collected  # fmt: skip
+
+  variables, chose = trained(DATASET.x)
+  assert chose[0].sum() == number
+  assert not chose[1, 30:].any()  # padding
+  for changed, is_same in ((chose[0], True), (~chose[0], False)):
+    x = DATASET.x.copy()
+    x[JOBS.member_idx[0][changed]] += 1
+    same = jax.tree.map(
+      lambda a, b: np.array_equal(a[0], b[0]), variables, trained(x)[0]
+    )
+    assert all(jax.tree.leaves(same)) == is_same
 
 
 def test_stacked_models_share_no_member_and_their_layer_learns_from_others():

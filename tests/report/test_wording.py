@@ -1,7 +1,7 @@
 import pytest
 import report_example
 
-from jmia.report import wording
+from jmia.report import model_card, page, tables, wording
 
 
 def _report(*attacks, num=2000, tpr=None):
@@ -207,3 +207,73 @@ def test_the_best_attack_is_named_at_each_rate():
   assert last.startswith("12 records can be named as members (R · reference)")
   report["found"]["num_found"] = 0
   assert "can be named" not in " ".join(wording.verdict(report).details)
+
+
+@pytest.mark.parametrize(
+  ("bounds", "text"),
+  [
+    ((0.821, 0.863), "82.1–86.3%"),
+    ((0.0, 1.0), "0.0–100.0%"),
+    ((0.0004, 0.9997), "0.04–99.97%"),
+    ((0.50004, 0.53), "50.004–53.0%"),
+    ((0.41, 0.49996), "41.0–49.996%"),
+    ((0.5, 0.5), "50.0–50.0%"),
+    ((1e-12, 1 - 1e-12), ">0.0–<100.0%"),
+    ((0.5 + 1e-12, 0.6), ">50.0–60.0%"),
+  ],
+)
+def test_a_bound_stays_on_its_side_of_what_decides(bounds, text):
+  assert wording.percent_interval(bounds) == text
+
+
+def test_bounds_of_other_figures_stay_on_their_side_too():
+  assert wording.percent_interval((0.01004, 0.02)) == "1.0–2.0%"
+  assert wording.percent_interval((0.01004, 0.02), 0.01) == "1.004–2.0%"
+  assert wording.auc_interval((0.50004, 0.99996)) == "0.50004–0.99996"
+  assert wording.auc_interval((0.5, 1.0)) == "0.500–1.000"
+  assert wording.difference_interval((-0.0001, 0.02)) == "-0.0001 to +0.020"
+
+
+def test_a_leak_by_a_hair_is_told_alike_everywhere():
+  report = report_example.report()
+  report["attacks"] = {"reference": dict(report["attacks"]["reference"])}
+  report["attacks"]["reference"] |= {"auc": 0.515, "auc_ci": [0.50004, 0.53]}
+  verdict = wording.verdict(report)
+  assert verdict.kind == "leak"
+  assert "50.004–53.0%" in verdict.headline
+  assert "50.004–53.0%" in model_card.content(report)
+  assert "0.50004–0.530" in model_card.content(report)
+  assert "0.50004–0.530" in tables.text(report)
+  assert "0.50004–0.530" in page.render(report, report_example.samples())
+
+
+def _uneven():
+  """A report of two targets with 301 and 517 members, 99 and 683 non-members."""
+  report = report_example.report()
+  sizes = [(301, 99), (517, 683)]
+  report["targets"] = [
+    {**report["target"], "num_members": m, "num_nonmembers": n} for m, n in sizes
+  ]
+  report["target"] = report["targets"][0]
+  entry = report["attacks"]["reference"]
+  summaries = [{**entry, "num_samples": m + n, "num_nonmembers": n} for m, n in sizes]
+  report["attacks"] = {"reference": {**summaries[0], "by_target": summaries}}
+  return report
+
+
+def test_sizes_of_targets_that_differ_are_a_range():
+  report = _uneven()
+  assert wording.size(report, "num_members") == "301 to 517"
+  assert wording.coverage(report, "reference") == ""
+  assert wording.tpr(report, "reference", "0.01") is None
+  said = "301 to 517 members, 99 to 683 non-members"
+  assert said in tables.summary(report)
+  assert said.replace(",", " and") in model_card.content(report)
+  shown = page.render(report, report_example.samples())
+  assert "301 to 517" in shown
+  assert "99 to 683" in shown
+  report["attacks"]["reference"]["by_target"][1]["num_samples"] = 20
+  said = "20 to 400 of the 400 to 1,200 samples"
+  assert wording.coverage(report, "reference") == said
+  report = report_example.report()
+  assert wording.size(report, "num_members") == "400"

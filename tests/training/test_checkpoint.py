@@ -418,3 +418,29 @@ def test_a_signal_waits_until_the_epoch_is_saved(tmp_path, uninterrupted, number
 def test_a_second_signal_does_not_wait(tmp_path):
   _signalled(tmp_path, signal.SIGINT, times=2)
   assert not list(tmp_path.glob("running_*"))
+
+
+def test_a_run_of_another_precision_or_device_is_not_resumed(tmp_path):
+  def run():
+    return parallel.run(
+      example.drift(2), jax.random.key(0), example.drift_jobs(3), example.DRIFT_DATA,
+      collect=example.value_of, width=1, checkpoint_dir=tmp_path,
+    )  # fmt: skip
+
+  with jax.default_matmul_precision("bfloat16"):
+    first = run()
+    np.testing.assert_array_equal(run().collected, first.collected)
+  message = "matmul_precision='bfloat16', not 'float32'"
+  with (
+    jax.default_matmul_precision("float32"),
+    pytest.raises(ValueError, match=message),
+  ):
+    run()
+  kept = json.loads((tmp_path / "run.json").read_text())
+  assert kept["device_kind"] == jax.devices()[0].device_kind
+  (tmp_path / "run.json").write_text(json.dumps({**kept, "device_kind": "abacus"}))
+  with (
+    jax.default_matmul_precision("bfloat16"),
+    pytest.raises(ValueError, match="device_kind='abacus', not "),
+  ):
+    run()

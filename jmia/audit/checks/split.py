@@ -8,9 +8,11 @@ import numpy as np
 
 from jmia import _validate
 from jmia.attacks.evidence import Evidence
+from jmia.report import wording
 from jmia.stats import intervals, roc
 
 _ROWS, _FEATURES = 4000, 64
+_LEAST_P = 1e-300  # below it a p-value may have underflowed
 _SURE = 0.01  # level at which class shares count as different
 
 
@@ -82,13 +84,12 @@ def blind_notes(found: Mapping[str, Any]) -> list[str]:
   """Says that the split may explain the figures, where the interval is above 0.5."""
   if not found or found["auc_ci"][0] <= 0.5:
     return []
-  low, high = found["auc_ci"]
   what = "features and labels" if found["features"] else "labels"
   return [
     f"members and non-members differ without the model: a classifier of their {what}"
-    f" alone tells them apart with AUC {found['auc']:.3f} (95% interval {low:.3f} to"
-    f" {high:.3f}); the split, not the model, may explain the attacks' figures. Draw"
-    " both from one source at random"
+    f" alone tells them apart with AUC {found['auc']:.3f} (95% interval"
+    f" {wording.auc_interval(found['auc_ci'], ' to ')}); the split, not"
+    " the model, may explain the attacks' figures. Draw both from one source at random"
   ]
 
 
@@ -112,9 +113,10 @@ def class_notes(labels: np.ndarray, members: np.ndarray) -> list[str]:
   p = float(stats.chi2_contingency(table, correction=False).pvalue)
   if p >= _SURE:
     return []
+  shown = f"p = {p:.2g}" if p >= _LEAST_P else f"p below {_LEAST_P:g}"
   return [
-    "members and non-members have different class shares (chi-square test, p ="
-    f" {p:.2g}): the attacks' figures may be those of the classes"
+    "members and non-members have different class shares (chi-square test,"
+    f" {shown}): the attacks' figures may be those of the classes"
   ]
 
 
