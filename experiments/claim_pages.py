@@ -131,18 +131,31 @@ def of_one_mark(
   )
 
 
+def p_text(p: float) -> str:
+  """Returns "= 0.01", or "below 1e-300" where no more is known."""
+  return f"below {p:g}" if p <= watermark.P_FLOOR else f"= {p:.2g}"
+
+
+def watermark_sentence(verdict: watermark.Verdict, assumes: str) -> str:
+  """Returns the verdict, with what it rests on where the claim stands."""
+  outcome = f"stands at level {verdict.level:g}, provided that {assumes}"
+  if not verdict.accepted:
+    outcome = f"does not stand at level {verdict.level:g}"
+  return f"The claim {outcome} (p {p_text(verdict.p_value)})."
+
+
 def of_watermark(
-  verdict: watermark.Verdict, suspect: str, assignment: str, hashes
+  verdict: watermark.Verdict, suspect: str, assignment: str, assumes: str, hashes
 ) -> claim_page.Claim:
   """Returns the page of a watermark's verdict.
 
   Args:
     verdict: of `watermark.verify`.
     suspect: the model's name.
-    assignment: how the claimed rows were chosen, in words.
+    assignment: how the claimed rows were assigned, in words.
+    assumes: what the claim rests on besides, as the end of "provided that ...".
     hashes: see `claim_page.Claim`.
   """
-  outcome = "stands" if verdict.accepted else "does not stand"
   return claim_page.Claim(
     title="Is this the model that was encoded with this key?",
     method=(
@@ -160,14 +173,17 @@ def of_watermark(
       claim_page.Finding(
         suspect,
         bool(verdict.accepted),
-        f"The claim {outcome} at level {verdict.level:g} (p = {verdict.p_value:.2g}).",
+        watermark_sentence(verdict, assumes),
         (),
         [
           (
             "Both tests must reject.",
             [
               ("test", "p-value"),
-              ("against rows assigned at random", f"{verdict.p_rows:.2g}"),
+              (
+                "against rows assigned at random",
+                p_text(verdict.p_rows).removeprefix("= "),
+              ),
               ("against secrets drawn at random", f"{verdict.p_key:.2g}"),
             ],
           ),
@@ -186,13 +202,16 @@ def of_watermark(
     together="",
     assumptions=[
       "The commitment was published before the model.",
+      f"{assumes[0].upper()}{assumes[1:]}. Otherwise models that were never encoded are"
+      " claimed many times as often as the level says, whatever was committed to.",
       "The secret was drawn at random, and one commitment was published: the level is"
       " of each.",
     ],
     limits=[
       "A claim that does not stand does not show that the model is another's: the"
       " encoding may have been removed.",
-      "Of claims that are false, the level's share stands by chance.",
+      "Of claims that are false, the level's share stands by chance, if the assumptions"
+      " hold.",
     ],
     hashes=hashes,
     repeat=_command("watermark"),

@@ -13,8 +13,11 @@ chosen after a model is no evidence.
 `verify` decodes the claimed rows with the key. It makes two tests, of the rows and of
 the key (`jmia.encoding.watermark`), and the claim stands if both reject at --level and
 the rows were assigned as the secret draws them. All of that can be made up for a model
-that is public: --commitment=HASH, published before the model, rules it out. The level
-is of one commitment: who publishes several makes as many tries.
+that is public: --commitment=HASH, published before the model, shows that it was not.
+It does not show that the rows were not chosen before, by what the key's decoder says of
+models of one's own; then a model that was never encoded is claimed many times as often
+as --level says. So a claim holds only if they were not. The level is of one commitment:
+who publishes several makes as many tries.
 
 A model that can only be asked: embed with --black_box. Then
 
@@ -33,6 +36,7 @@ import dataclasses
 import pathlib
 import secrets
 import shutil
+from typing import NamedTuple
 
 from absl import flags
 import jax
@@ -81,7 +85,8 @@ _COMMITMENT = flags.DEFINE_string(
   "commitment",
   None,
   "With verify: the commitment that was published before the model. Without it the"
-  " verdict is valid only if the key's own was.",
+  " verdict is valid only if the key's own was. It does not show that the rows were not"
+  " chosen by looking at other models.",
 )
 _SECRET = flags.DEFINE_string(
   "secret",
@@ -105,7 +110,9 @@ _KEY_ROWS = flags.DEFINE_integer(
   "key_rows", 500, "Synthetic rows of each kind of the key.", lower_bound=1
 )
 _LEVEL = flags.DEFINE_float(
-  "level", 0.01, "Chance of accepting a claim that is false, at most."
+  "level",
+  0.01,
+  "Chance of accepting a claim that is false, at most, if rows were not chosen.",
 )
 _NUM_WRONG_KEYS = flags.DEFINE_integer(
   "num_wrong_keys", 999, "Secrets that the key is compared with.", lower_bound=1
@@ -124,7 +131,38 @@ _OF_COMMAND = {
     *("commitment", "level"),
   ),
 }
-_CHOSEN = "not assigned as the secret draws them: the claim cannot stand"
+
+
+class _Assignment(NamedTuple):
+  """How claimed rows and controls came to be so, and what a claim on them assumes."""
+
+  words: str
+  can_stand: bool
+  assumes: str
+
+
+_NOT_CHOSEN = (
+  "the rows were not chosen after looking at what the key's decoder says of any model"
+)
+_OLD = _Assignment(
+  "the key is of an older version, which cannot show how rows were assigned: the claim"
+  " cannot stand",
+  False,
+  _NOT_CHOSEN,
+)
+_CHOSEN = _Assignment(
+  "not assigned as the secret draws them: the claim cannot stand", False, _NOT_CHOSEN
+)
+_BY_SECRET = _Assignment(
+  "assigned as the secret draws them; nothing shows how rows and secret were chosen",
+  True,
+  _NOT_CHOSEN,
+)
+_BY_SECRET_UNSCALED = _BY_SECRET._replace(
+  words=f"{_BY_SECRET.words}, and the key is of an older version, whose commitment does"
+  " not bind feature_scale",
+  assumes=f"{_NOT_CHOSEN}, and the claim's feature_scale is that of the training",
+)
 _LEAST_KNOWN = 0.95  # of the discriminator's rows; below, embed says so
 
 
@@ -152,12 +190,14 @@ def embed() -> None:
     config, key = _settings(dataset)
     model = encode.make_model(config.train, dataset)
     rows = np.arange(dataset.num_train)
+    # Copies of a row share its side, and one of them stands for all in the claim.
+    firsts = watermark.distinct(dataset.x[rows])
     # The secret draws the assignment too: whoever holds the key can show it was drawn.
     is_encoded = watermark.assign(
-      dataset.x[rows], round(_ENCODED_FRACTION.value * len(rows)), key.secret
+      dataset.x[firsts], round(_ENCODED_FRACTION.value * len(firsts)), key.secret
     )
-    encoded, others = rows[is_encoded], rows[~is_encoded]
-    claim = _claim(dataset, encoded, others, key.secret)
+    claim = _claim(dataset, firsts[is_encoded], firsts[~is_encoded], key.secret)
+    encoded = rows[watermark.is_among(dataset.x[rows], dataset.x[firsts[is_encoded]])]
     jobs = encode.make_jobs(
       [rows], [encoded], keys_lib.expand([key], model, dataset.x.shape[1:])
     )
@@ -228,7 +268,7 @@ def verify() -> None:
   if (_MODEL_FILE.value is None) == (_ANSWERS_FILE.value is None):
     raise ValueError("one of --model_file and --answers_file must have a value")
   key, claim = _key_and_claim()
-  commitment = _commitment(key, claim)
+  commitment = _commitment(key, claim, files.key_schema(str(_KEY_FILE.value)))
   if _COMMITMENT.value is not None and _COMMITMENT.value.strip() != commitment:
     raise ValueError(
       f"commitment={_COMMITMENT.value} is not of key_file={_KEY_FILE.value} and"
@@ -236,11 +276,13 @@ def verify() -> None:
     )
   assignment = _assignment(key, claim)
   scores = _ask_model(key, claim) if _MODEL_FILE.value else _read_answers(key, claim)
-  verdict = watermark.verify(scores, claim.is_claimed, _LEVEL.value)
-  accepted = verdict.accepted and assignment != _CHOSEN
+  kept = watermark.distinct(claim.x)
+  verdict = watermark.verify(scores[:, kept], claim.is_claimed[kept], _LEVEL.value)
+  accepted = verdict.accepted and assignment.can_stand
   verdict = verdict._replace(accepted=accepted)
   words = {
-    "assignment": assignment,
+    "assignment": assignment.words,
+    "assumes": assignment.assumes,
     "commitment": commitment,
     "commitment_given": _COMMITMENT.value is not None,
   }
@@ -250,14 +292,17 @@ def verify() -> None:
         output_dir / "verdict.json", {"schema": 1, **verdict._asdict(), **words}
       )
       _write_page(output_dir / "verdict.html", verdict, assignment, commitment)
-  print(_text(verdict))
-  print(f"  Rows: {assignment}.")
+  print(_text(verdict, assignment.assumes))
+  print(f"  Rows: {assignment.words}.")
   if _COMMITMENT.value is None:
     print(f"Valid only if {commitment} was published before the model (--commitment).")
 
 
 def _write_page(
-  path: pathlib.Path, verdict: watermark.Verdict, assignment: str, commitment: str
+  path: pathlib.Path,
+  verdict: watermark.Verdict,
+  assignment: _Assignment,
+  commitment: str,
 ) -> None:
   """Writes the verdict as a page to hand to somebody else."""
   asked = str(_MODEL_FILE.value or _ANSWERS_FILE.value)
@@ -272,7 +317,9 @@ def _write_page(
     (f"The rows, {_CLAIM_FILE.value}", claim_pages.sha256(str(_CLAIM_FILE.value)), ""),
     (f"Asked, {asked}", claim_pages.sha256(asked), ""),
   ]
-  page = claim_pages.of_watermark(verdict, asked, assignment, hashes)
+  page = claim_pages.of_watermark(
+    verdict, asked, assignment.words, assignment.assumes, hashes
+  )
   claim_page.write(path, page)
 
 
@@ -315,7 +362,7 @@ def _key_and_claim() -> tuple[keys_lib.Key, files.Claim]:
   """The owner's files, if they belong together."""
   key, commitment = files.read_key(str(_KEY_FILE.value))
   claim = files.read_claim(str(_CLAIM_FILE.value))
-  if _commitment(key, claim) != commitment:
+  if _commitment(key, claim, files.key_schema(str(_KEY_FILE.value))) != commitment:
     raise ValueError(
       f"claim_file={_CLAIM_FILE.value} and key_file={_KEY_FILE.value} are not what the"
       " key's commitment was made for"
@@ -323,18 +370,22 @@ def _key_and_claim() -> tuple[keys_lib.Key, files.Claim]:
   return key, claim
 
 
-def _assignment(key: keys_lib.Key, claim: files.Claim) -> str:
-  """Whether the secret draws which rows are claimed, in words."""
-  if not files.is_assigned_by_content(str(_KEY_FILE.value)):
-    return "the key is of an older version, whose assignment a claim does not show"
-  is_drawn = watermark.is_assigned(claim.x, claim.is_claimed, key.secret)
-  return "assigned as the secret draws them" if is_drawn else _CHOSEN
+def _assignment(key: keys_lib.Key, claim: files.Claim) -> _Assignment:
+  """How the rows were assigned, as far as the claim shows it."""
+  schema = files.key_schema(str(_KEY_FILE.value))
+  if schema == 1:
+    return _OLD
+  if not watermark.is_assigned(claim.x, claim.is_claimed, key.secret):
+    return _CHOSEN
+  return _BY_SECRET_UNSCALED if schema == 2 else _BY_SECRET
 
 
-def _commitment(key: keys_lib.Key, claim: files.Claim) -> str:
-  return watermark.commitment(
-    key, claim.x[claim.is_claimed], claim.x[~claim.is_claimed]
-  )
+def _commitment(key: keys_lib.Key, claim: files.Claim, schema: int = 3) -> str:
+  """What binds the owner to both; what it binds depends on the key's schema."""
+  sides = claim.x[claim.is_claimed], claim.x[~claim.is_claimed]
+  if schema < 3:
+    return watermark.old_commitment(key, *sides)
+  return watermark.commitment(key, *sides, claim.feature_scale)
 
 
 def _ask_model(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
@@ -410,16 +461,16 @@ def _last(trained: encode.Encoded, metric: str) -> float:
   return float(trained.metrics[metric][0, -1])
 
 
-def _text(verdict: watermark.Verdict) -> str:
+def _text(verdict: watermark.Verdict, assumes: str) -> str:
   """The verdict in words."""
-  outcome = "stands" if verdict.accepted else "does not stand"
+  p_rows = claim_pages.p_text(verdict.p_rows)
   return (
-    f"The claim {outcome} at level {verdict.level:g} (p = {verdict.p_value:.2g}).\n"
+    f"{claim_pages.watermark_sentence(verdict, assumes)}\n"
     f"  Of the rows that score highest, {verdict.share:.1%} are claimed.\n"
     f"  Called members: {verdict.claimed_called:.1%} of the claimed rows,"
     f" {verdict.controls_called:.1%} of the controls.\n"
-    f"  Against rows assigned at random: p = {verdict.p_rows:.2g}.\n"
-    f"  Against secrets drawn at random: p = {verdict.p_key:.2g}."
+    f"  Against rows assigned at random: p {p_rows}.\n"
+    f"  Against secrets drawn at random: p {claim_pages.p_text(verdict.p_key)}."
   )
 
 

@@ -28,7 +28,9 @@ from jmia.encoding import keys as keys_lib
 _Path = str | os.PathLike[str]
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
-_KEY_SCHEMA = 2  # of 1, rows were assigned by their place, which a claim does not show
+# Of keys. Of 1, rows were assigned by their place, which a claim does not show; the
+# commitments of 1 and 2 bind neither schema nor scale.
+_KEY_SCHEMA = 3
 
 
 class Model(NamedTuple):
@@ -84,7 +86,7 @@ def write_key(path: _Path, key: keys_lib.Key, commitment: str) -> None:
 
 
 def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
-  """Returns a key and its commitment. `is_assigned_by_content` tells its age.
+  """Returns a key and its commitment. `key_schema` tells its age.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -92,8 +94,8 @@ def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
   """
   try:
     content = json.loads(_existing(path).read_text())
-    if content.pop("schema") not in (_SCHEMA, _KEY_SCHEMA):
-      raise ValueError(f"its schema is not {_SCHEMA} or {_KEY_SCHEMA}")
+    if content.pop("schema") not in range(1, _KEY_SCHEMA + 1):
+      raise ValueError(f"its schema is not one of 1 to {_KEY_SCHEMA}")
     commitment = content.pop("commitment")
     if not (isinstance(commitment, str) and _SHA256.fullmatch(commitment)):
       raise ValueError("its commitment is not 64 lower-case hexadecimal digits")
@@ -103,17 +105,18 @@ def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
     raise ValueError(f"{path}: not a key of experiments.watermark ({error})") from error
 
 
-def is_assigned_by_content(path: _Path) -> bool:
-  """Returns whether a key's rows were assigned by `watermark.assign`.
+def key_schema(path: _Path) -> int:
+  """Returns the schema of a key, 1 to 3.
 
-  Keys of older versions assigned them by their place in the owner's data.
+  Of 1, rows were not assigned by `watermark.assign`; of 1 and 2, the commitment is
+  `watermark.old_commitment`.
 
   Raises:
     FileNotFoundError: as `read_key`, as for the next.
     ValueError: if it is no key.
   """
   read_key(path)
-  return json.loads(_existing(path).read_text())["schema"] == _KEY_SCHEMA
+  return int(json.loads(_existing(path).read_text())["schema"])
 
 
 def write_model(path: _Path, model: Model) -> None:
@@ -154,7 +157,8 @@ def read_claim(path: _Path) -> Claim:
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if an array is missing or not of its shape; names the file.
+    ValueError: if an array is missing or not of its shape, or the scale is not finite
+      and positive; names the file.
   """
   arrays = _read_npz(path)
   for name in Claim._fields:
@@ -164,6 +168,7 @@ def read_claim(path: _Path) -> Claim:
       )
   _validate.shape(f"{path}: feature_scale", arrays["feature_scale"], ())
   claim = Claim(arrays["x"], arrays["is_claimed"], float(arrays["feature_scale"]))
+  _validate.positive(f"{path}: feature_scale", claim.feature_scale)
   _validate.shape(f"{path}: is_claimed", claim.is_claimed, (len(claim.x),))
   if claim.is_claimed.dtype != np.bool_:
     raise ValueError(f"{path}: is_claimed has dtype {claim.is_claimed.dtype}, not bool")

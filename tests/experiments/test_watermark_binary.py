@@ -28,6 +28,7 @@ def _verdict(folder, **given):
   page = (folder / "verdict.html").read_text()
   outcome = "stands" if found["accepted"] else "does not stand"
   assert f"The claim {outcome} at level" in page
+  assert binary._NOT_CHOSEN[1:].replace("'", "&#39;") in page
   assert found["commitment"] in page
   return found
 
@@ -102,7 +103,9 @@ def test_an_owner_is_believed(owned, tmp_path, capsys):
   assert verdict["p_rows"] < 1e-6
   said = capsys.readouterr()
   assert "The claim stands at level 0.01" in said.out
-  assert "Rows: assigned as the secret draws them." in said.out
+  assert f"provided that {binary._NOT_CHOSEN}" in said.out
+  assert "Rows: assigned as the secret draws them; nothing shows" in said.out
+  assert verdict["assumes"] == binary._NOT_CHOSEN
   _, commitment = files.read_key(owned / "white" / "key.json")
   assert f"Valid only if {commitment} was published before the model" in said.out
   assert verdict["commitment"] == commitment
@@ -135,13 +138,90 @@ def test_a_commitment_that_was_published(owned, tmp_path, capsys):
     _verdict(tmp_path, **given, commitment="0" * 64)
 
 
-def test_a_key_of_an_older_version_is_verified_and_said_to_be_one(owned, tmp_path):
+def _aged(owned, folder, schema):
+  """An owner's files as an older version wrote them."""
   given = _files(owned / "white")
   content = json.loads(given["key_file"].read_text())
-  (tmp_path / "key.json").write_text(json.dumps({**content, "schema": 1}))
-  verdict = _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
+  key, _ = files.read_key(given["key_file"])
+  claim = files.read_claim(given["claim_file"])
+  content["commitment"] = binary._commitment(key, claim, schema)
+  content["schema"] = schema
+  (folder / "key.json").write_text(json.dumps(content))
+  return {**given, "key_file": folder / "key.json"}
+
+
+def test_a_key_of_schema_2_is_verified_and_said_to_be_one(owned, tmp_path):
+  verdict = _verdict(tmp_path, **_aged(owned, tmp_path, 2))
   assert verdict["accepted"]
   assert "older version" in verdict["assignment"]
+  assert "feature_scale" in verdict["assumes"]
+
+
+def test_no_claim_stands_by_a_key_of_schema_1(owned, tmp_path, capsys):
+  verdict = _verdict(tmp_path, **_aged(owned, tmp_path, 1))
+  assert verdict["p_value"] <= 0.01
+  assert not verdict["accepted"]
+  assert "older version, which cannot show how rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("schema", [1, 2, 4])
+def test_a_key_is_not_made_older_by_a_word(owned, tmp_path, schema):
+  given = _files(owned / "white")
+  content = json.loads(given["key_file"].read_text())
+  (tmp_path / "key.json").write_text(json.dumps({**content, "schema": schema}))
+  with pytest.raises(ValueError, match=r"not what the key.s commitment|one of 1 to 3"):
+    _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
+
+
+@pytest.mark.parametrize("scale", [1 / 16, -3.0, 1e-9, np.nan])
+def test_a_claims_scale_is_not_changed_afterwards(owned, tmp_path, scale):
+  given = _files(owned / "white")
+  claim = files.read_claim(given["claim_file"])
+  assert claim.feature_scale == 1
+  files.write_claim(tmp_path / "claim.npz", claim._replace(feature_scale=scale))
+  match = (
+    r"not what the key.s commitment|feature_scale=.* must be a finite number above"
+  )
+  with pytest.raises(ValueError, match=match):
+    _verdict(tmp_path, **{**given, "claim_file": tmp_path / "claim.npz"})
+
+
+def test_copies_of_a_row_add_nothing(owned, tmp_path):
+  given = _files(owned / "white")
+  key, _ = files.read_key(given["key_file"])
+  claim = files.read_claim(given["claim_file"])
+  tenfold = claim._replace(
+    x=np.tile(claim.x, (10, 1)), is_claimed=np.tile(claim.is_claimed, 10)
+  )
+  files.write_claim(tmp_path / "claim.npz", tenfold)
+  files.write_key(tmp_path / "key.json", key, binary._commitment(key, tenfold))
+  changed = {name: tmp_path / given[name].name for name in ("key_file", "claim_file")}
+  found = _verdict(tmp_path, **{**given, **changed})
+  assert found["p_rows"] == _verdict(tmp_path, **given)["p_rows"]
+
+
+def test_copies_are_encoded_together_and_claimed_once(owned, tmp_path, monkeypatch):
+  digits = np.load(owned / "data.npz")
+  x, y = np.tile(digits["x"][:40], (3, 1)), np.tile(digits["y"][:40], 3)
+  np.savez(tmp_path / "data.npz", x=x, y=y)
+  made = {}
+
+  def stopped(members, marked, *args):
+    made["encoded"] = marked[0]
+    raise KeyboardInterrupt
+
+  def claim(dataset, *parts):
+    made["claim"] = of_binary(dataset, *parts)
+    return made["claim"]
+
+  of_binary = binary._claim
+  monkeypatch.setattr(binary, "_claim", claim)
+  monkeypatch.setattr(binary.encode, "make_jobs", stopped)
+  with pytest.raises(KeyboardInterrupt):
+    _run("embed", data_file=tmp_path / "data.npz", output_dir=tmp_path, secret="1")
+  assert len(made["encoded"]) == 24
+  assert len({i % 40 for i in made["encoded"]}) == 8
+  assert len(np.unique(made["claim"].x, axis=0)) == len(made["claim"].x) == 16
 
 
 def test_a_thief_who_chooses_rows_after_the_fact(owned, tmp_path):
