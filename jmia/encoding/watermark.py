@@ -19,7 +19,8 @@ own, and keeps of the rows that the lot calls claimed those that his decoder ran
 and of the others those that it ranks low, is believed about a model that he never saw,
 many times as often as the level, even if he commits to all of it before. `p_rows` then
 holds *only if the rows were not chosen after looking at what the key's decoder says of
-any model*, and no file shows that.
+any model*, and no file shows that. Where a nonce assigns them, which becomes known
+after a commitment (`nonces`), nothing of the kind is assumed.
 
 The key. *Null: the model does not depend on the secret* (a thief who knows the rows,
 but not s, made one up). Then the secret is exchangeable with K others drawn at random
@@ -100,7 +101,7 @@ def assign(x: np.ndarray, num_claimed: int, secret: int) -> np.ndarray:
   """
   if not 1 <= num_claimed < len(x):
     raise ValueError(f"num_claimed={num_claimed} must be from 1 to {len(x) - 1}")
-  hashes = _content_hashes(x, secret)
+  hashes = content_hashes(x, secret)
   order = sorted(range(len(x)), key=hashes.__getitem__)
   return np.isin(np.arange(len(x)), order[:num_claimed])
 
@@ -117,7 +118,7 @@ def is_assigned(x: np.ndarray, is_claimed: np.ndarray, secret: int) -> bool:
     is_claimed: `[N]` bool, true of some rows and not of all.
     secret: of the key.
   """
-  hashes = _content_hashes(x, secret)
+  hashes = content_hashes(x, secret)
   claimed = [h for h, is_one in zip(hashes, is_claimed, strict=True) if is_one]
   controls = [h for h, is_one in zip(hashes, is_claimed, strict=True) if not is_one]
   return bool(claimed and controls and max(claimed) < min(controls))
@@ -285,8 +286,8 @@ def _commitment(bound: dict, *parts: np.ndarray) -> str:
   return digest.hexdigest()
 
 
-def _content_hashes(x: np.ndarray, secret: int) -> list[bytes]:
-  """A hash of each row, which only the secret's holder can foresee."""
+def content_hashes(x: np.ndarray, secret: int) -> list[bytes]:
+  """Returns a hash of each row, which only the secret's holder can foresee."""
   prefix = f"jmia assignment {secret} {x.dtype.str}{x.shape[1:]} ".encode()
   rows = np.ascontiguousarray(x)
   return [hashlib.sha256(prefix + row.tobytes()).digest() for row in rows]

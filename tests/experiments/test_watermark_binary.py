@@ -10,8 +10,10 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from experiments import watermark as binary
-from jmia.encoding import decode, files
+from jmia.encoding import decode, files, nonces
 from jmia.encoding import keys as keys_lib
+
+NONCE = "a headline of a later newspaper"
 
 
 def _run(command, **given):
@@ -28,7 +30,9 @@ def _verdict(folder, **given):
   page = (folder / "verdict.html").read_text()
   outcome = "stands" if found["accepted"] else "does not stand"
   assert f"The claim {outcome} at level" in page
-  assert binary._NOT_CHOSEN[1:].replace("'", "&#39;") in page
+  assumed = binary._ORDER if "nonce" in given else binary._NOT_CHOSEN
+  assert assumed[1:].replace("'", "&#39;") in page
+  assert ("whatever was committed to" in page) == ("nonce" not in given)
   assert found["commitment"] in page
   return found
 
@@ -45,19 +49,132 @@ def owned(tmp_path_factory):
     x_test=(digits.data[500:] / 16).astype(np.float32),
     y_test=digits.target[500:],
   )
+  data = {"data_file": folder / "data.npz"}
+  training = {"num_epochs": 60, "discriminator_rate": 0.1}
   for form in ("white", "black"):
-    _run(
-      "embed",
-      data_file=folder / "data.npz",
-      output_dir=folder / form,
-      secret="2019",
-      black_box=form == "black",
-      num_epochs=60,
-      discriminator_rate=0.1,
-      key_rows=30,
-      num_claimed=80,
-    )
+    of_key = {"secret": "2019", "black_box": form == "black"}
+    of_key |= {"key_rows": 30, "num_claimed": 80}
+    _run("embed", output_dir=folder / form, **data, **of_key, **training)
+    committed = folder / f"{form}_by_nonce"
+    _run("commit", output_dir=committed, **data, **of_key)
+    prepared = {"prepared": committed / "secret.json", "nonce": NONCE}
+    _run("embed", output_dir=committed, **data, **prepared, **training)
   return folder
+
+
+def test_committed_rows_by_a_nonce(owned, tmp_path, capsys):
+  folder = owned / "white_by_nonce"
+  prepared = files.read_prepared(folder / "secret.json")
+  assert prepared.num_claimed == 80
+  assert (folder / "secret.json").stat().st_mode & 0o777 == 0o600
+  commitment = nonces.commitment(prepared)
+  _, of_key = files.read_key(folder / "key.json")
+  assert of_key == commitment
+  found = _verdict(tmp_path, **_files(folder), nonce=NONCE, commitment=commitment)
+  said = capsys.readouterr().out
+  assert found["accepted"]
+  assert found["nonce"] == NONCE
+  assert found["p_rows"] < 1e-6
+  assert f"Rows: assigned by the nonce '{NONCE}' after the commitment." in said
+  assert f"provided that {binary._ORDER}." in said
+  assert "Valid only if" not in said
+  assert "2019" not in (tmp_path / "verdict.html").read_text()
+
+
+def test_only_the_rows_that_the_nonce_draws_are_encoded_and_claimed(owned):
+  folder = owned / "white_by_nonce"
+  claim, x = files.read_claim(folder / "claim.npz"), np.load(owned / "data.npz")["x"]
+  order = nonces.order(nonces.row_hashes(x, 2019), NONCE)
+  for part, expected in (
+    (claim.is_claimed, order[:80]),
+    (~claim.is_claimed, order[-80:]),
+  ):
+    assert {row.tobytes() for row in claim.x[part]} == {
+      x[i].tobytes() for i in expected
+    }
+
+
+def test_another_nonce_or_rows_that_were_chosen_do_not_stand(owned, tmp_path):
+  folder = owned / "white_by_nonce"
+  given = _files(folder)
+  found = _verdict(tmp_path, **given, nonce=f"{NONCE}, another")
+  assert not found["accepted"]
+  assert found["assignment"].startswith("not those that the nonce draws")
+  # A model of the owner's, and rows with their right sides that are not the extremes.
+  claim, key = (
+    files.read_claim(given["claim_file"]),
+    files.read_key(given["key_file"])[0],
+  )
+  part = np.concatenate(
+    [np.flatnonzero(claim.is_claimed)[:60], np.flatnonzero(~claim.is_claimed)[:60]]
+  )
+  chosen = claim._replace(x=claim.x[part], is_claimed=claim.is_claimed[part])
+  files.write_claim(tmp_path / "claim.npz", chosen)
+  match = "not what the key's commitment"
+  with pytest.raises(ValueError, match=match):
+    _verdict(tmp_path, **{**given, "claim_file": tmp_path / "claim.npz"}, nonce=NONCE)
+  # With as many rows as were committed to, the commitment is right, and they are not.
+  places = np.flatnonzero(claim.is_claimed)
+  x = claim.x.copy()
+  x[places[0]] = np.load(owned / "data.npz")["x"][
+    nonces.order(nonces.row_hashes(np.load(owned / "data.npz")["x"], 2019), NONCE)[80]
+  ]
+  files.write_claim(tmp_path / "claim.npz", claim._replace(x=x))
+  assert key.secret == 2019
+  found = _verdict(
+    tmp_path, **{**given, "claim_file": tmp_path / "claim.npz"}, nonce=NONCE
+  )
+  assert found["p_value"] <= 0.01
+  assert not found["accepted"]
+
+
+def test_a_committed_model_that_can_only_be_asked(owned, tmp_path):
+  given = _files(owned / "black_by_nonce") | {"seed": 77}
+  model = files.read_model(given.pop("model_file"))
+  _run("queries", output_dir=tmp_path, num_wrong_keys=99, **given)
+  x = np.load(tmp_path / "queries.npz")["x"]
+  np.save(tmp_path / "answers.npy", model.module.apply(model.variables, x))
+  answers = {"answers_file": tmp_path / "answers.npy"}
+  assert _verdict(tmp_path, **answers, **given, nonce=NONCE)["accepted"]
+
+
+def test_a_nonce_and_what_was_committed_to_that_do_not_fit(owned, tmp_path):
+  folder, data = owned / "white_by_nonce", owned / "data.npz"
+
+  def refused(match, command="embed", **given):
+    with pytest.raises(ValueError, match=match):
+      _run(command, **{"output_dir": tmp_path / "new", **given})
+
+  prepared = {"data_file": data, "prepared": folder / "secret.json"}
+  refused("need each other", **prepared)
+  refused("need each other", data_file=data, nonce=NONCE)
+  refused("nonce='7' is short enough", **prepared, nonce="7")
+  refused("expected from 80 to 420", **prepared, nonce=NONCE, encoded_fraction=0.1)
+  refused("encoded_fraction=2.0 of 500", "commit", data_file=data, encoded_fraction=2.0)
+  refused("unknown layer 'Dens'", "commit", data_file=data, layer="Dens")
+  refused("output_dir holds secret.json", "commit", data_file=data, output_dir=folder)
+  content = json.loads((folder / "secret.json").read_text())
+  changed = tmp_path / "secret.json"
+  for field, value in (("num_claimed", 70), ("feature_scale", 2.0), ("schema", 2)):
+    changed.write_text(json.dumps({**content, field: value}))
+    refused("not a secret.json", data_file=data, prepared=changed, nonce=NONCE)
+  with np.load(data) as held:
+    np.savez(tmp_path / "other.npz", x=held["x"][:400], y=held["y"][:400])
+  other = {**prepared, "data_file": tmp_path / "other.npz"}
+  refused("does not hold the rows that", **other, nonce=NONCE)
+  refused("--nonce must have a value", "verify", **_files(folder))
+  refused("so leave it out", "verify", **_files(owned / "white"), nonce=NONCE)
+  # A word does not turn a claim into one of the other kind.
+  claim = files.read_claim(folder / "claim.npz")
+  files.write_claim(tmp_path / "claim.npz", claim._replace(row_hashes=None))
+  given = {**_files(folder), "claim_file": tmp_path / "claim.npz"}
+  refused("not what the key's commitment", "verify", **given)
+  key, commitment = files.read_key(folder / "key.json")
+  files.write_key(tmp_path / "key.json", key, commitment)
+  old = json.loads((tmp_path / "key.json").read_text()) | {"schema": 2}
+  (tmp_path / "key.json").write_text(json.dumps(old))
+  given = {**_files(folder), "key_file": tmp_path / "key.json"}
+  refused("of an older version knows nothing of", "verify", **given, nonce=NONCE)
 
 
 def _files(folder):
