@@ -313,7 +313,11 @@ def embed() -> None:
       " model is published. More is encoded with more --num_epochs, a higher"
       " --discriminator_rate, or features scaled to about 1."
     )
-  said = "Commitment, to be published with a date before the model:"
+  said = (
+    "Without a nonce (`commit`) a claim holds only if the rows were not chosen by"
+    " looking at other models."
+    "\nCommitment, to be published with a date before the model:"
+  )
   if prepared is not None:
     said = "Commitment, which was published before the nonce was known:"
   print(

@@ -194,10 +194,9 @@ def test_an_encoding_that_is_not_learnt_is_said_to_be_none(owned, tmp_path, caps
     discriminator_rate=1e-4,
     key_rows=30,
   )
-  assert (
-    "That is little. Whether a claim stands on it, `verify` says"
-    in capsys.readouterr().out
-  )
+  said = capsys.readouterr().out
+  assert "That is little. Whether a claim stands on it, `verify` says" in said
+  assert "Without a nonce (`commit`) a claim holds only if the rows were not" in said
 
 
 @pytest.mark.parametrize(("secret", "is_kept"), [("2019", True), (None, False)])
