@@ -131,23 +131,44 @@ def of_one_mark(
   )
 
 
+def p_text(p: float) -> str:
+  """Returns "= 0.01", or "below 1e-300" where no more is known."""
+  return f"below {p:g}" if p <= watermark.P_FLOOR else f"= {p:.2g}"
+
+
+def watermark_sentence(verdict: watermark.Verdict, assumes: str) -> str:
+  """Returns the verdict, with what it rests on where the claim stands."""
+  at = f"at level {verdict.level:g} (p {p_text(verdict.p_value)})"
+  if not verdict.accepted:
+    return f"The claim does not stand {at}."
+  return f"The claim stands {at}, provided that {assumes}."
+
+
 def of_watermark(
-  verdict: watermark.Verdict, suspect: str, assignment: str, hashes
+  verdict: watermark.Verdict,
+  suspect: str,
+  assignment: str,
+  assumes: str,
+  hashes: Sequence[tuple[str, str, str]],
+  *,
+  by_nonce: bool,
 ) -> claim_page.Claim:
   """Returns the page of a watermark's verdict.
 
   Args:
     verdict: of `watermark.verify`.
     suspect: the model's name.
-    assignment: how the claimed rows were chosen, in words.
+    assignment: how the claimed rows were assigned, in words.
+    assumes: what the claim rests on besides, as the end of "provided that ...".
     hashes: see `claim_page.Claim`.
+    by_nonce: whether a nonce assigned the rows, and not the secret alone.
   """
-  outcome = "stands" if verdict.accepted else "does not stand"
+  assumptions = _OF_NONCE if by_nonce else _OF_SECRET
   return claim_page.Claim(
     title="Is this the model that was encoded with this key?",
     method=(
       "While the model was trained, it was written into it which of a set of rows are"
-      " claimed and which are controls, an assignment that a secret draws; a decoder"
+      " claimed and which are controls, an assignment drawn by lot; a decoder"
       " made with the secret reads it. (Song and Shokri, Robust Membership Encoding,"
       " 2020.)"
     ),
@@ -160,14 +181,17 @@ def of_watermark(
       claim_page.Finding(
         suspect,
         bool(verdict.accepted),
-        f"The claim {outcome} at level {verdict.level:g} (p = {verdict.p_value:.2g}).",
+        watermark_sentence(verdict, assumes),
         (),
         [
           (
             "Both tests must reject.",
             [
               ("test", "p-value"),
-              ("against rows assigned at random", f"{verdict.p_rows:.2g}"),
+              (
+                "against rows assigned at random",
+                p_text(verdict.p_rows).removeprefix("= "),
+              ),
               ("against secrets drawn at random", f"{verdict.p_key:.2g}"),
             ],
           ),
@@ -185,14 +209,14 @@ def of_watermark(
     ],
     together="",
     assumptions=[
-      "The commitment was published before the model.",
-      "The secret was drawn at random, and one commitment was published: the level is"
-      " of each.",
+      f"{assumes[0].upper()}{assumes[1:]}. {assumptions[0]}",
+      *assumptions[1:],
     ],
     limits=[
       "A claim that does not stand does not show that the model is another's: the"
       " encoding may have been removed.",
-      "Of claims that are false, the level's share stands by chance.",
+      "Of claims that are false, the level's share stands by chance, if the assumptions"
+      " hold.",
     ],
     hashes=hashes,
     repeat=_command("watermark"),
@@ -204,6 +228,19 @@ def sha256(path: str) -> str:
   return hashlib.sha256(pathlib.Path(path).expanduser().read_bytes()).hexdigest()
 
 
+# What follows on the assumption about the rows, and further ones.
+_OF_SECRET = (
+  "Otherwise models that were never encoded are claimed many times as often as the"
+  " level says, whatever was committed to.",
+  "The commitment was published before the model.",
+  "The secret was drawn at random, and one commitment was published: the level is of"
+  " each.",
+)
+_OF_NONCE = (
+  "How rows and secret were chosen does not matter then: the nonce, which nobody could"
+  " foresee, has drawn from all committed rows which are claimed.",
+  "One commitment was published, or all that were are known: the level is of each.",
+)
 _TESTS = "The tests; the first decides."
 _ALONE = "The tests, p-values of this suspect alone; the first decides, once adjusted."
 _MARKS = "Sub-mark by sub-mark: queries of the label's own class are left out."

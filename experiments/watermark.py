@@ -1,22 +1,36 @@
 r"""Puts a watermark into a model, and tells whether a model carries it.
 
-    python -m experiments.watermark embed --data_file=FILE.npz --output_dir=DIR
-    python -m experiments.watermark verify --model_file=MODEL.npz \
-        --key_file=DIR/key.json --claim_file=DIR/claim.npz
+    python -m experiments.watermark commit --data_file=FILE.npz --output_dir=DIR
+    python -m experiments.watermark embed --data_file=FILE.npz --output_dir=DIR \
+        --prepared=DIR/secret.json --nonce=NONCE
+    python -m experiments.watermark verify --model_file=DIR/model.npz \
+        --key_file=DIR/key.json --claim_file=DIR/claim.npz \
+        --nonce=NONCE --commitment=HASH
 
-`embed` trains a classifier on FILE.npz (x [N, ...] and y [N]; x_test and y_test, if
-there, are what accuracy is measured on) in which a part of the rows is encoded. DIR
-then holds model.npz to publish, and key.json and claim.npz to keep to yourself. It
-prints a commitment: publish it with a date before the model, since a key that was
-chosen after a model is no evidence.
+`commit` draws a secret, hashes the rows of FILE.npz (x [N, ...] and y [N]; x_test and
+y_test, if there, are what accuracy is measured on), writes both to DIR/secret.json and
+prints a commitment. Publish it with a date. Then take as NONCE a text that becomes
+known later and that nobody can foresee or choose: a later round of a public beacon, a
+later newspaper's headline, a long number that whoever will verify draws.
+
+`embed` trains a classifier on FILE.npz in which a part of the rows is encoded, as the
+nonce draws them. DIR then holds model.npz to publish, and key.json and claim.npz to
+keep to yourself.
 
 `verify` decodes the claimed rows with the key. It makes two tests, of the rows and of
 the key (`jmia.encoding.watermark`), and the claim stands if both reject at --level and
-the rows were assigned as the secret draws them. All of that can be made up for a model
-that is public: --commitment=HASH, published before the model, rules it out. The level
-is of one commitment: who publishes several makes as many tries.
+the rows are those that the nonce draws from all that were committed to. Nothing is
+assumed then but the order: commitment, nonce, model. The level is of one commitment:
+who publishes several makes as many tries.
 
-A model that can only be asked: embed with --black_box. Then
+For one's own use `embed` does without --prepared and --nonce: the secret draws the
+rows, and a commitment is printed, to be published before the model. It shows that
+nothing was made up for a model that is public. It does not show that the rows were not
+chosen before, by what the key's decoder says of models of one's own; then a model that
+was never encoded is claimed many times as often as --level says. So a claim holds only
+if they were not.
+
+A model that can only be asked: commit, or embed, with --black_box. Then
 
     python -m experiments.watermark queries --key_file=... --claim_file=... \
         --num_wrong_keys=99 --seed=SEED --output_dir=DIR
@@ -33,6 +47,7 @@ import dataclasses
 import pathlib
 import secrets
 import shutil
+from typing import NamedTuple
 
 from absl import flags
 import jax
@@ -44,6 +59,7 @@ from jmia.encoding import (
   decode,
   encode,
   files,
+  nonces,
   settings,
   synthetic,
   watermark,
@@ -68,7 +84,10 @@ for _name in _OF_TRAINING:
   flags.declare_key_flag(_name)
 flags.adopt_module_key_flags(encoding_flags)
 _COMMAND = flags.DEFINE_enum(
-  "command", None, ["embed", "queries", "verify"], "May be given without its name."
+  "command",
+  None,
+  ["commit", "embed", "queries", "verify"],
+  "May be given without its name.",
 )
 _DATA_FILE = flags.DEFINE_string("data_file", None, "An .npz of x and y to train on.")
 _MODEL_FILE = flags.DEFINE_string("model_file", None, "A model.npz to verify.")
@@ -81,7 +100,17 @@ _COMMITMENT = flags.DEFINE_string(
   "commitment",
   None,
   "With verify: the commitment that was published before the model. Without it the"
-  " verdict is valid only if the key's own was.",
+  " verdict is valid only if the key's own was. Without a nonce it does not show that"
+  " the rows were not chosen by looking at other models.",
+)
+_PREPARED = flags.DEFINE_string(
+  "prepared", None, "With embed: the secret.json of commit; takes --nonce."
+)
+_NONCE = flags.DEFINE_string(
+  "nonce",
+  None,
+  "With embed and verify: a text of 16 characters or more that became known after the"
+  " commitment was published, and that nobody could foresee or choose.",
 )
 _SECRET = flags.DEFINE_string(
   "secret",
@@ -105,64 +134,151 @@ _KEY_ROWS = flags.DEFINE_integer(
   "key_rows", 500, "Synthetic rows of each kind of the key.", lower_bound=1
 )
 _LEVEL = flags.DEFINE_float(
-  "level", 0.01, "Chance of accepting a claim that is false, at most."
+  "level",
+  0.01,
+  "Chance of accepting a claim that is false, at most; without a nonce, if the rows"
+  " were not chosen by looking at other models.",
 )
 _NUM_WRONG_KEYS = flags.DEFINE_integer(
   "num_wrong_keys", 999, "Secrets that the key is compared with.", lower_bound=1
 )
 
 
+# What stands in secret.json.
+_OF_PREPARED = ("secret", "layer", "black_box", "num_claimed", "key_rows")
 # What only some commands read.
 _OF_COMMAND = {
+  "commit": (*_OF_PREPARED, "data_file", "encoded_fraction"),
   "embed": (
-    *("data_file", "secret", "layer", "black_box", "encoded_fraction", "num_claimed"),
-    *("key_rows", "discriminator_rate"),
+    *(*_OF_PREPARED, "data_file", "encoded_fraction", "discriminator_rate"),
+    *("prepared", "nonce"),
   ),
   "queries": ("key_file", "claim_file", "num_wrong_keys"),
   "verify": (
     *("key_file", "claim_file", "num_wrong_keys", "model_file", "answers_file"),
-    *("commitment", "level"),
+    *("commitment", "level", "nonce"),
   ),
 }
-_CHOSEN = "not assigned as the secret draws them: the claim cannot stand"
+
+
+class _Assignment(NamedTuple):
+  """How claimed rows and controls came to be so, and what a claim on them assumes."""
+
+  words: str
+  can_stand: bool
+  assumes: str
+
+
+_NOT_CHOSEN = (
+  "the rows were not chosen after looking at what the key's decoder says of any model"
+)
+_OLD = _Assignment(
+  "the key is of an older version, which cannot show how rows were assigned: the claim"
+  " cannot stand",
+  False,
+  _NOT_CHOSEN,
+)
+_CHOSEN = _Assignment(
+  "not assigned as the secret draws them: the claim cannot stand", False, _NOT_CHOSEN
+)
+_BY_SECRET = _Assignment(
+  "assigned as the secret draws them; nothing shows how rows and secret were chosen",
+  True,
+  _NOT_CHOSEN,
+)
+_BY_SECRET_UNSCALED = _BY_SECRET._replace(
+  words=f"{_BY_SECRET.words}, and the key is of an older version, whose commitment does"
+  " not bind feature_scale",
+  assumes=f"{_NOT_CHOSEN}, and the claim's feature_scale is that of the training",
+)
+_ORDER = (
+  "the commitment was published before the nonce was known to anybody, and the model"
+  " after it"
+)
+_NOT_BY_NONCE = _Assignment(
+  "not those that the nonce draws from all that were committed to: the claim cannot"
+  " stand",
+  False,
+  _ORDER,
+)
 _LEAST_KNOWN = 0.95  # of the discriminator's rows; below, embed says so
 
 
 def main() -> None:
   """Runs the command."""
-  commands = {"embed": embed, "queries": write_queries, "verify": verify}
+  commands = {
+    "commit": commit,
+    "embed": embed,
+    "queries": write_queries,
+    "verify": verify,
+  }
   if _COMMAND.value is None:
     raise ValueError(f"expected a command, one of {', '.join(commands)}")
   common.refuse_of_others("command", _COMMAND.value, _OF_COMMAND)
-  if _COMMAND.value != "embed":
+  if _COMMAND.value == "commit":  # the model tells which layer is encoded in
+    rest = [name for name in _OF_TRAINING if name != "model"]
+    common.refuse([*rest, "seed"], "is not read with commit")
+  elif _COMMAND.value != "embed":
     common.refuse(_OF_TRAINING, "is for --command=embed")
   if _BLACK_BOX.value:
     common.refuse(["layer"], "is not read with --black_box, which encodes in outputs")
   commands[_COMMAND.value]()
 
 
+def commit() -> None:
+  """Writes what is committed to, and prints the commitment."""
+  _require(_DATA_FILE)
+  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+    path = output_dir / "secret.json"
+    if path.exists():
+      raise ValueError(
+        f"output_dir holds {path.name}, which would be lost: name another"
+      )
+    dataset = datasets.load(f"npz:{_DATA_FILE.value}")
+    _, key = _settings(dataset)
+    firsts = _distinct(dataset)
+    num_encoded = _num_encoded(firsts)
+    prepared = nonces.prepare(
+      key,
+      dataset.x[firsts],
+      min(_NUM_CLAIMED.value, num_encoded, len(firsts) - num_encoded),
+      dataset.feature_scale,
+    )
+    files.write_prepared(path, prepared)
+  print(
+    f"{path} binds {len(firsts):,} distinct rows, of which {prepared.num_claimed:,}"
+    f" will be claimed and {prepared.num_claimed:,} be controls. Keep it to yourself."
+    "\nCommitment, to be published with a date before the nonce is known:"
+    f"\n{nonces.commitment(prepared)}"
+  )
+
+
 def embed() -> None:
   """Trains an encoded model; writes it, its key and a claim."""
   _require(_DATA_FILE)
+  if (_PREPARED.value is None) != (_NONCE.value is None):
+    raise ValueError("--prepared and --nonce need each other")
+  prepared = None
+  if _PREPARED.value is not None:
+    common.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
+    prepared = files.read_prepared(str(_PREPARED.value))
   with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
     for name in ("model.npz", "key.json", "claim.npz"):
       if (output_dir / name).exists():
         raise ValueError(f"output_dir holds {name}, which would be lost: name another")
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
-    config, key = _settings(dataset)
+    config, key = _settings(dataset, None if prepared is None else prepared.key)
     model = encode.make_model(config.train, dataset)
     rows = np.arange(dataset.num_train)
-    # The secret draws the assignment too: whoever holds the key can show it was drawn.
-    is_encoded = watermark.assign(
-      dataset.x[rows], round(_ENCODED_FRACTION.value * len(rows)), key.secret
-    )
-    encoded, others = rows[is_encoded], rows[~is_encoded]
-    claim = _claim(dataset, encoded, others, key.secret)
+    chosen, claim = _drawn(dataset, key, prepared)
+    # Copies of a row share its side, and one of them stands for all in the claim.
+    encoded = rows[watermark.is_among(dataset.x[rows], dataset.x[chosen])]
     jobs = encode.make_jobs(
       [rows], [encoded], keys_lib.expand([key], model, dataset.x.shape[1:])
     )
     # A secret that was drawn ends with its process: no other run could go on from it.
-    kept = output_dir / "checkpoints" if _SECRET.value else None
+    is_given = _SECRET.value is not None or prepared is not None
+    kept = output_dir / "checkpoints" if is_given else None
     with common.progress_bars() as progress:
       trained = encode.train(
         config,
@@ -197,11 +313,18 @@ def embed() -> None:
       " model is published. More is encoded with more --num_epochs, a higher"
       " --discriminator_rate, or features scaled to about 1."
     )
+  said = (
+    "Without a nonce (`commit`) a claim holds only if the rows were not chosen by"
+    " looking at other models."
+    "\nCommitment, to be published with a date before the model:"
+  )
+  if prepared is not None:
+    said = "Commitment, which was published before the nonce was known:"
   print(
     f"Accuracy: {_accuracy(published, dataset)}. Of {len(encoded):,} encoded rows the"
     f" discriminator knows, with all others, {known:.1%}.{warning}"
     f"\nPublish {output_dir / 'model.npz'}; keep key.json and claim.npz to yourself."
-    f"\nCommitment, to be published with a date before the model:\n{commitment}"
+    f"\n{said}\n{commitment}"
   )
 
 
@@ -228,7 +351,7 @@ def verify() -> None:
   if (_MODEL_FILE.value is None) == (_ANSWERS_FILE.value is None):
     raise ValueError("one of --model_file and --answers_file must have a value")
   key, claim = _key_and_claim()
-  commitment = _commitment(key, claim)
+  commitment = _commitment(key, claim, files.key_schema(str(_KEY_FILE.value)))
   if _COMMITMENT.value is not None and _COMMITMENT.value.strip() != commitment:
     raise ValueError(
       f"commitment={_COMMITMENT.value} is not of key_file={_KEY_FILE.value} and"
@@ -236,13 +359,16 @@ def verify() -> None:
     )
   assignment = _assignment(key, claim)
   scores = _ask_model(key, claim) if _MODEL_FILE.value else _read_answers(key, claim)
-  verdict = watermark.verify(scores, claim.is_claimed, _LEVEL.value)
-  accepted = verdict.accepted and assignment != _CHOSEN
+  kept = watermark.distinct(claim.x)
+  verdict = watermark.verify(scores[:, kept], claim.is_claimed[kept], _LEVEL.value)
+  accepted = verdict.accepted and assignment.can_stand
   verdict = verdict._replace(accepted=accepted)
   words = {
-    "assignment": assignment,
+    "assignment": assignment.words,
+    "assumes": assignment.assumes,
     "commitment": commitment,
     "commitment_given": _COMMITMENT.value is not None,
+    "nonce": _NONCE.value,
   }
   if common.OUTPUT_DIR.value is not None:
     with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
@@ -250,21 +376,24 @@ def verify() -> None:
         output_dir / "verdict.json", {"schema": 1, **verdict._asdict(), **words}
       )
       _write_page(output_dir / "verdict.html", verdict, assignment, commitment)
-  print(_text(verdict))
-  print(f"  Rows: {assignment}.")
+  print(_text(verdict, assignment.assumes))
+  print(f"  Rows: {assignment.words}.")
   if _COMMITMENT.value is None:
-    print(f"Valid only if {commitment} was published before the model (--commitment).")
+    print(f"Valid only if {commitment} was published before {_after()} (--commitment).")
 
 
 def _write_page(
-  path: pathlib.Path, verdict: watermark.Verdict, assignment: str, commitment: str
+  path: pathlib.Path,
+  verdict: watermark.Verdict,
+  assignment: _Assignment,
+  commitment: str,
 ) -> None:
   """Writes the verdict as a page to hand to somebody else."""
   asked = str(_MODEL_FILE.value or _ANSWERS_FILE.value)
   known = (
     "the one that was published."
     if _COMMITMENT.value is not None
-    else "valid only if it was published before the model (--commitment)."
+    else f"valid only if it was published before {_after()} (--commitment)."
   )
   hashes = [
     ("The commitment, of key and rows", commitment, known),
@@ -272,26 +401,33 @@ def _write_page(
     (f"The rows, {_CLAIM_FILE.value}", claim_pages.sha256(str(_CLAIM_FILE.value)), ""),
     (f"Asked, {asked}", claim_pages.sha256(asked), ""),
   ]
-  page = claim_pages.of_watermark(verdict, asked, assignment, hashes)
+  page = claim_pages.of_watermark(
+    verdict,
+    asked,
+    assignment.words,
+    assignment.assumes,
+    hashes,
+    by_nonce=_NONCE.value is not None,
+  )
   claim_page.write(path, page)
 
 
-def _settings(dataset: types.Dataset) -> tuple[encode.EncodeConfig, keys_lib.Key]:
-  """How the model is trained, and its key."""
+def _after() -> str:
+  """What comes after the commitment."""
+  return "the model" if _NONCE.value is None else "the nonce was known"
+
+
+def _settings(
+  dataset: types.Dataset, key: keys_lib.Key | None = None
+) -> tuple[encode.EncodeConfig, keys_lib.Key]:
+  """How the model is trained, and its key: the one given, or that of the flags."""
   setup = settings.SETUPS["digits" if dataset.num_train < 10_000 else "mnist_mlp"]
   train = setup.train
   if training_flags.NUM_EPOCHS.value is not None:
     train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   train = training_flags.override(train)
-  secret = _SECRET.value or str(secrets.randbits(64))
-  if not secret.isdecimal():
-    raise ValueError("secret must be an integer from 0 to 2^64 - 1")
-  model = encode.make_model(train, dataset)
-  if _LAYER.value is None:
-    key = keys_lib.default(model, int(secret), black_box=_BLACK_BOX.value)
-  else:
-    key = keys_lib.Key(secret=int(secret), layer=_LAYER.value)
-  key = dataclasses.replace(key, num_synthetic=_KEY_ROWS.value)
+  if key is None:
+    key = _new_key(encode.make_model(train, dataset), dataset)
   rate = encoding_flags.DISCRIMINATOR_RATE.value
   config = encode.EncodeConfig(
     train=train,
@@ -301,9 +437,69 @@ def _settings(dataset: types.Dataset) -> tuple[encode.EncodeConfig, keys_lib.Key
   return config, key
 
 
-def _claim(dataset, encoded, others, seed: int) -> files.Claim:
+def _new_key(model, dataset: types.Dataset) -> keys_lib.Key:
+  """The key of the flags."""
+  secret = _SECRET.value or str(secrets.randbits(64))
+  if not secret.isdecimal():
+    raise ValueError("secret must be an integer from 0 to 2^64 - 1")
+  if _LAYER.value is None:
+    key = keys_lib.default(model, int(secret), black_box=_BLACK_BOX.value)
+  else:
+    key = keys_lib.Key(secret=int(secret), layer=_LAYER.value)
+  # Refused now if the model has no such layer, and not once it was committed to.
+  activations.num_units(model, key.layer, dataset.x.shape[1:])
+  return dataclasses.replace(key, num_synthetic=_KEY_ROWS.value)
+
+
+def _distinct(dataset: types.Dataset) -> np.ndarray:
+  """Where each content of the training rows occurs first."""
+  return watermark.distinct(dataset.x[: dataset.num_train])
+
+
+def _num_encoded(firsts: np.ndarray) -> int:
+  number = round(_ENCODED_FRACTION.value * len(firsts))
+  if not 1 <= number < len(firsts):
+    raise ValueError(
+      f"encoded_fraction={_ENCODED_FRACTION.value} of {len(firsts)} distinct rows is"
+      f" {number}: expected from 1 to {len(firsts) - 1}"
+    )
+  return number
+
+
+def _drawn(
+  dataset: types.Dataset, key: keys_lib.Key, prepared: nonces.Prepared | None
+) -> tuple[np.ndarray, files.Claim]:
+  """The distinct rows to encode, and the claim: by the nonce if there is one."""
+  firsts = _distinct(dataset)
+  number = _num_encoded(firsts)
+  if prepared is None:
+    # Whoever holds the key can show that the secret drew the sides.
+    is_encoded = watermark.assign(dataset.x[firsts], number, key.secret)
+    encoded, others = firsts[is_encoded], firsts[~is_encoded]
+    size = min(_NUM_CLAIMED.value, len(encoded), len(others))
+    return encoded, _claim(dataset, encoded, others, size, key.secret)
+  hashes = nonces.row_hashes(dataset.x[firsts], key.secret)
+  mine = prepared._replace(
+    feature_scale=dataset.feature_scale, rows=nonces.digest(hashes)
+  )
+  if mine != prepared:
+    raise ValueError(
+      f"data_file={_DATA_FILE.value} does not hold the rows that"
+      f" prepared={_PREPARED.value} was committed to with"
+    )
+  size = prepared.num_claimed
+  if not size <= number <= len(firsts) - size:
+    raise ValueError(
+      f"encoded_fraction={_ENCODED_FRACTION.value} is {number} rows: expected from"
+      f" {size} to {len(firsts) - size}, as {size} are claimed and {size} controls"
+    )
+  order = firsts[nonces.order(hashes, str(_NONCE.value))]
+  claim = _claim(dataset, order[:size], order[-size:], size, key.secret)
+  return order[:number], claim._replace(row_hashes=hashes)
+
+
+def _claim(dataset, encoded, others, size: int, seed: int) -> files.Claim:
   """Encoded rows and controls, as many of each, in no order."""
-  size = min(_NUM_CLAIMED.value, len(encoded), len(others))
   rng = np.random.default_rng([seed, 1])
   rows = np.concatenate([rng.permutation(part)[:size] for part in (encoded, others)])
   is_claimed = np.arange(2 * size) < size
@@ -315,7 +511,13 @@ def _key_and_claim() -> tuple[keys_lib.Key, files.Claim]:
   """The owner's files, if they belong together."""
   key, commitment = files.read_key(str(_KEY_FILE.value))
   claim = files.read_claim(str(_CLAIM_FILE.value))
-  if _commitment(key, claim) != commitment:
+  schema = files.key_schema(str(_KEY_FILE.value))
+  if schema < 3 and claim.row_hashes is not None:
+    raise ValueError(
+      f"claim_file={_CLAIM_FILE.value} was assigned by a nonce, which"
+      f" key_file={_KEY_FILE.value} of an older version knows nothing of"
+    )
+  if _commitment(key, claim, schema) != commitment:
     raise ValueError(
       f"claim_file={_CLAIM_FILE.value} and key_file={_KEY_FILE.value} are not what the"
       " key's commitment was made for"
@@ -323,18 +525,42 @@ def _key_and_claim() -> tuple[keys_lib.Key, files.Claim]:
   return key, claim
 
 
-def _assignment(key: keys_lib.Key, claim: files.Claim) -> str:
-  """Whether the secret draws which rows are claimed, in words."""
-  if not files.is_assigned_by_content(str(_KEY_FILE.value)):
-    return "the key is of an older version, whose assignment a claim does not show"
-  is_drawn = watermark.is_assigned(claim.x, claim.is_claimed, key.secret)
-  return "assigned as the secret draws them" if is_drawn else _CHOSEN
+def _assignment(key: keys_lib.Key, claim: files.Claim) -> _Assignment:
+  """How the rows were assigned, as far as the claim shows it."""
+  if claim.row_hashes is None and _NONCE.value is not None:
+    raise ValueError(
+      f"nonce={_NONCE.value}: the secret alone has assigned claim_file="
+      f"{_CLAIM_FILE.value}, so leave it out"
+    )
+  if claim.row_hashes is not None and _NONCE.value is None:
+    raise ValueError(
+      f"--nonce must have a value: a nonce has assigned claim_file={_CLAIM_FILE.value},"
+      " which became known after the commitment"
+    )
+  if claim.row_hashes is not None:
+    is_drawn = nonces.is_assigned(
+      claim.x, claim.is_claimed, key.secret, str(_NONCE.value), claim.row_hashes
+    )
+    words = f"assigned by the nonce {_NONCE.value!r} after the commitment"
+    return _Assignment(words, True, _ORDER) if is_drawn else _NOT_BY_NONCE
+  schema = files.key_schema(str(_KEY_FILE.value))
+  if schema == 1:
+    return _OLD
+  if not watermark.is_assigned(claim.x, claim.is_claimed, key.secret):
+    return _CHOSEN
+  return _BY_SECRET_UNSCALED if schema == 2 else _BY_SECRET
 
 
-def _commitment(key: keys_lib.Key, claim: files.Claim) -> str:
-  return watermark.commitment(
-    key, claim.x[claim.is_claimed], claim.x[~claim.is_claimed]
-  )
+def _commitment(key: keys_lib.Key, claim: files.Claim, schema: int = 3) -> str:
+  """What binds the owner to both; what it binds depends on the key's schema."""
+  if claim.row_hashes is not None:
+    number = int(claim.is_claimed.sum())
+    rows = nonces.digest(claim.row_hashes)
+    return nonces.commitment(nonces.Prepared(key, number, claim.feature_scale, rows))
+  sides = claim.x[claim.is_claimed], claim.x[~claim.is_claimed]
+  if schema < 3:
+    return watermark.old_commitment(key, *sides)
+  return watermark.commitment(key, *sides, claim.feature_scale)
 
 
 def _ask_model(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
@@ -410,16 +636,16 @@ def _last(trained: encode.Encoded, metric: str) -> float:
   return float(trained.metrics[metric][0, -1])
 
 
-def _text(verdict: watermark.Verdict) -> str:
+def _text(verdict: watermark.Verdict, assumes: str) -> str:
   """The verdict in words."""
-  outcome = "stands" if verdict.accepted else "does not stand"
+  p_rows = claim_pages.p_text(verdict.p_rows)
   return (
-    f"The claim {outcome} at level {verdict.level:g} (p = {verdict.p_value:.2g}).\n"
+    f"{claim_pages.watermark_sentence(verdict, assumes)}\n"
     f"  Of the rows that score highest, {verdict.share:.1%} are claimed.\n"
     f"  Called members: {verdict.claimed_called:.1%} of the claimed rows,"
     f" {verdict.controls_called:.1%} of the controls.\n"
-    f"  Against rows assigned at random: p = {verdict.p_rows:.2g}.\n"
-    f"  Against secrets drawn at random: p = {verdict.p_key:.2g}."
+    f"  Against rows assigned at random: p {p_rows}.\n"
+    f"  Against secrets drawn at random: p {claim_pages.p_text(verdict.p_key)}."
   )
 
 

@@ -71,31 +71,52 @@ def test_a_forest_among_forests(tmp_path, monkeypatch):
   assert len(report["attacks"]) == 2
 
 
-def test_round_trip_of_an_owner(tmp_path):
-  data = _README.split("Here scikit-learn's digits stand")[1]
-  make_data = data.split("```bash\n")[1].split("jmia data")[0]
-  section = _README.split("## Was your data used?")[1].split("\n## ")[0]
-  blocks = re.findall(r"```(bash|python)\n(.*?)```", section, flags=re.DOTALL)
-  assert [kind for kind, _ in blocks] == ["bash", "python", "bash"]
+def _pasted(kind, block, folder):
+  """What a block of the page does in a shell, or in Python, in a folder."""
   environment = {
     **os.environ,
     "PYTHONPATH": str(_ROOT),
     "OMP_NUM_THREADS": "1",  # small products are slower by many threads, not faster
     "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
   }
+  command = ["bash", "-euc", block] if kind == "bash" else [sys.executable, "-c", block]
+  done = subprocess.run(
+    command, cwd=folder, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  return done
+
+
+def _making_of_digits():
+  data = _README.split("Here scikit-learn's digits stand")[1]
+  return data.split("```bash\n")[1].split("jmia data")[0]
+
+
+def test_round_trip_of_an_owner(tmp_path):
+  make_data = _making_of_digits()
+  section = _README.split("## Was your data used?")[1].split("\n## ")[0]
+  blocks = re.findall(r"```(bash|python)\n(.*?)```", section, flags=re.DOTALL)
+  assert [kind for kind, _ in blocks] == ["bash", "python", "bash"]
   for kind, block in [("bash", make_data), *blocks]:
-    command = (
-      ["bash", "-euc", block] if kind == "bash" else [sys.executable, "-c", block]
-    )
-    done = subprocess.run(
-      command, cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = _pasted(kind, block, tmp_path)
   # The last block asks of a model that had the data, and of one that had not.
   assert "the model was trained on the marked data" in done.stdout
   assert "No claim at 95 % confidence" in done.stdout
   table = section.split("The first says\n\n")[1].split("\n\n")[0]
   assert table.split()[:5] == done.stdout.split()[:5]
+
+
+def test_a_watermark_by_a_nonce(tmp_path):
+  section = _README.split("## Membership written into a model")[1].split("\n## ")[0]
+  (block,) = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)
+  _pasted("bash", _making_of_digits(), tmp_path)
+  said = _pasted("bash", block, tmp_path).stdout
+  assert (
+    "The claim stands at level 0.01 (p = 0.01), provided that the commitment" in said
+  )
+  assert "assigned by the nonce 'a headline of a later newspaper'" in said
+  # The same commitment is printed at first, after the training and with the verdict.
+  assert len(set(re.findall(r"\b[0-9a-f]{64}\b", said))) == 1
 
 
 def _commands():

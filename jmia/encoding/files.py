@@ -5,6 +5,8 @@
 | key, `.json` | `keys.Key`; secret |
 | model, `.npz` | parameters and statistics by path; `meta`, how the module is made |
 | claim, `.npz` | `x [N, ...]`, `is_claimed [N]`, `feature_scale`; secret for now |
+| the same, by a nonce | and `row_hashes [D, 32]` of all rows that were committed to |
+| what is committed to, `.json` | `nonces.Prepared`; secret |
 | queries, `.npz` | `x [Q, ...]` float32, what a black-box model is asked |
 """
 
@@ -24,11 +26,14 @@ import numpy as np
 
 from jmia import _validate, models
 from jmia.encoding import keys as keys_lib
+from jmia.encoding import nonces
 
 _Path = str | os.PathLike[str]
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
-_KEY_SCHEMA = 2  # of 1, rows were assigned by their place, which a claim does not show
+# Of keys. Of 1, rows were assigned by their place, which a claim does not show; the
+# commitments of 1 and 2 bind neither schema nor scale.
+_KEY_SCHEMA = 3
 
 
 class Model(NamedTuple):
@@ -61,11 +66,14 @@ class Claim(NamedTuple):
     x: `[N, ...]` features as stored.
     is_claimed: `[N]` bool, false of the controls.
     feature_scale: of the features.
+    row_hashes: `[D, 32]` uint8 of all rows that were committed to before a nonce
+      assigned them; None where the secret did.
   """
 
   x: np.ndarray
   is_claimed: np.ndarray
   feature_scale: float
+  row_hashes: np.ndarray | None = None
 
 
 def write_key(path: _Path, key: keys_lib.Key, commitment: str) -> None:
@@ -73,18 +81,12 @@ def write_key(path: _Path, key: keys_lib.Key, commitment: str) -> None:
 
   The file is readable to its owner alone.
   """
-  content = {
-    "schema": _KEY_SCHEMA,
-    **dataclasses.asdict(key),
-    # As text, since JSON's readers may take integers for floating point.
-    "secret": str(key.secret),
-    "commitment": commitment,
-  }
+  content = {"schema": _KEY_SCHEMA, **_of_key(key), "commitment": commitment}
   _write(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
-  """Returns a key and its commitment. `is_assigned_by_content` tells its age.
+  """Returns a key and its commitment. `key_schema` tells its age.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -92,28 +94,61 @@ def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
   """
   try:
     content = json.loads(_existing(path).read_text())
-    if content.pop("schema") not in (_SCHEMA, _KEY_SCHEMA):
-      raise ValueError(f"its schema is not {_SCHEMA} or {_KEY_SCHEMA}")
+    if content.pop("schema") not in range(1, _KEY_SCHEMA + 1):
+      raise ValueError(f"its schema is not one of 1 to {_KEY_SCHEMA}")
     commitment = content.pop("commitment")
     if not (isinstance(commitment, str) and _SHA256.fullmatch(commitment)):
       raise ValueError("its commitment is not 64 lower-case hexadecimal digits")
-    content["secret"] = int(content["secret"])
-    return keys_lib.Key(**content), commitment
+    return _to_key(content), commitment
   except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: not a key of experiments.watermark ({error})") from error
 
 
-def is_assigned_by_content(path: _Path) -> bool:
-  """Returns whether a key's rows were assigned by `watermark.assign`.
+def key_schema(path: _Path) -> int:
+  """Returns the schema of a key, 1 to 3.
 
-  Keys of older versions assigned them by their place in the owner's data.
+  Of 1, rows were not assigned by `watermark.assign`; of 1 and 2, the commitment is
+  `watermark.old_commitment`.
 
   Raises:
     FileNotFoundError: as `read_key`, as for the next.
     ValueError: if it is no key.
   """
   read_key(path)
-  return json.loads(_existing(path).read_text())["schema"] == _KEY_SCHEMA
+  return int(json.loads(_existing(path).read_text())["schema"])
+
+
+def write_prepared(path: _Path, prepared: nonces.Prepared) -> None:
+  """Writes what is committed to as JSON, readable to its owner alone."""
+  content = {
+    "schema": _KEY_SCHEMA,
+    **prepared._asdict(),
+    "key": _of_key(prepared.key),
+    "commitment": nonces.commitment(prepared),
+  }
+  _write(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_prepared(path: _Path) -> nonces.Prepared:
+  """Returns what was committed to.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is no such file, or not that of its commitment; names the file.
+  """
+  try:
+    content = json.loads(_existing(path).read_text())
+    if content.pop("schema") != _KEY_SCHEMA:
+      raise ValueError(f"its schema is not {_KEY_SCHEMA}")
+    commitment = content.pop("commitment")
+    prepared = nonces.Prepared(**{**content, "key": _to_key(content["key"])})
+    if nonces.commitment(prepared) != commitment:
+      raise ValueError("it is not what its commitment was made for")
+    return prepared
+  except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"{path}: not a secret.json of experiments.watermark ({error})"
+    ) from error
 
 
 def write_model(path: _Path, model: Model) -> None:
@@ -146,7 +181,8 @@ def read_model(path: _Path) -> Model:
 
 def write_claim(path: _Path, claim: Claim) -> None:
   """Writes a claim, readable to its owner alone."""
-  _write_npz(path, claim._asdict(), mode=0o600)
+  arrays = {name: value for name, value in claim._asdict().items() if value is not None}
+  _write_npz(path, arrays, mode=0o600)
 
 
 def read_claim(path: _Path) -> Claim:
@@ -154,16 +190,27 @@ def read_claim(path: _Path) -> Claim:
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if an array is missing or not of its shape; names the file.
+    ValueError: if an array is missing or not of its shape, or the scale is not finite
+      and positive; names the file.
   """
   arrays = _read_npz(path)
-  for name in Claim._fields:
+  for name in ("x", "is_claimed", "feature_scale"):
     if name not in arrays:
       raise ValueError(
         f"{path}: {name} is missing, expected x, is_claimed and feature_scale"
       )
   _validate.shape(f"{path}: feature_scale", arrays["feature_scale"], ())
-  claim = Claim(arrays["x"], arrays["is_claimed"], float(arrays["feature_scale"]))
+  claim = Claim(
+    arrays["x"],
+    arrays["is_claimed"],
+    float(arrays["feature_scale"]),
+    arrays.get("row_hashes"),
+  )
+  if claim.row_hashes is not None:
+    _validate.shape(f"{path}: row_hashes", claim.row_hashes, (None, nonces.HASH_BYTES))
+    if claim.row_hashes.dtype != np.uint8:
+      raise ValueError(f"{path}: row_hashes has dtype {claim.row_hashes.dtype}")
+  _validate.positive(f"{path}: feature_scale", claim.feature_scale)
   _validate.shape(f"{path}: is_claimed", claim.is_claimed, (len(claim.x),))
   if claim.is_claimed.dtype != np.bool_:
     raise ValueError(f"{path}: is_claimed has dtype {claim.is_claimed.dtype}, not bool")
@@ -196,6 +243,15 @@ def read_answers(path: _Path, num_queries: int) -> np.ndarray:
   top = answers.max(-1, keepdims=True)
   total = top + np.log(np.exp(answers - top).sum(-1, keepdims=True))
   return (answers - total).astype(np.float32)
+
+
+def _of_key(key: keys_lib.Key) -> dict[str, Any]:
+  """A key as JSON; the secret as text, since readers may take it for a float."""
+  return {**dataclasses.asdict(key), "secret": str(key.secret)}
+
+
+def _to_key(content: Mapping[str, Any]) -> keys_lib.Key:
+  return keys_lib.Key(**{**content, "secret": int(content["secret"])})
 
 
 def _existing(path: _Path) -> pathlib.Path:

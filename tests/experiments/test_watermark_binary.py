@@ -10,8 +10,10 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from experiments import watermark as binary
-from jmia.encoding import decode, files
+from jmia.encoding import decode, files, nonces
 from jmia.encoding import keys as keys_lib
+
+NONCE = "a headline of a later newspaper"
 
 
 def _run(command, **given):
@@ -28,6 +30,9 @@ def _verdict(folder, **given):
   page = (folder / "verdict.html").read_text()
   outcome = "stands" if found["accepted"] else "does not stand"
   assert f"The claim {outcome} at level" in page
+  assumed = binary._ORDER if "nonce" in given else binary._NOT_CHOSEN
+  assert assumed[1:].replace("'", "&#39;") in page
+  assert ("whatever was committed to" in page) == ("nonce" not in given)
   assert found["commitment"] in page
   return found
 
@@ -44,19 +49,132 @@ def owned(tmp_path_factory):
     x_test=(digits.data[500:] / 16).astype(np.float32),
     y_test=digits.target[500:],
   )
+  data = {"data_file": folder / "data.npz"}
+  training = {"num_epochs": 60, "discriminator_rate": 0.1}
   for form in ("white", "black"):
-    _run(
-      "embed",
-      data_file=folder / "data.npz",
-      output_dir=folder / form,
-      secret="2019",
-      black_box=form == "black",
-      num_epochs=60,
-      discriminator_rate=0.1,
-      key_rows=30,
-      num_claimed=80,
-    )
+    of_key = {"secret": "2019", "black_box": form == "black"}
+    of_key |= {"key_rows": 30, "num_claimed": 80}
+    _run("embed", output_dir=folder / form, **data, **of_key, **training)
+    committed = folder / f"{form}_by_nonce"
+    _run("commit", output_dir=committed, **data, **of_key)
+    prepared = {"prepared": committed / "secret.json", "nonce": NONCE}
+    _run("embed", output_dir=committed, **data, **prepared, **training)
   return folder
+
+
+def test_committed_rows_by_a_nonce(owned, tmp_path, capsys):
+  folder = owned / "white_by_nonce"
+  prepared = files.read_prepared(folder / "secret.json")
+  assert prepared.num_claimed == 80
+  assert (folder / "secret.json").stat().st_mode & 0o777 == 0o600
+  commitment = nonces.commitment(prepared)
+  _, of_key = files.read_key(folder / "key.json")
+  assert of_key == commitment
+  found = _verdict(tmp_path, **_files(folder), nonce=NONCE, commitment=commitment)
+  said = capsys.readouterr().out
+  assert found["accepted"]
+  assert found["nonce"] == NONCE
+  assert found["p_rows"] < 1e-6
+  assert f"Rows: assigned by the nonce '{NONCE}' after the commitment." in said
+  assert f"provided that {binary._ORDER}." in said
+  assert "Valid only if" not in said
+  assert "2019" not in (tmp_path / "verdict.html").read_text()
+
+
+def test_only_the_rows_that_the_nonce_draws_are_encoded_and_claimed(owned):
+  folder = owned / "white_by_nonce"
+  claim, x = files.read_claim(folder / "claim.npz"), np.load(owned / "data.npz")["x"]
+  order = nonces.order(nonces.row_hashes(x, 2019), NONCE)
+  for part, expected in (
+    (claim.is_claimed, order[:80]),
+    (~claim.is_claimed, order[-80:]),
+  ):
+    assert {row.tobytes() for row in claim.x[part]} == {
+      x[i].tobytes() for i in expected
+    }
+
+
+def test_another_nonce_or_rows_that_were_chosen_do_not_stand(owned, tmp_path):
+  folder = owned / "white_by_nonce"
+  given = _files(folder)
+  found = _verdict(tmp_path, **given, nonce=f"{NONCE}, another")
+  assert not found["accepted"]
+  assert found["assignment"].startswith("not those that the nonce draws")
+  # A model of the owner's, and rows with their right sides that are not the extremes.
+  claim, key = (
+    files.read_claim(given["claim_file"]),
+    files.read_key(given["key_file"])[0],
+  )
+  part = np.concatenate(
+    [np.flatnonzero(claim.is_claimed)[:60], np.flatnonzero(~claim.is_claimed)[:60]]
+  )
+  chosen = claim._replace(x=claim.x[part], is_claimed=claim.is_claimed[part])
+  files.write_claim(tmp_path / "claim.npz", chosen)
+  match = "not what the key's commitment"
+  with pytest.raises(ValueError, match=match):
+    _verdict(tmp_path, **{**given, "claim_file": tmp_path / "claim.npz"}, nonce=NONCE)
+  # With as many rows as were committed to, the commitment is right, and they are not.
+  places = np.flatnonzero(claim.is_claimed)
+  x = claim.x.copy()
+  x[places[0]] = np.load(owned / "data.npz")["x"][
+    nonces.order(nonces.row_hashes(np.load(owned / "data.npz")["x"], 2019), NONCE)[80]
+  ]
+  files.write_claim(tmp_path / "claim.npz", claim._replace(x=x))
+  assert key.secret == 2019
+  found = _verdict(
+    tmp_path, **{**given, "claim_file": tmp_path / "claim.npz"}, nonce=NONCE
+  )
+  assert found["p_value"] <= 0.01
+  assert not found["accepted"]
+
+
+def test_a_committed_model_that_can_only_be_asked(owned, tmp_path):
+  given = _files(owned / "black_by_nonce") | {"seed": 77}
+  model = files.read_model(given.pop("model_file"))
+  _run("queries", output_dir=tmp_path, num_wrong_keys=99, **given)
+  x = np.load(tmp_path / "queries.npz")["x"]
+  np.save(tmp_path / "answers.npy", model.module.apply(model.variables, x))
+  answers = {"answers_file": tmp_path / "answers.npy"}
+  assert _verdict(tmp_path, **answers, **given, nonce=NONCE)["accepted"]
+
+
+def test_a_nonce_and_what_was_committed_to_that_do_not_fit(owned, tmp_path):
+  folder, data = owned / "white_by_nonce", owned / "data.npz"
+
+  def refused(match, command="embed", **given):
+    with pytest.raises(ValueError, match=match):
+      _run(command, **{"output_dir": tmp_path / "new", **given})
+
+  prepared = {"data_file": data, "prepared": folder / "secret.json"}
+  refused("need each other", **prepared)
+  refused("need each other", data_file=data, nonce=NONCE)
+  refused("nonce='7' is short enough", **prepared, nonce="7")
+  refused("expected from 80 to 420", **prepared, nonce=NONCE, encoded_fraction=0.1)
+  refused("encoded_fraction=2.0 of 500", "commit", data_file=data, encoded_fraction=2.0)
+  refused("unknown layer 'Dens'", "commit", data_file=data, layer="Dens")
+  refused("output_dir holds secret.json", "commit", data_file=data, output_dir=folder)
+  content = json.loads((folder / "secret.json").read_text())
+  changed = tmp_path / "secret.json"
+  for field, value in (("num_claimed", 70), ("feature_scale", 2.0), ("schema", 2)):
+    changed.write_text(json.dumps({**content, field: value}))
+    refused("not a secret.json", data_file=data, prepared=changed, nonce=NONCE)
+  with np.load(data) as held:
+    np.savez(tmp_path / "other.npz", x=held["x"][:400], y=held["y"][:400])
+  other = {**prepared, "data_file": tmp_path / "other.npz"}
+  refused("does not hold the rows that", **other, nonce=NONCE)
+  refused("--nonce must have a value", "verify", **_files(folder))
+  refused("so leave it out", "verify", **_files(owned / "white"), nonce=NONCE)
+  # A word does not turn a claim into one of the other kind.
+  claim = files.read_claim(folder / "claim.npz")
+  files.write_claim(tmp_path / "claim.npz", claim._replace(row_hashes=None))
+  given = {**_files(folder), "claim_file": tmp_path / "claim.npz"}
+  refused("not what the key's commitment", "verify", **given)
+  key, commitment = files.read_key(folder / "key.json")
+  files.write_key(tmp_path / "key.json", key, commitment)
+  old = json.loads((tmp_path / "key.json").read_text()) | {"schema": 2}
+  (tmp_path / "key.json").write_text(json.dumps(old))
+  given = {**_files(folder), "key_file": tmp_path / "key.json"}
+  refused("of an older version knows nothing of", "verify", **given, nonce=NONCE)
 
 
 def _files(folder):
@@ -76,10 +194,9 @@ def test_an_encoding_that_is_not_learnt_is_said_to_be_none(owned, tmp_path, caps
     discriminator_rate=1e-4,
     key_rows=30,
   )
-  assert (
-    "That is little. Whether a claim stands on it, `verify` says"
-    in capsys.readouterr().out
-  )
+  said = capsys.readouterr().out
+  assert "That is little. Whether a claim stands on it, `verify` says" in said
+  assert "Without a nonce (`commit`) a claim holds only if the rows were not" in said
 
 
 @pytest.mark.parametrize(("secret", "is_kept"), [("2019", True), (None, False)])
@@ -102,7 +219,9 @@ def test_an_owner_is_believed(owned, tmp_path, capsys):
   assert verdict["p_rows"] < 1e-6
   said = capsys.readouterr()
   assert "The claim stands at level 0.01" in said.out
-  assert "Rows: assigned as the secret draws them." in said.out
+  assert f"provided that {binary._NOT_CHOSEN}" in said.out
+  assert "Rows: assigned as the secret draws them; nothing shows" in said.out
+  assert verdict["assumes"] == binary._NOT_CHOSEN
   _, commitment = files.read_key(owned / "white" / "key.json")
   assert f"Valid only if {commitment} was published before the model" in said.out
   assert verdict["commitment"] == commitment
@@ -135,13 +254,90 @@ def test_a_commitment_that_was_published(owned, tmp_path, capsys):
     _verdict(tmp_path, **given, commitment="0" * 64)
 
 
-def test_a_key_of_an_older_version_is_verified_and_said_to_be_one(owned, tmp_path):
+def _aged(owned, folder, schema):
+  """An owner's files as an older version wrote them."""
   given = _files(owned / "white")
   content = json.loads(given["key_file"].read_text())
-  (tmp_path / "key.json").write_text(json.dumps({**content, "schema": 1}))
-  verdict = _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
+  key, _ = files.read_key(given["key_file"])
+  claim = files.read_claim(given["claim_file"])
+  content["commitment"] = binary._commitment(key, claim, schema)
+  content["schema"] = schema
+  (folder / "key.json").write_text(json.dumps(content))
+  return {**given, "key_file": folder / "key.json"}
+
+
+def test_a_key_of_schema_2_is_verified_and_said_to_be_one(owned, tmp_path):
+  verdict = _verdict(tmp_path, **_aged(owned, tmp_path, 2))
   assert verdict["accepted"]
   assert "older version" in verdict["assignment"]
+  assert "feature_scale" in verdict["assumes"]
+
+
+def test_no_claim_stands_by_a_key_of_schema_1(owned, tmp_path, capsys):
+  verdict = _verdict(tmp_path, **_aged(owned, tmp_path, 1))
+  assert verdict["p_value"] <= 0.01
+  assert not verdict["accepted"]
+  assert "older version, which cannot show how rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("schema", [1, 2, 4])
+def test_a_key_is_not_made_older_by_a_word(owned, tmp_path, schema):
+  given = _files(owned / "white")
+  content = json.loads(given["key_file"].read_text())
+  (tmp_path / "key.json").write_text(json.dumps({**content, "schema": schema}))
+  with pytest.raises(ValueError, match=r"not what the key.s commitment|one of 1 to 3"):
+    _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
+
+
+@pytest.mark.parametrize("scale", [1 / 16, -3.0, 1e-9, np.nan])
+def test_a_claims_scale_is_not_changed_afterwards(owned, tmp_path, scale):
+  given = _files(owned / "white")
+  claim = files.read_claim(given["claim_file"])
+  assert claim.feature_scale == 1
+  files.write_claim(tmp_path / "claim.npz", claim._replace(feature_scale=scale))
+  match = (
+    r"not what the key.s commitment|feature_scale=.* must be a finite number above"
+  )
+  with pytest.raises(ValueError, match=match):
+    _verdict(tmp_path, **{**given, "claim_file": tmp_path / "claim.npz"})
+
+
+def test_copies_of_a_row_add_nothing(owned, tmp_path):
+  given = _files(owned / "white")
+  key, _ = files.read_key(given["key_file"])
+  claim = files.read_claim(given["claim_file"])
+  tenfold = claim._replace(
+    x=np.tile(claim.x, (10, 1)), is_claimed=np.tile(claim.is_claimed, 10)
+  )
+  files.write_claim(tmp_path / "claim.npz", tenfold)
+  files.write_key(tmp_path / "key.json", key, binary._commitment(key, tenfold))
+  changed = {name: tmp_path / given[name].name for name in ("key_file", "claim_file")}
+  found = _verdict(tmp_path, **{**given, **changed})
+  assert found["p_rows"] == _verdict(tmp_path, **given)["p_rows"]
+
+
+def test_copies_are_encoded_together_and_claimed_once(owned, tmp_path, monkeypatch):
+  digits = np.load(owned / "data.npz")
+  x, y = np.tile(digits["x"][:40], (3, 1)), np.tile(digits["y"][:40], 3)
+  np.savez(tmp_path / "data.npz", x=x, y=y)
+  made = {}
+
+  def stopped(members, marked, *args):
+    made["encoded"] = marked[0]
+    raise KeyboardInterrupt
+
+  def claim(dataset, *parts):
+    made["claim"] = of_binary(dataset, *parts)
+    return made["claim"]
+
+  of_binary = binary._claim
+  monkeypatch.setattr(binary, "_claim", claim)
+  monkeypatch.setattr(binary.encode, "make_jobs", stopped)
+  with pytest.raises(KeyboardInterrupt):
+    _run("embed", data_file=tmp_path / "data.npz", output_dir=tmp_path, secret="1")
+  assert len(made["encoded"]) == 24
+  assert len({i % 40 for i in made["encoded"]}) == 8
+  assert len(np.unique(made["claim"].x, axis=0)) == len(made["claim"].x) == 16
 
 
 def test_a_thief_who_chooses_rows_after_the_fact(owned, tmp_path):
