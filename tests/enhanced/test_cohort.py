@@ -213,7 +213,7 @@ def test_models_that_would_be_asked_much_in_vain_have_runs_of_their_own(monkeypa
   _, references, students, left_out = runs.values()
   u = panel.design.num_evaluated
   shapes = [
-    [{name: a.shape for name, a in part.items()} for part in collected]
+    [{name: a.shape for name, a in part.items()} for part in collected[:2]]
     for _, collected in (references, students, left_out)
   ]
   assert shapes == [

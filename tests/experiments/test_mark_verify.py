@@ -357,8 +357,8 @@ def test_vectors_are_marked_by_columns(run):
   assert (code, err) == (0, "")
   key = owner_files.read_key("mine/key.json")
   assert key.class_names == ("no", "yes")
-  assert [m.trigger.kind for m in key.submarks] == ["columns"] * 5
-  assert out.count(" sets columns ") == 5
+  assert [m.trigger.kind for m in key.submarks] == ["columns"] * 7
+  assert out.count(" sets columns ") == 7
   queries = owner_files.read_queries("mine/queries.npz")
   for query, j in zip(queries, key.query_submarks, strict=True):
     trigger = key.submarks[j].trigger
