@@ -60,6 +60,16 @@ MEASURED: Mapping[str, Rates] = types.MappingProxyType(
       "mib-location30-submarks-{}",
       "submarks/1 sub-mark/asr_all",
     ),
+    "synthetic": Rates(
+      "purchase100_synthetic, 20 ones, the paper's MLP",
+      (2, 4, 6, 8),
+      1,
+      (0.087, 0.246, 0.395, 0.538),
+      (0.057, 0.071, 0.089, 0.088),
+      0.77,
+      "mib-purchase100-synthetic-submarks-{}",
+      "submarks/1 sub-mark/asr_all",
+    ),
     "columns": Rates(
       "Location-30, 20 drawn columns, MLP of 64",
       (2, 4, 8, 12, 20, 40),
