@@ -62,10 +62,10 @@ MEASURED: Mapping[str, Rates] = types.MappingProxyType(
     ),
     "synthetic": Rates(
       "purchase100_synthetic, 20 ones, the paper's MLP",
-      (2, 4, 6, 8),
+      (2, 4, 6, 8, 12, 20),
       1,
-      (0.087, 0.246, 0.395, 0.538),
-      (0.057, 0.071, 0.089, 0.088),
+      (0.087, 0.246, 0.395, 0.538, 0.711, 0.859),
+      (0.057, 0.071, 0.089, 0.088, 0.068, 0.066),
       0.77,
       "mib-purchase100-synthetic-submarks-{}",
       "submarks/1 sub-mark/asr_all",
