@@ -187,9 +187,8 @@ def _quarters(values: np.ndarray) -> np.ndarray:
   rank = np.unique(values, return_inverse=True)[1].reshape(-1)
   ends = np.unique(np.quantile(rank, [0, 0.25, 0.5, 0.75, 1]))
   part = np.clip(np.searchsorted(ends, rank, side="right") - 1, 0, len(ends) - 2)
-  if (
-    len(ends) == 2
-  ):  # over three quarters are the lowest or the highest: it, and others
+  if len(ends) == 2:
+    # Over three quarters are the lowest or the highest: it, and others.
     part = np.sign(rank - np.bincount(rank).argmax())
   return np.unique(part, return_inverse=True)[1].reshape(-1)
 

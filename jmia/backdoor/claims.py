@@ -92,8 +92,7 @@ def judge(
   """
   tallied = submarks.tally(key, answers)
   found = randomization.test(tallied, key.labels)
-  own = np.arange(len(key.labels)), key.labels
-  successes, trials = int(tallied.hits[own].sum()), int(tallied.trials[own].sum())
+  successes, trials = _own(tallied, key.labels)
   baseline = 1 / len(key.class_names) if baseline is None else baseline
   if trials < 2:
     raise ValueError(
@@ -121,18 +120,20 @@ def p_values(
 ) -> tuple[float, float, float]:
   """Returns the p-values of `TESTS`, the last two at the baseline 1 / K.
 
+  Those two are 1 where fewer than two queries are of other classes than their label.
+
   Args:
     tallied: the answers to all sub-marks' queries.
     labels: `[T]` int, the owner's.
 
   Raises:
-    ValueError: as `randomization.test`, or fewer than two queries are of other classes
-      than their label.
+    ValueError: as `randomization.test`.
   """
-  own = np.arange(len(labels)), labels
-  successes, trials = int(tallied.hits[own].sum()), int(tallied.trials[own].sum())
-  beside = verification.verify(successes, trials, 1 / tallied.hits.shape[1])
   randomized = randomization.test(tallied, labels).p_value
+  successes, trials = _own(tallied, labels)
+  if trials < 2:
+    return randomized, 1.0, 1.0
+  beside = verification.verify(successes, trials, 1 / tallied.hits.shape[1])
   return randomized, float(beside.p_value_exact), float(beside.p_value)
 
 
@@ -237,6 +238,12 @@ def document(verdict: Verdict) -> dict[str, Any]:
       "claim": bool(beside.rejected_t),
     },
   }
+
+
+def _own(tallied: randomization.Tally, labels: np.ndarray) -> tuple[int, int]:
+  """Queries answered with their sub-mark's label, and those of other classes."""
+  own = np.arange(len(labels)), labels
+  return int(tallied.hits[own].sum()), int(tallied.trials[own].sum())
 
 
 def _by_submark(

@@ -158,9 +158,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     one trial) and `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims`
     and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
     each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`;
-    `claims_randomization` and `claims_randomization_each`, the share of trials with one
-    by all sub-marks at 95 %, None but of `submarks`, whose `together` has all three
-    tests at 95 and 99 %; `paper_asr`,
+    `together`, None but of `submarks`: of each test of `claims.TESTS`, and with `_each`
+    behind it, level -> the share of trials with a claim by all sub-marks; `paper_asr`,
     and `paper_inside`, whether that lies in the range (None without such a figure, or
     with one trial). The owners of `false_claims`, and the sub-marks of `submarks`, are
     pooled, and `num_trials` counts its pairs.
@@ -304,11 +303,7 @@ def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
     interval = intervals.clopper_pearson(np.array(made), np.array(len(group)))
     line[name] = made / len(group)
     line[f"{name}_ci"] = [float(interval.low), float(interval.high)]
-  together = _claims_together(group)
-  line["together"] = together or None
-  for asked in _ASKED:
-    name = f"randomization{asked}"
-    line[f"claims_{name}"] = together[name]["0.05"] if together else None
+  line["together"] = _claims_together(group)
   paper = group[0]["paper_asr"]
   line["paper_asr"] = paper
   line["paper_inside"] = (
@@ -319,11 +314,11 @@ def _line(study: str, variant: str, group: Sequence[Mapping[str, Any]]) -> Row:
 
 def _claims_together(
   group: Sequence[Mapping[str, Any]],
-) -> dict[str, dict[str, float]]:
-  """The share of trials with a claim, of each test and level; {} but of sub-marks."""
+) -> dict[str, dict[str, float]] | None:
+  """The share of trials with a claim, of each test and level; None but of sub-marks."""
   by_trial = list({row["trial"]: row for row in group}.values())
   if by_trial[0].get("p_value_randomization") is None:
-    return {}
+    return None
   return {
     f"{test}{asked}": {
       f"{level:g}": float(

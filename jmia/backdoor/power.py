@@ -14,7 +14,7 @@ from numpy import typing as npt
 from scipy import special
 
 from jmia import _validate
-from jmia.backdoor import randomization, verification
+from jmia.backdoor import claims, randomization, verification
 from jmia.stats import rate_tests
 
 _MOST_QUERIES = 100_000
@@ -156,7 +156,7 @@ def of_submarks(
     )
   rng = np.random.default_rng(0)
   submarks = np.arange(num_queries) % num_submarks
-  claims = np.zeros((_TRIALS, 3))
+  made = np.zeros((_TRIALS, len(claims.TESTS)))
   for trial in range(_TRIALS):
     labels = rng.integers(num_classes, size=num_submarks)
     truth = rng.integers(num_classes, size=num_queries)
@@ -169,12 +169,7 @@ def of_submarks(
     knows = rng.random(num_queries) < rates[submarks]
     answers = np.where(knows, labels[submarks], answers)
     tallied = randomization.tally(answers, truth, submarks, num_submarks, num_classes)
-    p_value = randomization.test(tallied, labels).p_value
-    own = np.arange(num_submarks), labels
-    hits, trials = int(tallied.hits[own].sum()), int(tallied.trials[own].sum())
-    claims[trial, 0] = p_value <= round(1 - confidence, 12)
-    if trials >= 2:
-      beside = verification.verify(hits, trials, 1 / num_classes, confidence)
-      claims[trial, 1:] = beside.rejected, beside.rejected_t
-  randomized, binomial, student = claims.mean(axis=0).tolist()
+    p_values = claims.p_values(tallied, labels)
+    made[trial] = claims.made(p_values, round(1 - confidence, 12))
+  randomized, binomial, student = made.mean(axis=0).tolist()
   return randomized, binomial, student

@@ -8,7 +8,7 @@ gives stamped inputs a favourite label. A test holds its level if a share of at 
 are trained on the marked rows, and the share of keys that accuse them is the power.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
 from typing import Any
 import warnings
@@ -72,28 +72,14 @@ def false_claim_rows(
   for i in range(num_simulations):
     own = _marked(dataset, num_submarks, _MARKED, seed + i)
     for name, answers in suspects.items():
-      verdict = claims.judge(own.key, answers(i, own.queries, own.key))
-      beside = verdict.beside
-      p[name].append(
-        (
-          verdict.randomization.p_value,
-          float(beside.p_value_exact),
-          float(beside.p_value),
-        )
-      )
+      tallied = submarks.tally(own.key, answers(i, own.queries, own.key))
+      p[name].append(claims.p_values(tallied, own.key.labels))
     progress(i + 1, num_simulations)
+  about = _about(dataset, num_submarks)
   return [
-    {
-      "dataset": dataset.name,
-      "num_classes": dataset.num_classes,
-      "num_submarks": num_submarks,
-      "suspect": name,
-      "level": level,
-      "num_keys": num_simulations,
-      **_claims(np.array(of_suspect), level),
-    }
+    row
     for name, of_suspect in p.items()
-    for level in claims.LEVELS
+    for row in _by_level({**about, "suspect": name}, of_suspect)
   ]
 
 
@@ -121,9 +107,9 @@ def true_claim_rows(
 
   Returns:
     A row for each level: for each of `claims.TESTS` the share of claims and its
-    Clopper-Pearson interval; `asr` of each key and sub-mark, the share of the other
-    fifth's rows, stamped, that are answered with its label, those of that class left
-    out; and each model's `test_accuracy` on the same rows as they are.
+    Clopper-Pearson interval. The first has besides `asr` of each key and sub-mark, the
+    share of the other fifth's rows, stamped, that are answered with its label, those of
+    that class left out; and each model's `test_accuracy` on the same rows as they are.
   """
   p, rates, accuracies = [], [], []
   for i in range(num_simulations):
@@ -140,18 +126,25 @@ def true_claim_rows(
       answered = predict(ownership.stamp(x, mark.trigger))[y != label]
       rates.append(float((answered == label).mean()))
     progress(i + 1, num_simulations)
+  about = {**_about(dataset, num_submarks), "num_marked": num_marked}
+  first, *others = _by_level(about, p)
+  return [{**first, "asr": rates, "test_accuracy": accuracies}, *others]
+
+
+def _about(dataset: types.Dataset, num_submarks: int) -> dict[str, Any]:
+  return {
+    "dataset": dataset.name,
+    "num_classes": dataset.num_classes,
+    "num_submarks": num_submarks,
+  }
+
+
+def _by_level(
+  about: Mapping[str, Any], p: Sequence[tuple[float, float, float]]
+) -> list[dict[str, Any]]:
+  """A row for each level of what p-values, one triple a key, come to."""
   return [
-    {
-      "dataset": dataset.name,
-      "num_classes": dataset.num_classes,
-      "num_marked": num_marked,
-      "num_submarks": num_submarks,
-      "level": level,
-      "num_keys": num_simulations,
-      **_claims(np.array(p), level),
-      "asr": rates,
-      "test_accuracy": accuracies,
-    }
+    {**about, "level": level, "num_keys": len(p), **_claims(np.array(p), level)}
     for level in claims.LEVELS
   ]
 

@@ -256,6 +256,8 @@ def build(
 def chose_epoch(defenses: Sequence[DefenseConfig], state: Any, job: Any) -> jax.Array:
   """Returns `[K]` bool: members that chose an epoch and got no gradient; traceable.
 
+  `[0]` without early stopping, where none did: nothing is kept of each member then.
+
   Args:
     defenses: those that the model was trained with.
     state: of the trained model, by `build`'s recipe.
@@ -265,7 +267,7 @@ def chose_epoch(defenses: Sequence[DefenseConfig], state: Any, job: Any) -> jax.
   share = strengths.get("early_stopping")
   num_slots = job.member_idx.shape[0]
   if share is None:
-    return jnp.zeros(num_slots, bool)
+    return jnp.zeros(0, bool)
   if isinstance(state, early_stopping.State):
     return early_stopping.is_validation(state.inner.key, job, share)
   # Each of the stacked models stopped by members of its own part.
