@@ -256,8 +256,6 @@ def build(
 def chose_epoch(defenses: Sequence[DefenseConfig], state: Any, job: Any) -> jax.Array:
   """Returns `[K]` bool: members that chose an epoch and got no gradient; traceable.
 
-  `[0]` without early stopping, where none did: nothing is kept of each member then.
-
   Args:
     defenses: those that the model was trained with.
     state: of the trained model, by `build`'s recipe.
@@ -267,7 +265,7 @@ def chose_epoch(defenses: Sequence[DefenseConfig], state: Any, job: Any) -> jax.
   share = strengths.get("early_stopping")
   num_slots = job.member_idx.shape[0]
   if share is None:
-    return jnp.zeros(0, bool)
+    return jnp.zeros(num_slots, bool)
   if isinstance(state, early_stopping.State):
     return early_stopping.is_validation(state.inner.key, job, share)
   # Each of the stacked models stopped by members of its own part.

@@ -47,7 +47,9 @@ def test_models_that_learnt_the_marks_are_accused():
   for row in rows:
     assert row["randomization"] == row["binomial"] == 1
     assert row["randomization_ci"] == pytest.approx([0.025 ** (1 / 3), 1])
-    assert len(row["asr"]) == 6
-    assert min(row["asr"]) > 0.2  # a clean model's is a tenth
-    assert len(row["test_accuracy"]) == 3
-    assert min(row["test_accuracy"]) > 0.9
+  first, second = rows
+  assert len(first["asr"]) == 6
+  assert min(first["asr"]) > 0.2  # a clean model's is a tenth
+  assert len(first["test_accuracy"]) == 3
+  assert min(first["test_accuracy"]) > 0.9
+  assert "asr" not in second
