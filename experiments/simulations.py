@@ -3,6 +3,7 @@
     python -m experiments.simulations --output_dir=DIR --study=attacks
     python -m experiments.simulations --output_dir=DIR --study=discoveries
     python -m experiments.simulations --output_dir=DIR --study=epsilon
+    python -m experiments.simulations --output_dir=DIR --study=intervals
     python -m experiments.simulations --output_dir=DIR --study=accusations
     python -m experiments.simulations --output_dir=DIR --study=power
 
@@ -17,6 +18,8 @@ Nothing is trained, but in the last two, and by attacks of `tails` that train. S
                  found at a false discovery rate of 10 % that are no members'
     epsilon      how often each lower bound on epsilon is above the truth, and how near
                  it comes
+    intervals    scores whose AUC and ROC curve are known: how often the intervals of AUC,
+                 of TPR and of a difference of two AUCs miss, and how wide they are
     accusations  how often keys accuse suspects that cannot know their labels, by each
                  of three tests; of --dataset, digits by default
     power        how often keys accuse models that were trained on their marked rows,
@@ -44,6 +47,7 @@ from jmia.backdoor import claims, randomization
 from jmia.backdoor import simulated as simulated_marks
 from jmia.dp import simulated as simulated_dp
 from jmia.report import results
+from jmia.stats import simulated as simulated_scores
 
 from . import attack_flags, common
 from . import study as study_flags
@@ -67,6 +71,10 @@ _SLOW = ("classifier", "quantile_regression")
 # Sub-marks of which the least p-value allows a claim, and is no lower than of use.
 _SUBMARKS, _LEAST_FLOOR = (1, 2, 5, 7), 1e-5
 _MARKED = (2, 4, 8, 12, 20, 40)
+
+# Members and others, and true AUCs, of which intervals are drawn.
+_SIZES = ((20, 20), (50, 1252), (200, 200), (450, 450), (1252, 1252))
+_AUCS = (0.5, 0.6, 0.7, 0.9, 0.99)
 
 # What only some studies read.
 _OF_STUDY = {
@@ -127,6 +135,19 @@ def _epsilon() -> Iterator[Cell]:
       yield f"{num_attacks} attacks{', ties' if ties else ''}", call
 
 
+def _intervals() -> Iterator[Cell]:
+  for name in simulated_scores.pairs():
+    for sizes, auc in itertools.product(_SIZES, _AUCS):
+      call = functools.partial(simulated_scores.coverage_rows, name, auc, *sizes)
+      yield f"{name}, AUC {auc:g}, {sizes[0]} and {sizes[1]}", call
+  for sizes, aucs in itertools.product(_SIZES, ((0.5, 0.5), (0.6, 0.6), (0.8, 0.9))):
+    for correlation in (0.0, 0.8):
+      call = functools.partial(
+        simulated_scores.difference_rows, aucs, correlation, *sizes
+      )
+      yield f"AUC {aucs}, correlation {correlation:g}, {sizes}", call
+
+
 def _power() -> Iterator[Cell]:
   dataset = _dataset()
   tasks = [dataset]
@@ -179,6 +200,7 @@ _STUDIES = {
   "tails": _tails,
   "discoveries": _discoveries,
   "epsilon": _epsilon,
+  "intervals": _intervals,
   "accusations": _accusations,
   "power": _power,
 }

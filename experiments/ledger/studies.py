@@ -340,8 +340,10 @@ STUDIES: Mapping[str, Study] = {
   "simulations": Study(
     ("dataset", "suspect", "num_marked", "num_submarks", "level", "attack",
      "num_models", "ties", "num_calibrating", "share", "mode", "mu", "num_runs",
-     "num_canaries", "num_attacks", "true_epsilon", "bound"),
+     "num_canaries", "num_attacks", "true_epsilon", "bound", "distributions",
+     "correlation", "num_members", "num_others", "true_auc"),
     ("auc_missed", "p_at_most", "false_discovery_rate", "found", "mean", "deviation",
-     "above_truth", "randomization", "binomial", "t", "asr", "test_accuracy"),
+     "above_truth", "auc_width", "tpr_missed", "tpr_width", "difference_missed",
+     "difference_width", "randomization", "binomial", "t", "asr", "test_accuracy"),
   ),
 }  # fmt: skip

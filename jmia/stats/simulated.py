@@ -1,0 +1,235 @@
+"""Intervals where the truth is known, to see whether they hold and how wide they are.
+
+Scores are drawn from pairs of distributions whose AUC and ROC curve are known in closed
+form, so how often an interval misses is counted against the truth and not an estimate.
+"""
+
+from collections.abc import Callable, Mapping
+import types
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jmia import _validate
+from jmia.stats import intervals, paired
+
+FPRS = (0.1, 0.01, 0.001)
+_AT_ONCE = 250  # simulations ranked together
+
+Progress = Callable[[int, int], None]
+
+
+class Pair(NamedTuple):
+  """Members' and others' scores, apart so far that the AUC is a given one.
+
+  Attributes:
+    draw: (rng, `[S, m]` or `[S, n]` shape, AUC, whether of members) -> scores.
+    tpr: (AUC, `[K]` FPRs) -> `[K]` true TPRs.
+  """
+
+  draw: Callable[[np.random.Generator, tuple[int, int], float, bool], np.ndarray]
+  tpr: Callable[[float, np.ndarray], np.ndarray]
+
+
+def _gaussian(spread: float) -> Pair:
+  """Members of mean `sqrt(1 + spread^2) z(AUC)` and standard deviation `spread`."""
+  from scipy import special
+
+  def mean(auc: float) -> float:
+    return float(np.hypot(1, spread) * special.ndtri(auc))
+
+  def draw(rng, shape, auc, is_member):
+    scores = rng.normal(size=shape)
+    return mean(auc) + spread * scores if is_member else scores
+
+  def tpr(auc, fpr):
+    return special.ndtr((mean(auc) + special.ndtri(fpr)) / spread)
+
+  return Pair(draw, tpr)
+
+
+def _exponential() -> Pair:
+  """Members' scale is `AUC / (1 - AUC)` times the others'."""
+
+  def draw(rng, shape, auc, is_member):
+    return rng.exponential(auc / (1 - auc) if is_member else 1, size=shape)
+
+  return Pair(draw, lambda auc, fpr: fpr ** ((1 - auc) / auc))
+
+
+def _mixture() -> Pair:
+  """A share `2 AUC - 1` of the members stands above everybody, the rest is alike."""
+
+  def draw(rng, shape, auc, is_member):
+    scores = rng.random(shape)
+    return scores + (is_member & (rng.random(shape) < 2 * auc - 1))
+
+  def tpr(auc, fpr):
+    share = 2 * auc - 1
+    return share + (1 - share) * fpr
+
+  return Pair(draw, tpr)
+
+
+def _two_values() -> Pair:
+  """Scores are 0 or 1: 1 of `AUC` of the members and of `1 - AUC` of the others."""
+
+  def draw(rng, shape, auc, is_member):
+    return (rng.random(shape) < (auc if is_member else 1 - auc)).astype(float)
+
+  def tpr(auc, fpr):
+    # The ROC curve's two straight parts, as a coin in the tie reads them.
+    return np.interp(fpr, [0, 1 - auc, 1], [0, auc, 1])
+
+  return Pair(draw, tpr)
+
+
+def pairs() -> Mapping[str, Pair]:
+  """Returns the pairs of distributions, by name."""
+  return types.MappingProxyType(
+    {
+      "Gaussians": _gaussian(1),
+      "Gaussians, members' sd 3": _gaussian(3),
+      "exponentials": _exponential(),
+      "some stand out": _mixture(),
+      "two values": _two_values(),
+    }
+  )
+
+
+def coverage_rows(
+  name: str,
+  auc: float,
+  num_members: int,
+  num_others: int,
+  *,
+  confidence: float = 0.95,
+  num_simulations: int,
+  seed: int = 0,
+  progress: Progress = lambda done, total: None,
+) -> list[dict[str, Any]]:
+  """Returns how often the intervals of AUC and TPR miss, as one row.
+
+  Args:
+    name: of `pairs`.
+    auc: the true one, at least .5 and below 1.
+    num_members: `m` samples.
+    num_others: `n` samples.
+    confidence: of each interval.
+    num_simulations: at least 1.
+    seed: of the draws.
+    progress: told of simulations.
+
+  Returns:
+    A row whose `auc_missed` and `tpr_missed` (by FPR) are shares of the simulations,
+    and whose widths are means.
+
+  Raises:
+    ValueError: the pair is unknown, or a number is out of range.
+  """
+  _validate.known("name", name, tuple(pairs()))
+  _validate.positive("num_simulations", num_simulations)
+  if not 0.5 <= auc < 1:
+    raise ValueError(f"auc={auc}, expected at least 0.5 and below 1")
+  pair, fprs = pairs()[name], np.array(FPRS)
+  members = np.arange(num_members + num_others) < num_members
+  found: dict[str, list[np.ndarray]] = {}
+  for start in range(0, num_simulations, _AT_ONCE):
+    size = min(_AT_ONCE, num_simulations - start)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, start]))
+    scores = np.concatenate(
+      [
+        pair.draw(rng, (size, num_members), auc, True),
+        pair.draw(rng, (size, num_others), auc, False),
+      ],
+      axis=1,
+    )
+    area = intervals.auc(scores, members, confidence=confidence)
+    rate = intervals.tpr_at_fpr(scores, members, fprs, confidence=confidence)
+    true = pair.tpr(auc, fprs)
+    for key, values in (
+      ("auc_missed", _missed(area, auc)),
+      ("auc_width", area.high - area.low),
+      ("tpr_missed", _missed(rate, true)),
+      ("tpr_width", rate.high - rate.low),
+    ):
+      found.setdefault(key, []).append(values)
+    progress(start + size, num_simulations)
+  means = {key: np.concatenate(values).mean(axis=0) for key, values in found.items()}
+  return [
+    {
+      "distributions": name,
+      "num_members": num_members,
+      "num_others": num_others,
+      "true_auc": auc,
+      "confidence": confidence,
+      "num_simulations": num_simulations,
+      **{key: _by_fpr(of) if of.ndim else float(of) for key, of in means.items()},
+    }
+  ]
+
+
+def difference_rows(
+  aucs: tuple[float, float],
+  correlation: float,
+  num_members: int,
+  num_others: int,
+  *,
+  confidence: float = 0.95,
+  num_simulations: int,
+  seed: int = 0,
+  progress: Progress = lambda done, total: None,
+) -> list[dict[str, Any]]:
+  """Returns how often a difference of two AUCs on the same samples is missed.
+
+  Args:
+    aucs: of two attacks whose scores are normal, at least .5 and below 1.
+    correlation: of a sample's two scores, in [0, 1].
+    num_members: `m` samples.
+    num_others: `n` samples.
+    confidence: of the interval.
+    num_simulations: at least 1.
+    seed: of the draws.
+    progress: told of simulations.
+
+  Returns:
+    One row; `difference_missed` is a share of the simulations, the width a mean.
+
+  Raises:
+    ValueError: a number is out of range.
+  """
+  from scipy import special
+
+  _validate.positive("num_simulations", num_simulations)
+  _validate.probability("correlation", correlation)
+  members = np.arange(num_members + num_others) < num_members
+  shifts = np.sqrt(2) * special.ndtri(np.array(aucs))[:, None]
+  missed, widths = [], []
+  for number in range(num_simulations):
+    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+    shared, own = rng.normal(size=members.shape), rng.normal(size=(2, len(members)))
+    scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+    found = paired.auc(*(scores + shifts * members), members, confidence=confidence)
+    missed.append(_missed(found, aucs[1] - aucs[0]))
+    widths.append(found.high - found.low)
+    progress(number + 1, num_simulations)
+  return [
+    {
+      "distributions": f"two attacks, AUC {aucs[0]:g} and {aucs[1]:g}",
+      "correlation": correlation,
+      "num_members": num_members,
+      "num_others": num_others,
+      "confidence": confidence,
+      "num_simulations": num_simulations,
+      "difference_missed": float(np.mean(missed)),
+      "difference_width": float(np.mean(widths)),
+    }
+  ]
+
+
+def _missed(found, truth) -> np.ndarray:
+  return np.asarray((found.low > truth) | (found.high < truth))
+
+
+def _by_fpr(values: np.ndarray) -> dict[str, float]:
+  return dict(zip(map(str, FPRS), values.tolist(), strict=True))
