@@ -18,8 +18,8 @@ Nothing is trained, but in the last two, and by attacks of `tails` that train. S
                  found at a false discovery rate of 10 % that are no members'
     epsilon      how often each lower bound on epsilon is above the truth, and how near
                  it comes
-    intervals    scores whose AUC and ROC curve are known: how often the intervals of AUC,
-                 of TPR and of a difference of two AUCs miss, and how wide they are
+    intervals    scores whose AUC and ROC curve are known: how often the intervals of
+                 AUC, TPR and a difference of two AUCs miss, and how wide they are
     accusations  how often keys accuse suspects that cannot know their labels, by each
                  of three tests; of --dataset, digits by default
     power        how often keys accuse models that were trained on their marked rows,

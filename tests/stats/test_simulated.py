@@ -31,7 +31,8 @@ def test_a_row_counts_what_misses(monkeypatch):
   assert 0.1 < rows[0]["auc_width"] < 0.5
   # An interval that is a point misses always; one that is everything, never.
   points = intervals.Interval(np.array([0.7001]), np.array([0.7002]))
-  assert simulated._missed(points, 0.7) and not simulated._missed(points, 0.70015)
+  assert simulated._missed(points, 0.7)
+  assert not simulated._missed(points, 0.70015)
 
 
 def test_rows_are_a_function_of_the_seed():
