@@ -338,6 +338,7 @@ def leave_files_to_first_process() -> None:
 @contextlib.contextmanager
 def progress_bars(
   unit: str = "model-epoch",
+  doing: str = "training",
 ) -> Iterator[Callable[[str, int, int], None]]:
   """Yields `progress(what, done, total)`, which draws a bar for each `what`.
 
@@ -359,7 +360,7 @@ def progress_bars(
     with forecast.listening(say) as foretell:
 
       def progress(what: str, done: int, total: int) -> None:
-        title = stage(what)
+        title = stage(what, doing)
         if what not in bars:
           for bar in bars.values():
             bar.close()
@@ -375,12 +376,12 @@ def progress_bars(
       bar.close()
 
 
-def stage(what: str) -> str:
+def stage(what: str, doing: str = "training") -> str:
   """What a bar is called: of several runs of one kind, with its number."""
   name, _, number = what.rpartition("_")
   if number.isdecimal() and name in _STAGES:
     return f"{_STAGES[name]}, part {int(number) + 1}"
-  return _STAGES.get(what, f"training: {what.replace('_', ' ')}")
+  return _STAGES.get(what, f"{doing}: {what.replace('_', ' ')}")
 
 
 def _help_if_asked(module: types.ModuleType, argv: Sequence[str]) -> None:

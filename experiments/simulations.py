@@ -217,7 +217,7 @@ def main() -> None:
     kept = output_dir / "checkpoints"
     kept.mkdir(exist_ok=True)
     rows, seconds = [], {}
-    with common.progress_bars("simulation") as progress:
+    with common.progress_bars("simulation", "simulating") as progress:
       for name, call in _STUDIES[study]():
         begun = time.monotonic()
         rows += _cell(kept, name, call, functools.partial(progress, name))

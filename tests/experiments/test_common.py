@@ -310,6 +310,12 @@ def test_results_dir_that_cannot_be_is_named(tmp_path):
       pass
 
 
+def test_bars_of_what_trains_nothing_do_not_say_training(capsys):
+  with common.progress_bars("simulation", "simulating") as progress:
+    progress("2 references", 1, 2)
+  assert "simulating: 2 references:  50%" in capsys.readouterr().err
+
+
 def test_progress_bars_go_to_stderr(capsys):
   with common.progress_bars() as progress:
     progress("target", 3, 4)
