@@ -91,7 +91,7 @@ def main() -> None:
           "minutes": _MINUTES.value,
         },
         seed=common.SEED.value,
-        seconds=seconds,
+        seconds={**seconds, "total": sum(seconds.values())},
         notes=notes,
       ),
     )

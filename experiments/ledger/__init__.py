@@ -4,12 +4,14 @@
     python -m experiments.ledger --paper=hu       # and each table of one paper
     python -m experiments.ledger --check          # nothing is written; fails if untrue
     python -m experiments.ledger add DIR --id=ID  # a study's results become a run
+    python -m experiments.ledger add FILE --id=ID  # or benchmark's, or gpu_day's
 
 The papers' tables are `papers/*.csv`, our runs `runs/*.json`, each cut from the folder
-that a study wrote: no figure enters by hand. LEDGER.md sets them side by side. A figure
-of README.md or BUILD_NOTES.md that is a link to a run must be what the run's file says
-(`claims` has the form); --check fails where one is not, where a run's file is damaged,
-or where a page is not what the files make it.
+that a study wrote: no figure enters by hand. LEDGER.md sets them side by side, RUNS.md
+has what stands beside no paper's. A figure of README.md or BUILD_NOTES.md that is a
+link to a run must be what the run's file says (`claims` has the form); --check fails
+where one is not, where a run's file is damaged, or where a page is not what the files
+make it.
 """
 
 import pathlib
@@ -20,7 +22,7 @@ from . import cells, claims, pages, run_files
 
 POSITIONAL = "do"
 _DO = flags.DEFINE_list(
-  "do", [], "Nothing, or add and the folder of a study's results."
+  "do", [], "Nothing, or add and a study's folder, or a file of benchmark or gpu_day."
 )
 _ID = flags.DEFINE_string("id", None, "Of the run that is added.")
 _PAPER = flags.DEFINE_enum(
@@ -35,12 +37,12 @@ def main() -> None:
   match _DO.value:
     case []:
       _check() if _CHECK.value else _write()
-    case ["add", folder]:
+    case ["add", source]:
       if not _ID.value:
         raise ValueError("add: --id must name the run")
       if pages.root() is None:
         raise ValueError("add: runs are kept in a checkout, and this is none")
-      path = run_files.add(pathlib.Path(folder).expanduser(), _ID.value)
+      path = run_files.add(pathlib.Path(source).expanduser(), _ID.value)
       print(f"Written to {path}")
       _write()
     case other:
@@ -93,6 +95,7 @@ def _texts(root, found, runs) -> dict[pathlib.Path, str]:
   """The files that the ledger makes."""
   readme = root / "README.md"
   return {
-    pages.PAGE: pages.page(found, runs),
+    pages.PAGE: pages.page(found),
+    pages.RUNS_PAGE: pages.runs_page(runs),
     readme: pages.with_summary(readme.read_text(), found),
   }

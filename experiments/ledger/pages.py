@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 import itertools
 import pathlib
+import re
 
 from . import cells, power, run_files, studies
 from .cells import Verdict
 
-PAGE = cells.HERE / "LEDGER.md"
+PAGE, RUNS_PAGE = cells.HERE / "LEDGER.md", cells.HERE / "RUNS.md"
 BEGIN, END = "<!-- ledger: begin -->", "<!-- ledger: end -->"
 _MARKS = {
   Verdict.INSIDE: "inside",
@@ -49,12 +50,13 @@ def summary(found: Sequence[cells.Entry]) -> str:
   return "\n".join(lines)
 
 
-def page(found: Sequence[cells.Entry], runs: Mapping[str, run_files.Run]) -> str:
-  """Returns the whole ledger."""
+def page(found: Sequence[cells.Entry]) -> str:
+  """Returns the papers' tables beside ours."""
   parts = [
     "# Ledger",
     "Made by `python -m experiments.ledger`; do not edit. Each figure of the papers"
-    " beside ours. *Ours* is the mean over `n` seeds or targets and, in brackets, where"
+    " beside ours; [RUNS.md](RUNS.md) has every run's command, and what else was"
+    " measured. *Ours* is the mean over `n` seeds or targets and, in brackets, where"
     " one more of ours lies in 95 % of cases; *inside*: the paper's figure lies there."
     " A line without a verdict is of other data or settings, or of a run that"
     " explains the line above it.",
@@ -63,13 +65,29 @@ def page(found: Sequence[cells.Entry], runs: Mapping[str, run_files.Run]) -> str
   for paper, entries_of in itertools.groupby(found, lambda entry: entry.cell.paper):
     parts += [f"## {cells.PAPERS[paper]}", of_paper(list(entries_of))]
   parts += ["## Why some are outside", _explanations(found)]
-  parts += ["## Runs", _runs(runs)]
+  return _joined(parts)
+
+
+def runs_page(runs: Mapping[str, run_files.Run]) -> str:
+  """Returns the runs' commands, and tables of those that stand beside no paper's."""
+  parts = [
+    "# Runs",
+    "Made by `python -m experiments.ledger`; do not edit. What stands beside a paper's"
+    " figure is in [LEDGER.md](LEDGER.md). Of several values (of seeds or targets) the"
+    " mean and, in brackets, the range is given.",
+    _runs(runs),
+  ]
   if chances := power.tables(runs):
     parts += ["## Sub-marks: chances of a claim", chances]
   for run in runs.values():
     # Beside no cell of a paper, and in no table of its own kind.
     if not power.is_one(run) and not any(run_files.figures_of(run)):
-      parts += [f"### {run['id']}", _figures(run)]
+      where = f"On {run['device']}." if run["device"] != "cpu" else ""
+      parts += [f"## {run['id']}", where, _figures(run)]
+  return _joined(parts)
+
+
+def _joined(parts: Sequence[str]) -> str:
   return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -189,23 +207,63 @@ def _explanations(found: Sequence[cells.Entry]) -> str:
 
 
 def _figures(run: run_files.Run) -> str:
-  """The figures of a run that stands beside no paper's: a line for each setting."""
-  by_setting: dict[str, dict[str, Sequence[float]]] = {}
-  fields: dict[str, None] = {}
-  values = studies.STUDIES[run["study"]].values
+  """The figures of a run: a line for each setting, a column for each field.
+
+  Where settings differ along an axis of the study, a table for each field, with the
+  axis in columns.
+  """
+  study = studies.STUDIES[run["study"]]
+  found: dict[str, dict[str, Sequence[float]]] = {}  # field -> setting -> values
   for name, of_name in run["figures"].items():
-    field = max((f for f in values if f"/{f}" in name), key=len)
+    field = max((f for f in study.values if f"/{f}" in name), key=len)
     setting, _, part = name.rpartition(f"/{field}")
-    fields[field + part] = None
-    by_setting.setdefault(setting, {})[field + part] = of_name
-  lines = [
-    f"| setting | {' | '.join(name.replace('_', ' ') for name in fields)} |",
-    f"|---|{'---|' * len(fields)}",
-  ]
-  for setting, found in by_setting.items():
-    cells_of = (_spread(found.get(name, ())) for name in fields)
-    lines.append(f"| {setting.replace('/', ', ')} | {' | '.join(cells_of)} |")
-  return "\n".join(lines)
+    found.setdefault(field + part, {})[setting] = of_name
+  for axis in study.across:
+    at = re.compile(rf"/{axis} ([^/]+)")
+    tables = [_across(axis, at, field, of) for field, of in found.items()]
+    if any(tables):
+      return "\n\n".join(filter(None, tables))
+  settings = dict.fromkeys(setting for of in found.values() for setting in of)
+  return _grid(
+    ["setting", *map(_plain, found)],
+    [
+      [_setting(setting), *(_spread(of.get(setting, ())) for of in found.values())]
+      for setting in settings
+    ],
+  )
+
+
+def _across(
+  axis: str, at: re.Pattern[str], field: str, of: Mapping[str, Sequence[float]]
+) -> str:
+  """One field's table, an axis in columns; nothing where it has but one place."""
+  lines: dict[str, dict[str, Sequence[float]]] = {}
+  for setting, values in of.items():
+    place = at.search(setting)
+    lines.setdefault(at.sub("", setting), {})[place[1] if place else ""] = values
+  places = list(dict.fromkeys(place for line in lines.values() for place in line))
+  if len(places) < 2:
+    return ""
+  return _grid(
+    [f"{_plain(field)}, {_plain(axis)}", *places],
+    [
+      [_setting(setting), *(_spread(line.get(place, ())) for place in places)]
+      for setting, line in lines.items()
+    ],
+  )
+
+
+def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+  rows = [header, ["---"] * len(header), *lines]
+  return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _plain(name: str) -> str:
+  return name.replace("_", " ").replace("/", ", ")
+
+
+def _setting(name: str) -> str:
+  return name.replace("/", ", ")
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -221,7 +279,7 @@ def _spread(values: Sequence[float]) -> str:
 def _runs(runs: Mapping[str, run_files.Run]) -> str:
   lines = ["| run | command | seed | seconds |", "|---|---|---|---|"]
   for run in runs.values():
-    total = run["seconds"].get("total")
+    total = run["seconds"]["total"]
     lines.append(
       f"| [{run['id']}](runs/{run['id']}.json) | `{run['command']}` | {run['seed']}"
       f" | {total:,.0f} |"

@@ -23,37 +23,37 @@ _FIELDS = (
 )  # fmt: skip
 # Flags that say where something is on a machine, as a reader would write them.
 _PLACES = {"data_dir": "TFDS", "models_dir": "MODELS"}
+# Binaries whose results are a file, and a setting that only theirs have.
+_FILES = {"benchmark": "suite", "gpu_day": "steps"}
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 Run = Mapping[str, Any]
 
 
-def add(folder: pathlib.Path, name: str) -> pathlib.Path:
+def add(source: pathlib.Path, name: str) -> pathlib.Path:
   """Cuts a study's results to a run's file, and returns where it is.
 
   Args:
-    folder: that a study wrote and finished.
+    source: a folder that a study wrote and finished, or a file of `benchmark` or
+      `gpu_day`.
     name: of the run, its id.
 
   Raises:
-    ValueError: the folder holds no finished study, one that the ledger does not keep,
+    ValueError: the source holds no finished study, one that the ledger does not keep,
       or results with paths; or the id is not lower-case letters, digits, ._-.
     OSError: a file cannot be read or written.
   """
   if not _ID.fullmatch(name):
     raise ValueError(f"--id={name}: expected lower-case letters, digits and . _ -")
-  record = _json(folder / folders.RECORD)
-  if not record.get("finished"):
-    raise ValueError(f"{folder} holds no finished run: {folders.RECORD} says so")
-  study = record["name"]
-  _check_known(study)
-  document = _json(folder / "results.json")
-  flags = {flag: _PLACES.get(flag, value) for flag, value in record["flags"].items()}
+  study, binary, flags, document = (
+    _of_folder(source) if source.is_dir() else _of_benchmark(source)
+  )
+  flags = {flag: _PLACES.get(flag, value) for flag, value in flags.items()}
   content = {
     "id": name,
     "study": study,
     "command": " ".join(
-      [f"python -m experiments.{study}", *(f"--{f}={v}" for f, v in flags.items())]
+      [f"python -m experiments.{binary}", *(f"--{f}={v}" for f, v in flags.items())]
     ),
     "config": {**document["config"], "flags": flags},
     "seed": document["seed"],
@@ -66,9 +66,34 @@ def add(folder: pathlib.Path, name: str) -> pathlib.Path:
   path = HERE / f"{name}.json"
   text = json.dumps(content, ensure_ascii=False)
   if found := re.search(r'"/[\w.-]+/[^"]*"', text):
-    raise ValueError(f"{folder}: its results hold {found[0]}, a path of this machine")
+    raise ValueError(f"{source}: its results hold {found[0]}, a path of this machine")
   results.write(path, content)
   return path
+
+
+def _of_folder(folder: pathlib.Path) -> tuple[str, str, Run, Run]:
+  """A study's name, its binary, the flags it was given, and its results."""
+  record = _json(folder / folders.RECORD)
+  if not record.get("finished"):
+    raise ValueError(f"{folder} holds no finished run: {folders.RECORD} says so")
+  _check_known(record["name"])
+  document = _json(folder / "results.json")
+  return record["name"], record["name"], record["flags"], document
+
+
+def _of_benchmark(path: pathlib.Path) -> tuple[str, str, Run, Run]:
+  """The same of a file, whose settings are all of its command's flags."""
+  document = _json(path)
+  config = document.get("config", {})
+  binary = next((b for b, flag in _FILES.items() if flag in config), None)
+  if binary is None:
+    raise ValueError(f"{path} is of none of {', '.join(_FILES)}")
+  flags = {
+    flag: ",".join(value) if isinstance(value, list) else value
+    for flag, value in config.items()
+    if value is not False
+  }
+  return "benchmark", binary, flags, document
 
 
 def load() -> dict[str, Run]:

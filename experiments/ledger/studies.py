@@ -37,6 +37,8 @@ class Study(NamedTuple):
     cells: a run's config and figures -> cell -> names of the figures that are its.
     beside: a run's config -> how it stands to the paper.
     more: further figures of a document.
+    across: of `keys`, those whose settings may stand in columns; the first that a run
+      has is taken.
   """
 
   keys: tuple[str, ...]
@@ -45,6 +47,7 @@ class Study(NamedTuple):
   cells: Callable[[Document, Figures], Iterator[tuple[Key, list[str]]]] | None = None
   beside: Callable[[Document], Beside] = lambda config: Beside()
   more: Callable[[Document], Figures] = lambda document: {}
+  across: tuple[str, ...] = ()
 
 
 def figures(study: Study, document: Document) -> Figures:
@@ -306,6 +309,17 @@ def _song_beside(config: Document) -> Beside:
   return Beside(", ".join(conditions), not conditions)
 
 
+def _power_more(document: Document) -> Figures:
+  """Each target's own, where there are several; `_of_rows` has their means."""
+  study = STUDIES["attack_power"]
+  of_targets = [
+    {**{key: row.get(key) for key in study.keys}, **of_target}
+    for row in document["rows"]
+    for of_target in row.get("by_target", ())
+  ]
+  return _of_rows(study, of_targets)
+
+
 def _first(found: Figures, *names: str) -> list[str]:
   return [name for name in names if name in found][:1] or list(names[:1])
 
@@ -335,7 +349,8 @@ STUDIES: Mapping[str, Study] = {
     ("epsilon_lower", "epsilon_lower_gaussian", "p_value", "contradicted"),
   ),
   "attack_power": Study(
-    ("attack", "num_references", "num_queries"), ("auc", "tpr_at_fpr")
+    ("attack", "num_queries", "num_references"), ("auc", "tpr_at_fpr"),
+    more=_power_more, across=("num_references",),
   ),
   "simulations": Study(
     ("dataset", "suspect", "num_marked", "num_submarks", "level", "attack",
@@ -345,5 +360,13 @@ STUDIES: Mapping[str, Study] = {
     ("auc_missed", "p_at_most", "false_discovery_rate", "found", "mean", "deviation",
      "above_truth", "auc_width", "tpr_missed", "tpr_width", "difference_missed",
      "difference_width", "randomization", "binomial", "t", "asr", "test_accuracy"),
+    across=("true_auc", "num_models"),
+  ),
+  "benchmark": Study(
+    ("suite", "name", "width", "peer"),
+    ("ours_s", "peer_s", "ratio", "limit_share", "met", "bytes_needed", "steps",
+     "kernels_per_step", "mb_per_step", "floor_ms_per_step", "difference",
+     "after_compilation_s", "model_epochs_per_second", "extrapolated_hours_of_eight",
+     "temporary_mib", "peak_mib", "growth_mib", "read_mib"),
   ),
 }  # fmt: skip

@@ -229,7 +229,7 @@ def test_a_run_is_cut_to_its_figures(folder):
   assert threshold.verdict == cells.Verdict.INSIDE
   counted = collections.Counter(entry.verdict for entry in found.values())
   assert counted[cells.Verdict.NOT_RUN] == len(PAPERS) - 5
-  page = pages.page(list(found.values()), {"mib-x": run})
+  page = pages.page(list(found.values()))
   assert "| Location-30 | ASR | 68.9 | 63.3 (" in page
   assert "| 3 | inside | [mib-x](runs/mib-x.json) |" in page
 
@@ -248,6 +248,61 @@ def test_what_is_no_run_is_refused(folder, file, change, said):
   with pytest.raises(ValueError, match=said):
     run_files.add(folder, "mib-x")
   assert not list(run_files.HERE.iterdir())
+
+
+BENCHMARK = {
+  **DOCUMENT,
+  "config": {"suite": "training/fc", "matmul_precision": "float32"},
+  "device": "a GPU",
+  "rows": [
+    {"suite": "training/fc", "name": "epoch", "width": width, "peer": "PyTorch",
+     "ours_s": 0.5 / width, "ratio": None, "met": True, "target": "ratio >= 1"}
+    for width in (1, 4)
+  ],
+}  # fmt: skip
+
+
+def test_a_file_of_measurements_is_a_run_too(folder, tmp_path):
+  file = tmp_path / "fc.json"
+  file.write_text(json.dumps(BENCHMARK))
+  run_files.add(file, "fc")
+  day = {"steps": ["agreement", "training/fc"], "tiny": False, "minutes": 8.0}
+  file.write_text(json.dumps({**BENCHMARK, "config": day}))
+  run_files.add(file, "day")
+  runs = run_files.load()
+  command = "python -m experiments.benchmark --suite=training/fc"
+  assert runs["fc"]["command"] == f"{command} --matmul_precision=float32"
+  steps = "--steps=agreement,training/fc --minutes=8.0"
+  assert runs["day"]["command"] == f"python -m experiments.gpu_day {steps}"
+  assert runs["fc"]["figures"]["training/fc/epoch/4/PyTorch/ours_s"] == [0.125]
+  page = pages.runs_page(runs)
+  assert "## fc\n\nOn a GPU." in page
+  assert "| training, fc, epoch, 1, PyTorch | 0.5 | 1 |" in page
+  file.write_text(json.dumps({**BENCHMARK, "config": {}}))
+  with pytest.raises(ValueError, match="is of none of benchmark, gpu_day"):
+    run_files.add(file, "none")
+
+
+def test_numbers_of_models_stand_in_columns_and_targets_are_kept(folder):
+  def row(attack, number, aucs):
+    return {
+      "attack": attack, "num_references": number, "num_queries": 1,
+      "auc": float(np.mean(aucs)), "tpr_at_fpr": {"0.1": 0.5},
+      "by_target": [{"auc": auc, "tpr_at_fpr": {"0.1": 0.5}} for auc in aucs],
+    }  # fmt: skip
+
+  rows = [row("population", 0, (0.6, 0.8)), row("lira", 2, (0.7, 0.9)),
+          row("lira", 8, (0.8, 0.9))]  # fmt: skip
+  (folder / "results.json").write_text(json.dumps({**DOCUMENT, "rows": rows}))
+  (folder / ".jmia-run.json").write_text(json.dumps({**RECORD, "name": "attack_power"}))
+  run_files.add(folder, "power")
+  runs = run_files.load()
+  figures = runs["power"]["figures"]
+  assert figures["lira/num_queries 1/num_references 8/auc"] == [0.8, 0.9]
+  page = pages.runs_page(runs)
+  assert "| auc, num references | 0 | 2 | 8 |" in page
+  assert "| lira, num_queries 1 |  | 0.8 (0.7–0.9) | 0.85 (0.8–0.9) |" in page
+  assert "| population, num_queries 1 | 0.7 (0.6–0.8) |  |  |" in page
 
 
 def test_bad_names_and_absent_folders_are_refused(folder, tmp_path):
