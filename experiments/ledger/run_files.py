@@ -111,10 +111,12 @@ def figures_of(run: Run) -> Iterator[tuple[cells.Key, cells.Figure]]:
   if study.cells is None:
     return
   config = {**run["config"], "notes": run["notes"]}
-  beside = study.beside(config)
+  training = study.beside(config)
   for (table, row, column), names in study.cells(config, run["figures"]):
     values = tuple(v for name in names for v in run["figures"].get(name, ()))
     if values:
+      is_settled = all(name.rpartition("/")[2] in study.settled for name in names)
+      beside = studies.Beside() if is_settled else training
       figure = cells.Figure(run["id"], values, beside.condition, beside.is_comparable)
       yield (str(study.paper), table, row, column), figure
 

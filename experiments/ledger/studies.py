@@ -39,6 +39,8 @@ class Study(NamedTuple):
     more: further figures of a document.
     across: of `keys`, those whose settings may stand in columns; the first that a run
       has is taken.
+    settled: of `values`, those that the study's settings alone decide, whatever the
+      rows and however long the training: they stand beside the paper's in every run.
   """
 
   keys: tuple[str, ...]
@@ -48,6 +50,7 @@ class Study(NamedTuple):
   beside: Callable[[Document], Beside] = lambda config: Beside()
   more: Callable[[Document], Figures] = lambda document: {}
   across: tuple[str, ...] = ()
+  settled: tuple[str, ...] = ()
 
 
 def figures(study: Study, document: Document) -> Figures:
@@ -329,7 +332,7 @@ STUDIES: Mapping[str, Study] = {
     ("study", "variant"),
     ("asr_all", "asr_without", "asr_threshold", "rejected", "rejected_t",
      "train_accuracy", "test_accuracy", "num_marked", "claims"),
-    "hu", _hu_cells, _hu_beside, _hu_more,
+    "hu", _hu_cells, _hu_beside, _hu_more, settled=("asr_threshold",),
   ),
   "enhanced_mia": Study(
     ("attack",), ("auc_by_target",), "ye", _ye_cells, _ye_beside, _ye_more

@@ -250,6 +250,21 @@ def test_what_is_no_run_is_refused(folder, file, change, said):
   assert not list(run_files.HERE.iterdir())
 
 
+def test_a_threshold_stands_beside_the_papers_whatever_was_trained(folder):
+  config = {"dataset": "location30", "draw": "random", "flags": {}}
+  record = {**RECORD, "flags": {"dataset": "location30", "num_epochs": 2}}
+  (folder / "results.json").write_text(json.dumps({**DOCUMENT, "config": config}))
+  (folder / ".jmia-run.json").write_text(json.dumps(record))
+  run_files.add(folder, "short")
+  found = dict(run_files.figures_of(run_files.load()["short"]))
+  rate, threshold = (
+    found["hu", table, "Location-30", column]
+    for table, column in (("4", "ASR"), ("Section 5.1", "ASR threshold"))
+  )
+  assert (rate.condition, rate.is_comparable) == ("num_epochs=2", False)
+  assert (threshold.condition, threshold.is_comparable) == ("", True)
+
+
 BENCHMARK = {
   **DOCUMENT,
   "config": {"suite": "training/fc", "matmul_precision": "float32"},
