@@ -4,6 +4,7 @@
     python -m experiments.simulations --output_dir=DIR --study=discoveries
     python -m experiments.simulations --output_dir=DIR --study=epsilon
     python -m experiments.simulations --output_dir=DIR --study=intervals
+    python -m experiments.simulations --output_dir=DIR --study=verdicts
     python -m experiments.simulations --output_dir=DIR --study=accusations
     python -m experiments.simulations --output_dir=DIR --study=power
 
@@ -20,6 +21,8 @@ Nothing is trained, but in the last two, and by attacks of `tails` that train. S
                  it comes
     intervals    scores whose AUC and ROC curve are known: how often the intervals of
                  AUC, TPR and a difference of two AUCs miss, and how wide they are
+    verdicts     whole reports: how often they speak of leakage where there is none, and
+                 how many of the records that they name are no members'
     accusations  how often keys accuse suspects that cannot know their labels, by each
                  of three tests; of --dataset, digits by default
     power        how often keys accuse models that were trained on their marked rows,
@@ -42,7 +45,9 @@ from absl import flags
 
 from jmia import datasets, types
 from jmia.attacks import registry
+from jmia.audit import config as config_lib
 from jmia.audit import simulated as simulated_audit
+from jmia.audit import simulated_reports
 from jmia.backdoor import claims, randomization
 from jmia.backdoor import simulated as simulated_marks
 from jmia.dp import simulated as simulated_dp
@@ -78,7 +83,9 @@ _AUCS = (0.5, 0.6, 0.7, 0.9, 0.99)
 
 # What only some studies read.
 _OF_STUDY = {
-  **dict.fromkeys(("attacks", "tails", "discoveries"), ("attacks", "attack_file")),
+  **dict.fromkeys(
+    ("attacks", "tails", "discoveries", "verdicts"), ("attacks", "attack_file")
+  ),
   **dict.fromkeys(("accusations", "power"), ("dataset", "data_dir")),
 }
 
@@ -148,6 +155,33 @@ def _intervals() -> Iterator[Cell]:
       yield f"AUC {aucs}, correlation {correlation:g}, {sizes}", call
 
 
+def _verdicts() -> Iterator[Cell]:
+  every = _chosen()
+  cells = [
+    {"attacks": attacks, "shift": shift, "ties": ties}
+    for attacks in (config_lib.DEFAULT_ATTACKS, every)
+    for shift in (0.0, 2.0)
+    for ties in (False, True)
+  ]
+  cells += [{"attacks": every, "shift": 0.0, "num_targets": 4}]
+  # Named are records where some stand out.
+  cells += [
+    {
+      "attacks": attacks,
+      "shift": 8.0,
+      "share": share,
+      "num_samples": 400,
+      "num_calibrating": 2500,
+    }
+    for attacks in (config_lib.DEFAULT_ATTACKS, every)
+    for share in (0.1, 0.5)
+  ]
+  for settings in cells:
+    shown = {**settings, "attacks": len(settings["attacks"])}
+    name = ", ".join(f"{key} {value}" for key, value in shown.items())
+    yield name, functools.partial(simulated_reports.verdict_rows, **settings)
+
+
 def _power() -> Iterator[Cell]:
   dataset = _dataset()
   tasks = [dataset]
@@ -201,6 +235,7 @@ _STUDIES = {
   "discoveries": _discoveries,
   "epsilon": _epsilon,
   "intervals": _intervals,
+  "verdicts": _verdicts,
   "accusations": _accusations,
   "power": _power,
 }
