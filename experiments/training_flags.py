@@ -47,7 +47,16 @@ _COMPUTE_DTYPE = flags.DEFINE_enum(
 
 
 def override(preset: config_lib.TrainConfig) -> config_lib.TrainConfig:
-  """Returns a preset with the settings that were given as flags."""
+  """Returns a preset with the settings that were given as flags.
+
+  Raises:
+    ValueError: one is not read by the preset's optimiser, or out of range.
+  """
+  if _MOMENTUM.value is not None and preset.optimizer.name != "sgd":
+    raise ValueError(
+      f"--momentum is SGD's, and the preset trains with {preset.optimizer.name}: leave"
+      " it out"
+    )
   given: dict[str, Any] = {
     "model": _MODEL.value,
     "num_epochs": NUM_EPOCHS.value,

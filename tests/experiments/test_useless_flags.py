@@ -27,6 +27,11 @@ from jmia.audit import estimate
     (audit, "--outputs=logits", "--outputs is of --signals"),
     (
       audit,
+      "--momentum=0.5",  # digits' preset is Adam's
+      "--momentum is SGD's, and the preset trains with adam: leave it out",
+    ),
+    (
+      audit,
       "--signals=s.npz --num_epochs=3 --defense=flip",
       "--num_epochs, --defense with --signals: nothing is trained, so leave it out",
     ),
