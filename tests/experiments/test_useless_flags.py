@@ -26,8 +26,8 @@ from jmia.audit import estimate
   [
     (audit, "--outputs=logits", "--outputs is of --signals"),
     (
-      audit,
-      "--momentum=0.5",  # digits' preset is Adam's
+      classic_mia,
+      "--study=metrics --dataset=digits --momentum=0.5",
       "--momentum is SGD's, and the preset trains with adam: leave it out",
     ),
     (
