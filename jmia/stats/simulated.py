@@ -7,6 +7,7 @@ form, so how often an interval misses is counted against the truth and not an es
 from collections.abc import Callable, Mapping
 import types
 from typing import Any, NamedTuple
+import zlib
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def coverage_rows(
   found: dict[str, list[np.ndarray]] = {}
   for start in range(0, num_simulations, _AT_ONCE):
     size = min(_AT_ONCE, num_simulations - start)
-    rng = np.random.default_rng(np.random.SeedSequence([seed, start]))
+    rng = _rng(seed, start, name, auc, num_members, num_others)
     scores = np.concatenate(
       [
         pair.draw(rng, (size, num_members), auc, True),
@@ -206,7 +207,7 @@ def difference_rows(
   shifts = np.sqrt(2) * special.ndtri(np.array(aucs))[:, None]
   missed, widths = [], []
   for number in range(num_simulations):
-    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+    rng = _rng(seed, number, aucs, correlation, num_members, num_others)
     shared, own = rng.normal(size=members.shape), rng.normal(size=(2, len(members)))
     scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
     found = paired.auc(*(scores + shifts * members), members, confidence=confidence)
@@ -225,6 +226,12 @@ def difference_rows(
       "difference_width": float(np.mean(widths)),
     }
   ]
+
+
+def _rng(seed: int, number: int, *cell: Any) -> np.random.Generator:
+  """Draws of a cell's own: those that share draws would be off in the same way."""
+  of_cell = zlib.crc32(repr(cell).encode())
+  return np.random.default_rng(np.random.SeedSequence([seed, number, of_cell]))
 
 
 def _missed(found, truth) -> np.ndarray:
