@@ -204,6 +204,8 @@ def _show(
   print(f"\nThe report is {output_dir / 'report.html'}")
   for following in _next(report, output_dir):
     print(following)
+  for sentence in limits.untested(report, allowed):
+    print(f"audit: {sentence}", file=sys.stderr)
   above = limits.exceeded(report, allowed)
   if above:
     print("\n".join(f"audit: {sentence}" for sentence in above), file=sys.stderr)
