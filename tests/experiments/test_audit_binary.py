@@ -116,6 +116,18 @@ def test_a_limit_that_is_surely_exceeded_is_exit_code_3(run, tmp_path):
   assert "fail_above='auc', expected auc:VALUE or tpr@FPR:VALUE" in line
 
 
+def test_what_comes_next_can_be_pasted():
+  attack = {"auc": 0.9, "auc_ci": [0.8, 0.95], "tpr_at_fpr": {}, "tpr_at_fpr_ci": {}}
+  report = {
+    "target": {"num_members": 99, "num_nonmembers": 99},
+    "attacks": {"reference": attack},
+    "config": {"dataset": "digits", "train": {}},
+  }
+  _, repeat, compare = binary._next(report, pathlib.Path("my folder"))
+  assert "--repeat='my folder/report.json' --defense=" in repeat
+  assert "jmia compare 'my folder' DIR" in compare
+
+
 def test_a_report_can_be_repeated(run, folder, tmp_path):
   """Its settings come back whole; trained it is elsewhere."""
   from jmia.audit import repeat
