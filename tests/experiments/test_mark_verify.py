@@ -122,6 +122,7 @@ def test_the_model_that_trained_on_the_data_is_found(run, owned):
   assert answers_sha256 in page
   assert secrets["secret"] not in page
   assert "the one that was deposited." in page
+  assert "jmia verify " in page  # `experiments` is in a checkout alone
   # Against a count by hand, from the key's JSON.
   key = json.loads(path.read_text())
   answers = np.load(owned / "suspect.npy").argmax(axis=1)
