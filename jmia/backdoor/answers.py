@@ -205,7 +205,7 @@ def _numeric(cells: np.ndarray) -> np.ndarray:
   except ValueError as error:
     texts = [one for one in cells.ravel().tolist() if not titles_lib.is_number(one)]
     raise ValueError(
-      f"predictions hold scores that are no numbers: {classes_lib.listed(texts)}"
+      f"predictions hold {len(texts)} scores that are no numbers, first {texts[0]!r}"
     ) from error
   bad = np.isnan(values) | np.isposinf(values)  # -inf is the logit of a masked class
   if bad.any():

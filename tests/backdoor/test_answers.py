@@ -185,7 +185,7 @@ def test_what_cannot_be_read(tmp_path, text, message):
     ("note,label\n02,dog\n01,cat\n03,emu\n04,emu\n", NAMES,
      "column 'note' counts the rows in another order"),
     ("cat,dog,emu\n1,0,n/a\n1,0,0\n0,1,0\n1,0,x\n", NAMES,
-     "scores that are no numbers: 'n/a', 'x'"),
+     "2 scores that are no numbers, first 'n/a'"),
     ("index,prediction\n1,dog\n0,cat\n2,emu\n3,emu\n", NAMES,
      "column 'index' counts the rows in another order"),
   ],
