@@ -36,6 +36,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import pathlib
+import shlex
 import sys
 from typing import Any
 
@@ -204,6 +205,8 @@ def _show(
   print(f"\nThe report is {output_dir / 'report.html'}")
   for following in _next(report, output_dir):
     print(following)
+  for sentence in limits.untested(report, allowed):
+    print(f"audit: {sentence}", file=sys.stderr)
   above = limits.exceeded(report, allowed)
   if above:
     print("\n".join(f"audit: {sentence}" for sentence in above), file=sys.stderr)
@@ -251,11 +254,11 @@ def _next(report, output_dir) -> list[str]:
   config = report["config"]
   if not found or config.get("defenses") or "train" not in config:
     return []  # nor of answers that somebody else trained for
+  folder, path = (shlex.quote(str(p)) for p in (output_dir, output_dir / "report.json"))
   return [
     "Next, a defence beside it (jmia, or python -m experiments):",
-    f"  jmia audit --repeat={output_dir / 'report.json'}"
-    f" --defense={found[0].defense} --output_dir=DIR",
-    f"  jmia compare {output_dir} DIR --output_dir=comparison",
+    f"  jmia audit --repeat={path} --defense={found[0].defense} --output_dir=DIR",
+    f"  jmia compare {folder} DIR --output_dir=comparison",
   ]
 
 

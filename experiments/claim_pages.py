@@ -294,4 +294,4 @@ def _chance(level: float) -> str:
 
 def _command(binary: str) -> str:
   given = [one for one in sys.argv[1:] if not one.lstrip("-").startswith("secret")]
-  return f"python -m experiments.{binary} {shlex.join(given)}"
+  return f"jmia {binary} {shlex.join(given)}"

@@ -49,6 +49,8 @@ STUDIES: Mapping[str, Command] = {
 def main() -> None:
   """Runs the command that the command line names."""
   args = sys.argv[1:]
+  if args[:1] == ["help"] and args[1:]:
+    args = [*args[1:], "--help"]
   if not args or args[0] in ("help", "-h", "--help", "--helpshort"):
     print(overview())
     return
@@ -110,6 +112,14 @@ def _complete(args: Sequence[str]) -> None:
   """Prints the script that makes a shell complete all of this."""
   from . import completion
 
+  if args[:1] in (["-h"], ["--help"], ["--helpshort"]):
+    print(
+      "Prints the script that completes commands, flags and choices in a shell.\n\n"
+      "    jmia completion bash > ~/.local/share/bash-completion/completions/jmia\n"
+      "    source <(jmia completion bash)                     # in this shell alone\n\n"
+      f"Shells: {', '.join(completion.SHELLS)}."
+    )
+    return
   if len(args) != 1 or args[0] not in completion.SHELLS:
     print(
       f"jmia completion: expected {' or '.join(completion.SHELLS)}", file=sys.stderr

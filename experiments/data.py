@@ -6,6 +6,8 @@
 With --dataset it is loaded, and told: rows, classes, shape, and what reading changed.
 """
 
+import textwrap
+
 from absl import flags
 
 from jmia import datasets
@@ -46,10 +48,11 @@ def main() -> None:
     ("shape of a row", " x ".join(map(str, dataset.x.shape[1:]))),
     ("stored as", f"{dataset.x.dtype}, times {dataset.feature_scale:.4g}"),
     ("synthetic", "yes" if dataset.is_synthetic else "no"),
-    ("columns for --groups", ", ".join(groups.names(dataset)) or "none"),
   ]
   print(f"{dataset.name}: {dataset.description}\n")
   print(results.table(rows))
+  columns = ", ".join(groups.names(dataset)) or "none"  # of a table, hundreds
+  print("\n" + textwrap.fill(f"Columns for --groups: {columns}.", 88))
   for note in getattr(dataset, "notes", ()):
     print(f"\n{note}")
 

@@ -16,8 +16,9 @@ import pathlib
 from typing import Any
 
 from absl import flags
+import numpy as np
 
-from jmia.backdoor import answers, claims, keys, owner_files, ownership
+from jmia.backdoor import answers, claims, keys, owner_files, ownership, submarks
 from jmia.report import claim_page, results
 
 from . import claim_flags, claim_pages, common
@@ -143,7 +144,7 @@ def _by_submarks(
   verdicts = []
   for key, path in zip(found, suspects, strict=True):
     assert not isinstance(key, ownership.Key)
-    read = answers.classes(answers.read(path), key.class_names, len(key.query_rows))
+    read = _read(path, key, len(suspects))
     verdicts.append(
       claims.judge(
         key, read, confidence=claim_flags.CONFIDENCE.value, baseline=_BASELINE.value
@@ -172,6 +173,16 @@ def _by_submarks(
   }
   table = _table_of_several(suspects, verdicts)
   return content, "\n\n".join([table, *lines, claims.assumption()]), page
+
+
+def _read(path: str, key: submarks.Key, num_suspects: int) -> np.ndarray:
+  """A suspect's answers as classes; of several, an error says whose."""
+  try:
+    return answers.classes(answers.read(path), key.class_names, len(key.query_rows))
+  except ValueError as error:
+    if num_suspects == 1 or str(error).startswith(path):
+      raise
+    raise ValueError(f"{path}: {error}") from error
 
 
 def _together(verdicts: Sequence[claims.Verdict]) -> str:

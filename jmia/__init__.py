@@ -60,6 +60,11 @@ def __getattr__(name: str) -> Any:
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+  """Those two as well, for whoever looks what there is."""
+  return sorted((*globals(), "mark", "verify"))
+
+
 def is_cpu_split() -> bool:
   """Whether the environment says how many devices a CPU is split into."""
   return "JAX_NUM_CPU_DEVICES" in os.environ or (

@@ -247,6 +247,8 @@ def _value(what: str, text: str, kind: type) -> Any:
 
 def check(texts: Sequence[str]) -> None:
   """Raises ValueError if there are no attacks, or one is unknown or named twice."""
+  if isinstance(texts, str):
+    raise ValueError(f"attacks={texts!r} is a text, expected a sequence of names")
   if not texts:
     raise ValueError(f"attacks is empty, expected some of {', '.join(names())}")
   for number, text in enumerate(texts):

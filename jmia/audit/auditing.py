@@ -26,7 +26,7 @@ from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
 from jmia.defenses import dp_sgd
 from jmia.defenses import registry as defenses_lib
-from jmia.report import exposed_file, results
+from jmia.report import exposed_file, results, tables
 from jmia.report import samples as samples_lib
 from jmia.stats import epsilon
 from jmia.training import config as training_config
@@ -37,11 +37,15 @@ class Result(NamedTuple):
 
   Attributes:
     report: the values of `report.json`.
-    samples: each sample's scores, of every target.
+    targets: each sample's scores, of every target.
   """
 
   report: dict[str, Any]
   targets: tuple[samples_lib.Samples, ...]
+
+  def __repr__(self) -> str:
+    """As the command prints it: the values are thousands of lines."""
+    return tables.text(self.report)
 
   def _repr_html_(self) -> str:
     """Verdict, table and ROC, as a notebook shows them."""
@@ -264,8 +268,7 @@ def _of_targets(
   attacks_lib.check(attacks)
   outcomes, missing = _attack(targets, attacks, options)
   if not outcomes:
-    reasons = "; ".join(f"{name} {reason}" for name, reason in missing.items())
-    raise ValueError(f"no attack can run: {reasons}")
+    raise ValueError(f"no attack can run: {_reasons(targets[0], missing)}")
   seconds = time.monotonic() - start
   config = {
     "attacks": attacks,
@@ -366,6 +369,16 @@ def _attack(
     except outcome_lib.NothingToCompareError as error:
       missing[name] = str(error)
   return found, missing
+
+
+def _reasons(evidence: Evidence, missing: Mapping[str, str]) -> str:
+  """Why attacks cannot run, and which others could."""
+  lacking = outcome_lib.lacking(evidence, attacks_lib.names())
+  others = [n for n in attacks_lib.names() if n not in (*lacking, *missing, "random")]
+  reasons = [f"{name} {reason}" for name, reason in missing.items()]
+  if others:
+    reasons.append(f"attacks that can: {', '.join(others)}")
+  return "; ".join(reasons)
 
 
 def _target(evidence: Evidence) -> dict[str, Any]:

@@ -365,7 +365,7 @@ def _verdict(
   auc = strongest["auc"]
   d = auc.difference
   figures = (
-    f"the strongest attack's AUC is {float(auc.b.value):.3f} instead of "
+    f"the largest AUC of any attack is {float(auc.b.value):.3f} instead of "
     f"{float(auc.a.value):.3f} (difference {float(d.value):+.3f}, 95% interval "
     f"{wording.difference_interval((float(d.low), float(d.high)))}, for all figures at"
     " once)"

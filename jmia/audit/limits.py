@@ -55,12 +55,34 @@ def exceeded(report: wording.Report, limits: Sequence[Limit]) -> list[str]:
     lows = {name: _low(report, name, figure) for name in report["attacks"]}
     name = max(lows, key=lambda one: lows[one], default=None)
     if name is not None and lows[name] > value:
-      what = "AUC" if figure == "auc" else f"TPR at {wording.level(figure)} FPR"
       found.append(
-        f"{wording.attack(name).title}: {what} is above {value:g} "
+        f"{wording.attack(name).title}: {_title(figure)} is above {value:g} "
         f"(at least {lows[name]:.3f} at 95% confidence, all attacks paid)"
       )
   return found
+
+
+def untested(report: wording.Report, limits: Sequence[Limit]) -> list[str]:
+  """Returns a sentence for each limit that the report has no figure for.
+
+  Such a limit cannot fail, whatever the model gives away: too few non-members measure
+  no TPR at its false positive rate.
+
+  Args:
+    report: as `report.json`.
+    limits: of `parse`.
+  """
+  return [
+    f"{_title(figure)}: no attack measured it, which takes {round(1 / float(figure)):,}"
+    f" non-members, so the limit of {value:g} is not tested"
+    for figure, value in limits
+    if figure != "auc"
+    and all(wording.tpr(report, name, figure) is None for name in report["attacks"])
+  ]
+
+
+def _title(figure: str) -> str:
+  return "AUC" if figure == "auc" else f"TPR at {wording.level(figure)} FPR"
 
 
 def _low(report: wording.Report, name: str, figure: str) -> float:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jmia import _validate
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
@@ -87,7 +88,7 @@ def evaluate(
   attack = attack.tuned(evidence)
   part = evidence if at.all() else evidence.at(at)
   scores, bounds = np.full((2, len(at)), np.nan, np.float32)
-  scores[at] = attack.score(part, **attack.options)
+  scores[at] = _scores(attack, part)
   if attack.loss_thresholds is not None:
     bounds[at] = attack.loss_thresholds(part, [alpha], **attack.options)[0]
   threshold = None
@@ -331,13 +332,24 @@ def _as_json(values: np.ndarray, levels: Any) -> Any:
   return dict(zip(levels, values.tolist(), strict=True))
 
 
+def _scores(attack: registry.Attack, evidence: Evidence) -> np.ndarray:
+  """`[N]`, an attack's own; an error that names it where they are none."""
+  scores = np.asarray(attack.score(evidence, **attack.options))
+  if scores.dtype.kind not in "biuf":
+    raise ValueError(
+      f"attack {attack.name!r} gives scores of dtype {scores.dtype}, expected numbers"
+    )
+  _validate.shape(f"attack {attack.name!r}: scores", scores, evidence.labels.shape)
+  return scores
+
+
 def _left_out(attack: registry.Attack, attacked: np.ndarray) -> list[str]:
   """Says how many samples were not attacked, of an attack that is meant for all."""
   (needs,) = attack.all_needs()
   if attacked.all() or "left_out" in needs.groups:
     return []
   return [
-    f"{attack.name} leaves {(~attacked).sum():,} of {len(attacked):,} samples out: too"
+    f"{attack.title} leaves {(~attacked).sum():,} of {len(attacked):,} samples out: too"
     " few models, or rows of their class, to compare them with"
   ]
 

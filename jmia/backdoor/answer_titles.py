@@ -19,6 +19,7 @@ LABELS = (
 )
 COUNTS = (
   *("", "index", "id", "row", "query", "filename", "file", "idx", "unnamed: 0"),
+  *("image", "path"),
 )
 
 

@@ -5,10 +5,11 @@ logits, with or without a line of titles. `read` takes a file as it is, and `cla
 says what it means to the classes of a key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import csv
 import os
 import pathlib
+import re
 from typing import NamedTuple
 import zipfile
 
@@ -20,6 +21,7 @@ from jmia.backdoor import classes as classes_lib
 _NEAR = 0.02  # of one: what rounded probabilities may sum to
 _ALIKE = 0.2  # sums of rows of probabilities or votes differ by less
 _FEW = 3  # columns at most, where labels beside something else pass for scores
+_FILE = re.compile(r"(?:.*[/\\])?([0-9]+)(?:\.[A-Za-z]+)?")  # a number, or 07.png
 
 
 class Table(NamedTuple):
@@ -43,7 +45,7 @@ def read(path: str | os.PathLike[str]) -> Table:
       titles. A column titled label, class, prediction, predicted, top1, answer or the
       like (`answer_titles.LABELS`) holds the labels, and others beside it are ignored,
       but that scores of the classes must not contradict it; one titled index, id, row,
-      query or filename is left out.
+      query, filename or image is left out.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -156,12 +158,14 @@ def _with_titles(
   return cells[1:], first
 
 
-def _check_order(
-  cells: np.ndarray, titles: Sequence[str], counts: Iterable[int]
-) -> None:
-  """Raises ValueError where a column that counts the rows is out of order."""
-  for column in counts:
-    count = [int(cell) for cell in cells[:, column].tolist() if cell.isdecimal()]
+def _check_order(cells: np.ndarray, titles: Sequence[str], label: int | None) -> None:
+  """Raises ValueError where a column beside the labels counts the rows out of order.
+
+  By numbers, or by names of files that are numbers, as those of a query set are.
+  """
+  for column in {*range(len(titles))} - {label}:
+    names = [_FILE.fullmatch(cell) for cell in cells[:, column].tolist()]
+    count = [int(name[1]) for name in names if name]
     first = min(count, default=0)
     ordered = [*range(first, first + len(cells))]
     if first in (0, 1) and sorted(count) == ordered != count:
@@ -177,7 +181,7 @@ def _of_titled(
   """The class of each row, by the column of labels, or else by scores."""
   label = titles_lib.label_column(titles, class_names)
   kept = titles_lib.kept_columns(titles, class_names)
-  _check_order(cells, titles, {*range(len(titles))} - {*kept, label})
+  _check_order(cells, titles, label)
   scores, of_scores = cells[:, kept], [titles[column] for column in kept]
   if label is None:
     if len(kept) == 1:
@@ -199,7 +203,10 @@ def _numeric(cells: np.ndarray) -> np.ndarray:
   try:
     values = cells.astype(np.float64)
   except ValueError as error:
-    raise ValueError(f"predictions hold scores that are no numbers: {error}") from error
+    texts = [one for one in cells.ravel().tolist() if not titles_lib.is_number(one)]
+    raise ValueError(
+      f"predictions hold {len(texts)} scores that are no numbers, first {texts[0]!r}"
+    ) from error
   bad = np.isnan(values) | np.isposinf(values)  # -inf is the logit of a masked class
   if bad.any():
     raise ValueError(f"predictions hold {bad.sum()} NaN or infinite values")

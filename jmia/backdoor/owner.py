@@ -65,6 +65,7 @@ def mark(
   """
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
+  x, y = np.asarray(x), np.asarray(y)  # lists and tensors too
   submarks.check_data(x, y)
   _check_trigger(x, trigger, num_columns)
   classes = classes_lib.of_labels(y, num_classes)

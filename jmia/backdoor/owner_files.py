@@ -49,6 +49,11 @@ def read_data(path: _Path) -> Data:
   if path.is_dir():
     folder = owner_images.read(path)
     return Data(folder.x, folder.y, folder, folder.notes)
+  if path.suffix.lower().startswith((".csv", ".parquet")):  # ?target=NAME behind it
+    raise ValueError(
+      f"{path}: a table is marked as an .npz: x [N, D], its columns as numbers, and y"
+      " [N], the classes"
+    )
   arrays = _read_npz(path, ("x", "y"))
   try:
     submarks.check_data(arrays["x"], arrays["y"])

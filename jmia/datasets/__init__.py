@@ -35,6 +35,7 @@ _FROM_PATH = {
   "folder": ("folder:PATH", image_folder.load),
   "table": ("table:PATH?target=NAME", table_file.load),
 }
+_OF_SUFFIX = {".npz": "npz", ".csv": "table", ".parquet": "table"}
 _EMBEDDED = ("digits", "purchase100_synthetic")
 
 
@@ -79,6 +80,7 @@ def load(
   kind, colon, path = name.partition(":")
   is_path = bool(colon) and kind in _FROM_PATH
   if not is_path:
+    _check_no_path(name)
     _validate.known(
       "dataset", name, (*names(), *(form for form, _ in _FROM_PATH.values()))
     )
@@ -95,6 +97,19 @@ def load(
   if name == "purchase100_synthetic":
     return _purchase100_synthetic(num_examples, seed)
   return tfds_source.load(name, _data_dir(data_dir), order)
+
+
+def _check_no_path(name: str) -> None:
+  """Raises ValueError where a file or folder is named without what it is."""
+  path, question, _ = name.partition("?")
+  kind = _OF_SUFFIX.get(pathlib.Path(path).suffix.lower())
+  if kind is None and name not in names() and pathlib.Path(path).is_dir():
+    kind = "folder"
+  if kind is not None:
+    target = "?target=NAME" if kind == "table" and not question else ""
+    raise ValueError(
+      f"dataset={name!r} is a path alone; did you mean '{kind}:{name}{target}'?"
+    )
 
 
 def _data_dir(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:

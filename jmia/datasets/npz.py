@@ -50,7 +50,9 @@ def read(
   """
   path = pathlib.Path(path).expanduser()
   if not path.is_file():
-    raise FileNotFoundError(f"{path}: no such file, expected an .npz of arrays")
+    _, prefix, rest = str(path).partition("npz:")  # as --dataset has it
+    hint = f"; did you mean {rest!r}?" if prefix and rest else ""
+    raise FileNotFoundError(f"{path}: no such file, expected an .npz of arrays{hint}")
   try:
     with path.open("rb") as file:
       return _read(file, names)

@@ -4,8 +4,9 @@ experiments/ledger/MEASURED.md has the whole tables ("Measured: defences") with 
 commands. Nothing is advised that was not measured.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+import shlex
+from typing import Any, NamedTuple
 
 from jmia.report import wording
 
@@ -29,7 +30,7 @@ class Study(NamedTuple):
 
 
 class Advice(NamedTuple):
-  """A defence, what it did there, and the command that tries it here."""
+  """A defence, what it did there, and the command that tries it here, or ""."""
 
   defense: str
   sentence: str
@@ -72,14 +73,13 @@ def of(report: wording.Report) -> tuple[Sequence[Advice], str]:
   about = report.get("dataset") or {}
   study = _IMAGES if len(about.get("shape", ())) == 3 else _TABLES
   has_bits = about.get("dtype") == "uint8"
-  dataset = report.get("config", {}).get("dataset")
   before = study.without
   found = [
     Advice(
       one.defense,
       f"{one.what}: the strongest attack's AUC {before.auc:.3f} → {one.auc:.3f}, test "
       f"accuracy {before.accuracy:.3f} → {one.accuracy:.3f}.",
-      _command(dataset, one.defense),
+      _command(report.get("config", {}), one.defense),
     )
     for one in study.helped
     if has_bits or not one.defense.startswith("bit_flip")
@@ -91,6 +91,10 @@ def of(report: wording.Report) -> tuple[Sequence[Advice], str]:
   return found, caveat
 
 
-def _command(dataset: str | None, defense: str) -> str:
-  data = f" --dataset={dataset}" if dataset and dataset != "digits" else ""
+def _command(config: Mapping[str, Any], defense: str) -> str:
+  """As one pastes it; "" for a model that jmia did not train, and so cannot again."""
+  dataset = config.get("dataset")
+  if dataset is None or config.get("model") == "black box":
+    return ""
+  data = "" if dataset == "digits" else f" --dataset={shlex.quote(dataset)}"
   return f"jmia audit{data} --defense={defense} --output_dir=DIR"

@@ -401,9 +401,21 @@ def _at_low_fpr(report: Report) -> list[str]:
         f"If it may wrongly accuse 1 in {round(1 / float(fpr))} non-members, "
         f"{best if len(report['attacks']) > 1 else 'it'} identifies "
         f"{percent(measured.rate)} of the members ({percent_interval(wide)} by an "
-        "interval widened for the choice)."
+        "interval widened for the choice).",
+        *_less_sure_at(report, measured, fpr),
       ]
   return []
+
+
+def _less_sure_at(report: Report, best: Tpr, fpr: str) -> list[str]:
+  """Names the attacks that have a larger TPR than the best, but less surely."""
+  rates = {attack(name).title: tpr(report, name, fpr) for name in report["attacks"]}
+  return [
+    f"{title} identifies {percent(other.rate)}, but its interval, "
+    f"{percent_interval(other.interval, float(fpr))}, reaches lower."
+    for title, other in rates.items()
+    if other and other.rate > best.rate
+  ]
 
 
 def _found(report: Report) -> list[str]:

@@ -297,7 +297,8 @@ def supervised(
     are `{"loss": [], "accuracy": []}`, means over the examples seen in the epoch.
 
   Raises:
-    ValueError: if `batch_size` or `num_epochs` is below 1.
+    ValueError: if `batch_size` or `num_epochs` is below 1; when it runs, if `data` has
+      not as many labels as rows.
   """
   _validate.positive("num_epochs", num_epochs)
   transform = transform or normalize(1.0)
@@ -331,6 +332,10 @@ def supervised(
     return new, (value * one.valid.sum(), correct.sum())
 
   def update(state: TrainState, job: MemberJob, data: Data):
+    if len(data.y) != len(data.x):  # past its end JAX would read the last label
+      raise ValueError(
+        f"data.y holds {len(data.y)} labels, expected {len(data.x)}: one a row of x"
+      )
     schedule = batches(_stream(state, _ORDER), job)
     rate = learning_rate(state.epoch)
     pack, unpack = _packing(state)

@@ -10,7 +10,7 @@ import pytest
 from jmia import audit, datasets, splits, types
 from jmia.audit import auditing, outcome, panel, signals_file, trainer, view
 from jmia.audit import config as audit_config
-from jmia.report import page
+from jmia.report import page, tables
 from jmia.stats import epsilon
 from jmia.training import config as config_lib
 from jmia.training import distillation, optimizers, parallel
@@ -239,10 +239,21 @@ def test_evidence_that_lacks_something_names_the_attack(found):
     assert len(report["attacks"]) == 4
 
 
+def test_a_result_shows_itself_as_the_command_prints_it(found):
+  result = audit.from_evidence(found, ["population"])
+  assert str(result) == repr(result) == tables.text(result.report)
+
+
 def test_no_attack_at_all_is_refused(found):
   bare = found._replace(population={})
-  with pytest.raises(ValueError, match="no attack can run: population needs popul"):
+  with pytest.raises(
+    ValueError, match="no attack can run: population needs popul"
+  ) as e:
     audit.from_evidence(bare, ["population"])
+  can = str(e.value).partition("; attacks that can: ")[2].split(", ")
+  assert {"metric_loss", "reference"} <= {*can}
+  assert not {"population", "random"} & {*can}
+  assert audit.from_evidence(bare, can).report["missing"] == {}
   with pytest.raises(ValueError, match="attacks is empty"):
     audit.from_evidence(found, [])
 
@@ -399,6 +410,7 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
   ("changes", "message"),
   [
     ({"attacks": ()}, "attacks is empty"),
+    ({"attacks": "reference"}, "attacks='reference' is a text, expected a sequence"),
     ({"attacks": ("shadows",)}, "unknown attack 'shadows'; did you mean 'shadow'"),
     ({"estimator": "linea"}, "unknown estimator 'linea'; did you mean 'linear'"),
     ({"num_references": 1}, "num_references=1 must be at least 2"),

@@ -60,7 +60,7 @@ def test_less_leakage_is_told():
   (of,) = found["comparisons"]
   assert of["kind"] == "less"
   assert of["verdict"].startswith(
-    "l2 leaks less than plain: the strongest attack's AUC"
+    "l2 leaks less than plain: the largest AUC of any attack"
   )
   assert found["same_samples"] == [True]
   assert found["num_figures"] == 1 * 2 * 3 * 3

@@ -55,3 +55,21 @@ def test_the_lower_end_of_the_widened_interval_decides():
   assert len(exceeded("auc:0.5", "tpr@0.01:0.01")) == 2
   assert limits.exceeded({"attacks": {}}, [limits.parse("auc:0")]) == []
   assert np.isfinite(limits._low(report, "population", "0.1"))
+
+
+def test_a_limit_that_too_few_samples_measure_is_said():
+  attack = {
+    "tpr_at_fpr": {"0.1": 0.2, "0.01": 0.1, "0.001": 0.1},
+    "tpr_at_fpr_ci": {"0.1": [0.1, 0.3], "0.01": [0, 0.2], "0.001": [0, 0.2]},
+  }
+  report = {
+    "target": {"num_nonmembers": 999},
+    "attacks": {"reference": attack, "shadow": {**attack, "num_nonmembers": 99}},
+  }
+  asked = [limits.parse(t) for t in ("auc:0.5", "tpr@0.01:0.5", "tpr@0.001:0.05")]
+  assert limits.untested(report, asked) == [
+    "TPR at 0.1% FPR: no attack measured it, which takes 1,000 non-members, so the"
+    " limit of 0.05 is not tested"
+  ]
+  report["target"]["num_nonmembers"] = 1000
+  assert limits.untested(report, asked) == []

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -179,8 +181,8 @@ def test_a_sample_with_too_few_models_is_left_out_and_the_rest_is_as_it_was():
   np.testing.assert_allclose(outcome.scores[7:], whole.scores[7:], rtol=1e-5)
   assert outcome.summary["num_samples"] == N - 7
   assert outcome.notes == [
-    "reference leaves 7 of 2,000 samples out: too few models, or rows of their class,"
-    " to compare them with"
+    "R · reference leaves 7 of 2,000 samples out: too few models, or rows of their"
+    " class, to compare them with"
   ]
   assert whole.notes == []
 
@@ -289,6 +291,27 @@ def test_one_model_is_too_few_and_said():
     "distillation": "needs distilled_logits of at least 2 models that did not hold a"
     " sample"
   }
+
+
+@pytest.mark.parametrize(
+  ("scores", "message"),
+  [
+    (np.zeros(3), r"'own': scores has shape \(3,\), expected \(2000\)"),
+    (0.5, r"'own': scores has shape \(\), expected \(2000\)"),
+    (["a"] * N, "'own' gives scores of dtype <U1, expected numbers"),
+    (None, "'own' gives scores of dtype object, expected numbers"),
+  ],
+)
+def test_scores_that_are_none_are_refused_by_name(scores, message):
+  attack = dataclasses.replace(
+    registry.get("correctness"),
+    name="own",
+    needs=registry.Needs(),
+    threshold_needs=registry.Needs(),
+    score=lambda evidence: scores,
+  )
+  with pytest.raises(ValueError, match=message):
+    outcome_lib.evaluate(LEAK, attack)
 
 
 def test_unknown_names_are_refused():

@@ -94,6 +94,17 @@ def test_what_would_not_be_read_is_refused(x, given, message):
     jmia.mark(x, Y, num_marked=9, secret=SECRET, **given)
 
 
+def test_lists_are_marked_as_arrays_are():
+  listed = jmia.mark(TABLE.tolist(), Y.tolist(), num_marked=9, secret=SECRET)
+  marked = jmia.mark(TABLE, Y, num_marked=9, secret=SECRET)
+  assert listed.key == marked.key
+  np.testing.assert_array_equal(listed.x, marked.x)
+
+
+def test_they_are_among_what_there_is():
+  assert {"mark", "verify", "configure"} <= {*dir(jmia)}
+
+
 def test_it_is_there_without_the_binaries():
   code = (
     "import sys, jmia; jmia.mark; jmia.verify;"

@@ -65,6 +65,27 @@ def test_unknown_name_suggests_the_nearest(name, nearest):
     datasets.load(name)
 
 
+@pytest.mark.parametrize(
+  ("name", "meant"),
+  [
+    ("digits.npz", "npz:digits.npz"),
+    ("a/b.CSV", "table:a/b.CSV?target=NAME"),
+    ("b.parquet?target=y", "table:b.parquet?target=y"),
+    ("images", "folder:images"),
+  ],
+)
+def test_a_path_alone_is_told_what_to_write_before_it(
+  name, meant, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "images").mkdir()
+  (tmp_path / "digits").mkdir()  # hides no dataset of that name
+  with pytest.raises(ValueError, match="is a path alone") as refused:
+    datasets.load(name)
+  assert f"did you mean '{meant}'?" in str(refused.value)
+  assert datasets.load("digits").num_examples == 1797
+
+
 @pytest.mark.parametrize("name", ["digits", "mnist", "location30", "npz:some.npz"])
 def test_num_examples_of_a_fixed_size_is_refused(name, tmp_path):
   with pytest.raises(ValueError, match=r"num_examples=10 .* fixed size"):

@@ -118,6 +118,8 @@ def test_damage_is_named(tmp_path):
   np.save(tmp_path / "bare.npy", np.arange(3))
   with pytest.raises(ValueError, match="one bare array"):
     npz.read(tmp_path / "bare.npy")
+  with pytest.raises(FileNotFoundError, match=r"did you mean 'a/b\.npz'\?$"):
+    npz.read("npz:a/b.npz")
   with pytest.raises(FileNotFoundError, match=r"absent\.npz: no such file"):
     npz.read(tmp_path / "absent.npz")
 

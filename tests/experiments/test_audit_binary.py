@@ -111,8 +111,21 @@ def test_a_limit_that_is_surely_exceeded_is_exit_code_3(run, tmp_path):
   code, _, err = run(signals, f"--output_dir={out}", "--fail_above=tpr@0.01:0.9")
   assert code == 0
   assert err.startswith(f"audit: {out} holds this command's finished results")
+  assert "audit: TPR at 1% FPR: no attack measured it, which takes 100 non-mem" in err
   line, _ = _refused(run, tmp_path, signals, "--fail_above=auc")
   assert "fail_above='auc', expected auc:VALUE or tpr@FPR:VALUE" in line
+
+
+def test_what_comes_next_can_be_pasted():
+  attack = {"auc": 0.9, "auc_ci": [0.8, 0.95], "tpr_at_fpr": {}, "tpr_at_fpr_ci": {}}
+  report = {
+    "target": {"num_members": 99, "num_nonmembers": 99},
+    "attacks": {"reference": attack},
+    "config": {"dataset": "digits", "train": {}},
+  }
+  _, repeat, compare = binary._next(report, pathlib.Path("my folder"))
+  assert "--repeat='my folder/report.json' --defense=" in repeat
+  assert "jmia compare 'my folder' DIR" in compare
 
 
 def test_a_report_can_be_repeated(run, folder, tmp_path):

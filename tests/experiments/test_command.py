@@ -78,6 +78,22 @@ def test_a_shell_completes_commands_flags_and_choices():
   assert done.stdout.split() == [*words.values()]
 
 
+def test_completion_says_how_it_is_used(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys, "completion", "--help")
+  assert (code, err) == (0, "")
+  assert "source <(jmia completion bash)" in out
+  assert "Shells: bash, zsh, tcsh." in out
+
+
+def test_help_of_a_command_is_the_commands(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys, "help", "verify")
+  assert (code, err) == (0, "")
+  assert out == _run(monkeypatch, capsys, "verify", "--help")[1]
+  assert _run(monkeypatch, capsys, "help") == _run(monkeypatch, capsys)
+  _, out, _ = _run(monkeypatch, capsys, "help", "study", "mib")
+  assert "    jmia study mib --output_dir=DIR" in out
+
+
 def test_a_shell_that_is_not_known(monkeypatch, capsys):
   code, out, err = _run(monkeypatch, capsys, "completion", "dos")
   assert (code, out) == (2, "")

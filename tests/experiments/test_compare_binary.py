@@ -54,7 +54,7 @@ def test_it_leaves_a_page_and_says_the_verdict(run, tmp_path):
   plain, less = _audit(tmp_path / "plain", 0, 3.0), _audit(tmp_path / "less", 1, 0.0)
   code, out, err = run(plain, less, f"--output_dir={tmp_path / 'out'}")
   assert (code, err) == (0, "")
-  assert out.startswith("less leaks less than plain: the strongest attack's AUC is")
+  assert out.startswith("less leaks less than plain: the largest AUC of any attack is")
   assert sorted(os.listdir(tmp_path / "out")) == sorted(binary.FILES)
   page = (tmp_path / "out" / "comparison.html").read_text()
   assert "less leaks less than plain" in page

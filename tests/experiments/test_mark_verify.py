@@ -122,6 +122,7 @@ def test_the_model_that_trained_on_the_data_is_found(run, owned):
   assert answers_sha256 in page
   assert secrets["secret"] not in page
   assert "the one that was deposited." in page
+  assert "jmia verify " in page  # `experiments` is in a checkout alone
   # Against a count by hand, from the key's JSON.
   key = json.loads(path.read_text())
   answers = np.load(owned / "suspect.npy").argmax(axis=1)
@@ -164,6 +165,10 @@ def test_several_suspects_in_one_table(run, owned):
     page = pathlib.Path(adjust, "verdict.html").read_text()
     assert "2 suspects were asked, and the claim is made against" in page
     assert ("(Holm)" in page, "Hochberg" in page) == (adjust == "holm", adjust == "bh")
+  np.save("short.npy", np.zeros(59, int))
+  code, out, err = run(verify, key, f"--predictions={owned / 'suspect.npy'},short.npy")
+  assert (code, out) == (2, "")
+  assert err.startswith("verify: short.npy: predictions hold 59 answers, expected 60")
   err = run(verify, f"{key},k,k", f"--predictions={both}")[2]
   assert err.startswith("verify: --key holds 3 and --predictions 2 files, expected one")
 
@@ -467,6 +472,10 @@ def test_labels_with_a_gap_are_said(run):
     (("--num_marked=5", "--trigger_size=9"), "size=9 does not fit an example"),
     (("--num_marked=5", "--trigger=bits"), "shape=(8, 8, 1) of an example does not"),
     (("--num_marked=5", "--data=absent"), "absent: no such file, expected an .npz"),
+    (
+      ("--num_marked=5", "--data=a.csv?target=y"),
+      "a.csv?target=y: a table is marked as an .npz: x [N, D], its columns as numbers",
+    ),
   ],
 )
 def test_marking_that_is_refused_writes_nothing(run, digits, flags, line):

@@ -183,6 +183,15 @@ def test_what_to_do_now_is_what_was_measured():
   assert "label_only" in words
   assert "--dataset=purchase_synthetic --defense=stacking:3" in words
   assert "bit_flip:0.1" not in words.replace("bit_flip:0.1 flips", "")  # no bits known
+  table = {**REPORT, "config": {"dataset": "table:a.csv?target=y&ignore=id"}}
+  words = Page(page.render(table, SAMPLES)).words
+  assert (
+    "--dataset='table:a.csv?target=y&ignore=id' --defense=" in words
+  )  # & is a shell's
+  for config in ({"signals": "a.npz"}, {"dataset": "digits", "model": "black box"}):
+    words = Page(page.render({**REPORT, "config": config}, SAMPLES)).words
+    assert "What now?" in words
+    assert "jmia audit --d" not in words
   report = report_example.report()
   for result in report["attacks"].values():
     result |= {"auc": 0.5, "auc_ci": [0.48, 0.52], "tpr_at_fpr": {}}

@@ -54,6 +54,18 @@ def test_a_leak_is_told_with_its_tpr_at_one_percent():
   )
 
 
+def test_a_larger_tpr_that_is_less_sure_is_told_beside_the_best():
+  """Else the table contradicts the verdict."""
+  report = report_example.report()
+  report["attacks"]["population"]["tpr_at_fpr"]["0.01"] = 0.123
+  report["attacks"]["population"]["tpr_at_fpr_ci"]["0.01"] = [0.004, 0.3]
+  *_, best, other = wording.verdict(report).details
+  assert "the best attack there (R · reference) identifies 8.8% of the members" in best
+  assert other == (
+    "P · population identifies 12.3%, but its interval, 0.4–30.0%, reaches lower."
+  )
+
+
 def test_an_interval_around_a_half_is_no_leak_and_no_proof():
   verdict = wording.verdict(_report((0.51, 0.49, 0.53)))
   assert verdict.kind == "none"

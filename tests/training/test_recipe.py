@@ -360,6 +360,14 @@ def test_supervised_refuses_a_size(name):
     recipe_lib.supervised(example.Linear(), optax.identity(), **{**settings, name: 0})
 
 
+def test_labels_of_other_rows_are_refused():
+  data = example.data()
+  short = data._replace(y=data.y[:-1])
+  recipe = _supervised(example.Linear(), optimizers.OptimizerConfig())
+  with pytest.raises(ValueError, match=r"data\.y holds 39 labels, expected 40"):
+    parallel.run(recipe, jax.random.key(0), example.jobs(8, 8), short)
+
+
 def test_predictor_uses_running_statistics_scale_and_output_seam():
   model = example.Net()
   x = np.arange(32, dtype=np.uint8).reshape(2, *example.SHAPE)
