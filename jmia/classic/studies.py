@@ -280,10 +280,9 @@ def default_defenses(dataset: types.Dataset) -> list[str]:
     side = min(dataset.x.shape[1:3])
     varied = ["flip", f"crop:{max(1, side // 8)}", f"cutout:{max(2, side // 4)}"]
     varied.append("rand_augment:0.5")
-  elif dataset.x.dtype == np.uint8:
-    varied = ["bit_flip:0.02", "bit_flip:0.1"]
   else:
-    varied = []
+    varied = ["bit_flip:0.02", "bit_flip:0.1"]
+  varied = [v for v in varied if registry.suits(registry.parse(v).name, dataset)]
   return [
     "top_k:1", "top_k:3", "rounding:1", "noise:0.05", "temperature:5", "label_only",
     "l2:1e-4", "l2:1e-3", "l2:1e-2", "dropout:0.5", *varied, "early_stopping:0.1",

@@ -213,6 +213,22 @@ def test_default_defences_are_ones(dataset):
 
 
 @pytest.mark.parametrize(
+  ("x", "varied"),
+  [
+    (np.eye(9, dtype=np.uint8), {"bit_flip"}),
+    (np.full((9, 8), 16, np.uint8), set()),
+    (np.zeros((9, 8, 8, 1), np.uint8), {"flip", "crop", "cutout", "rand_augment"}),
+    (np.full((9, 8, 8, 1), -1.0, np.float32), {"flip", "crop", "cutout"}),
+  ],
+)
+def test_default_defences_suit_the_rows(x, varied):
+  found = studies.default_defenses(DATASET._replace(x=x, feature_scale=1.0))
+  names = {registry.parse(text).name for text in found}
+  of_rows = {"bit_flip", "flip", "crop", "cutout", "rand_augment"}
+  assert names & of_rows == varied
+
+
+@pytest.mark.parametrize(
   ("call", "message"),
   [
     (lambda: _train(num_members=31), "num_members=31 in 4 parts .* exceed the 120"),

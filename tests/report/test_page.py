@@ -183,6 +183,8 @@ def test_what_to_do_now_is_what_was_measured():
   assert "label_only" in words
   assert "--dataset=purchase_synthetic --defense=stacking:3" in words
   assert "bit_flip:0.1" not in words.replace("bit_flip:0.1 flips", "")  # no bits known
+  bits = {**REPORT, "dataset": {**REPORT["dataset"], "holds_bits": True}}
+  assert "--defense=bit_flip:0.1" in Page(page.render(bits, SAMPLES)).words
   report = report_example.report()
   for result in report["attacks"].values():
     result |= {"auc": 0.5, "auc_ci": [0.48, 0.52], "tpr_at_fpr": {}}
