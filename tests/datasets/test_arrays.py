@@ -46,7 +46,7 @@ def test_test_rows_come_after_train_rows(tmp_path):
   assert dataset.name == name
 
 
-_X, _Y = np.zeros((3, 2), np.float32), np.array([0, 1, 1])
+_X, _Y = np.eye(3, 2, dtype=np.float32), np.array([0, 1, 1])
 
 
 @pytest.mark.parametrize(
