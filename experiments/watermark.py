@@ -565,7 +565,7 @@ def _commitment(key: keys_lib.Key, claim: files.Claim, schema: int = 3) -> str:
 
 def _ask_model(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
   """`[1 + K, N]` scores by a model that is at hand."""
-  model = files.read_model(str(_MODEL_FILE.value))
+  model = files.read_model(str(_MODEL_FILE.value), claim.x.shape[1:])
   wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common.SEED.value)
   with common.progress_bars("key") as progress:
     decoders = decode.fit(

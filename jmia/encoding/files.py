@@ -18,13 +18,15 @@ import os
 import pathlib
 import re
 from typing import Any, NamedTuple
-import zipfile
 
 from flax import linen as nn
 from flax import traverse_util
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate, models
+from jmia.datasets import npz
 from jmia.encoding import keys as keys_lib
 from jmia.encoding import nonces
 
@@ -159,14 +161,19 @@ def write_model(path: _Path, model: Model) -> None:
   _write_npz(path, {**arrays, "meta": np.array(json.dumps(meta))})
 
 
-def read_model(path: _Path) -> Model:
+def read_model(path: _Path, example_shape: tuple[int, ...] | None = None) -> Model:
   """Returns a published model.
+
+  Args:
+    path: of the file.
+    example_shape: shape of the rows that it will be asked about; None: not checked.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if it is not a model that `write_model` wrote; names the file.
+    ValueError: if it is not a model that `write_model` wrote, or not one of such rows;
+      names the file.
   """
-  arrays = _read_npz(path)
+  arrays = npz.read(_existing(path))
   try:
     meta = json.loads(str(arrays.pop("meta")))
     if meta.pop("schema") != _SCHEMA:
@@ -174,9 +181,33 @@ def read_model(path: _Path) -> Model:
     variables = traverse_util.unflatten_dict(
       {tuple(name.split("/")): leaf for name, leaf in arrays.items()}
     )
-    return Model(**{**meta, "variables": variables})
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path}: not a model file ({error})") from error
+    model = Model(**{**meta, "variables": variables})
+    _validate.positive("feature_scale", model.feature_scale)
+    if example_shape is not None:
+      _check_variables(model, arrays, example_shape)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    cause = str(error).splitlines()[0]
+    raise ValueError(f"{path}: not a model file ({cause})") from error
+  return model
+
+
+def _check_variables(
+  model: Model, arrays: Mapping[str, np.ndarray], example_shape: tuple[int, ...]
+) -> None:
+  """Raises ValueError unless a model's arrays are those of its module."""
+  x = jax.ShapeDtypeStruct((1, *example_shape), jnp.float32)
+  variables = jax.eval_shape(model.module.init, jax.random.key(0), x)
+  expected = traverse_util.flatten_dict(dict(variables), sep="/")
+  if arrays.keys() != expected.keys():
+    differ = sorted(arrays.keys() ^ expected.keys())
+    raise ValueError(f"{differ[0]} is missing, or too many, for {model.name}")
+  for name, leaf in expected.items():
+    found = arrays[name]
+    if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+      raise ValueError(
+        f"{name} is {found.dtype} of shape {found.shape}, expected {leaf.dtype} of"
+        f" {leaf.shape} for rows of {tuple(example_shape)}"
+      )
 
 
 def write_claim(path: _Path, claim: Claim) -> None:
@@ -193,7 +224,7 @@ def read_claim(path: _Path) -> Claim:
     ValueError: if an array is missing or not of its shape, or the scale is not finite
       and positive; names the file.
   """
-  arrays = _read_npz(path)
+  arrays = npz.read(_existing(path))
   for name in ("x", "is_claimed", "feature_scale"):
     if name not in arrays:
       raise ValueError(
@@ -233,10 +264,7 @@ def read_answers(path: _Path, num_queries: int) -> np.ndarray:
     FileNotFoundError: if there is no such file.
     ValueError: if it is not such an array, or not finite.
   """
-  try:
-    answers = np.load(_existing(path), allow_pickle=False)
-  except (EOFError, ValueError) as error:
-    raise ValueError(f"{path}: not a .npy array ({error})") from error
+  answers = npz.read_array(_existing(path))
   _validate.shape(f"{path}", answers, (num_queries, None))
   answers = answers.astype(np.float64)
   _validate.finite(f"{path}", answers)
@@ -259,14 +287,6 @@ def _existing(path: _Path) -> pathlib.Path:
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file")
   return path
-
-
-def _read_npz(path: _Path) -> dict[str, np.ndarray]:
-  try:
-    with np.load(_existing(path), allow_pickle=False) as held:
-      return dict(held)
-  except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
-    raise ValueError(f"{path}: not an .npz of plain arrays ({error})") from error
 
 
 def _write_npz(path: _Path, arrays: Mapping[str, Any], mode: int = 0o666) -> None:
