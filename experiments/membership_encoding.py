@@ -135,8 +135,10 @@ def main() -> None:
         rows = _project(output_dir, context)
       else:
         rows = _STUDIES[study](context)
+    shown = _trained(rows)
     if study != "projection":
-      plots.write_png(output_dir / f"{study}.png", _drawn(study, rows))
+      plots.write_png(output_dir / f"{study}.png", _drawn(study, shown))
+    notes = [*registry.notes(setup.defenses, setup.train), *_notes(rows)]
     content = results.document(
       rows,
       config={
@@ -153,10 +155,10 @@ def main() -> None:
         "study": time.perf_counter() - loaded,
         "total": time.perf_counter() - started,
       },
-      notes=[*registry.notes(setup.defenses, setup.train), *_notes(rows)],
+      notes=notes,
     )
     results.write(output_dir / "results.json", content)
-  print(results.table(_table(rows)))
+  print("\n".join([results.table(_table(shown)), *notes]))
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 
 
@@ -330,6 +332,11 @@ def _curve(rows, x: str, quantity: str, label: str) -> encoding_plots.Curve:
   return encoding_plots.Curve(label, np.array(at, float), y)
 
 
+def _trained(rows: Sequence[studies.Row]) -> Sequence[studies.Row]:
+  """Rows of models that did not diverge: of the others no mean or curve is made."""
+  return [row for row in rows if not row.get("diverged")] or rows
+
+
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   diverged = sum(bool(row.get("diverged")) for row in rows)
   return [f"{diverged} rows are of models that diverged."] if diverged else []
@@ -360,9 +367,10 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> str:
   values = [row[name] for row in rows]
-  if name in _VARIED or any(value is None for value in values):
+  if name in _VARIED:
     return _cell(values[0])
-  return _cell(float(np.mean(values)))
+  known = [value for value in values if value is not None]
+  return _cell(float(np.mean(known)) if known else None)
 
 
 def _cell(value: Any) -> str:
