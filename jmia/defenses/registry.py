@@ -314,7 +314,15 @@ def _rand_augment(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
   return plan._replace(transforms=(*plan.transforms, added))
 
 
+def _no_images(dataset: types_lib.Dataset) -> str:
+  shape = dataset.x.shape[1:]
+  # Of a sequence [T, F] the columns would be mirrored or moved, for want of a width.
+  return "" if len(shape) == 3 else f"rows of shape {shape}, expected [H, W, channels]"
+
+
 def _beyond_white(dataset: types_lib.Dataset) -> str:
+  if found := _no_images(dataset):
+    return found
   # What lies outside would be cut off in training, and not when the model is asked.
   low, high = float(dataset.x.min()), float(dataset.x.max())
   white = 1 / dataset.feature_scale
@@ -431,12 +439,18 @@ _DEFENSES: Mapping[str, _Defense] = types.MappingProxyType(
     "label_only": _Defense(_output(output_lib.label_only), None, is_output=True),
     "l2": _Defense(_l2, "the weight decay"),
     "dropout": _Defense(_dropout, "the share dropped"),
-    "flip": _Defense(_transform(lambda _: augment.random_flip), None),
+    "flip": _Defense(
+      _transform(lambda _: augment.random_flip), None, unsuited=_no_images
+    ),
     "crop": _Defense(
-      _transform(_counted("padding", augment.random_crop)), "pixels of padding"
+      _transform(_counted("padding", augment.random_crop)),
+      "pixels of padding",
+      unsuited=_no_images,
     ),
     "cutout": _Defense(
-      _transform(_counted("side", augment.cutout)), "the side in pixels"
+      _transform(_counted("side", augment.cutout)),
+      "the side in pixels",
+      unsuited=_no_images,
     ),
     "rand_augment": _Defense(
       _rand_augment, "the magnitude, up to 1", unsuited=_beyond_white

@@ -219,6 +219,7 @@ def test_default_defences_are_ones(dataset):
     (np.full((9, 8), 16, np.uint8), set()),
     (np.zeros((9, 8, 8, 1), np.uint8), {"flip", "crop", "cutout", "rand_augment"}),
     (np.full((9, 8, 8, 1), -1.0, np.float32), {"flip", "crop", "cutout"}),
+    (np.zeros((9, 8, 3), np.float32), set()),
   ],
 )
 def test_default_defences_suit_the_rows(x, varied):

@@ -116,6 +116,13 @@ def test_every_defence_with_a_strength_says_what_it_is():
       lambda: _plan("rand_augment", dataset=IMAGES._replace(feature_scale=0.1)),
       "values from 0 to 16, expected from black, 0, to white, 10",
     ),
+    *(
+      (
+        lambda name=name: _plan(name, dataset=IMAGES._replace(x=IMAGES.x[..., 0])),
+        rf"'{name}': images holds rows of shape \(4, 4\), expected \[H, W, channels",
+      )
+      for name in ("flip", "crop", "cutout", "rand_augment")
+    ),
     (
       lambda: registry.plan(
         [registry.parse("stacking:10")], TRAIN, IMAGES, num_members=9
