@@ -94,6 +94,7 @@ _STUDIES: Mapping[str, Callable[[trials.Context], list[studies.Row]]] = {
 _OF_STUDY = {
   "amount": ("amounts",), "transfer": ("transfer_to",), "watermark": ("num_claims",)
 }  # fmt: skip
+_OF_ONE_TRIAL = ("projection", "watermark")
 _NAMES = (*_STUDIES, "projection")
 # What is plotted of a study: horizontal axis, quantities, what tells lines apart.
 _CURVES: Mapping[str, tuple[str, Sequence[str], str]] = {
@@ -126,6 +127,10 @@ def main() -> None:
   if study not in _NAMES:
     raise ValueError(f"study={study} is unknown, expected one of {', '.join(_NAMES)}")
   common.refuse_of_others("study", study, _OF_STUDY)
+  if study in _OF_ONE_TRIAL:
+    common.refuse(["num_trials"], f"is not read with --study={study}, of one trial")
+  if study == "amount":
+    common.refuse(["encoded_share"], "is not read with --study=amount: give --amounts")
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     setup = _setup()
     with common.progress_bars() as progress:
@@ -210,7 +215,7 @@ def _context(study, setup, output_dir, progress) -> trials.Context:
     setup=setup,
     dataset=_load(setup),
     black_box=form == "blackbox",
-    num_trials=study_flags.NUM_TRIALS.value or 3,
+    num_trials=1 if study in _OF_ONE_TRIAL else study_flags.NUM_TRIALS.value or 3,
     seed=common.SEED.value,
     options=options,
   )

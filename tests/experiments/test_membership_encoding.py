@@ -86,6 +86,8 @@ def test_watermark_beside_the_same_models(tmp_path, trained):
     for claim in ("owner", "wrong key", "unrelated rows")
   ]
   assert (tmp_path / "watermark.png").stat().st_size > 10_000
+  content = json.loads((tmp_path / "results.json").read_text())
+  assert content["config"]["num_trials"] == 1
   # Of 99 false claims at 5 %, 16 or more are accepted once in 30,000 times.
   assert all(
     row["p_value_at_0.05"] < 16 / 99 for row in rows if row["num_claims"] == 99
