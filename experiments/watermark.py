@@ -38,8 +38,8 @@ A model that can only be asked: commit, or embed, with --black_box. Then
 writes DIR/queries.npz with all that is to be asked: the claimed rows, and the
 synthetic rows of the key among those of wrong ones. Which is yours, nobody can tell who
 does not know SEED: take one that cannot be guessed. `verify --answers_file=ANSWERS.npy`
-takes the logits or log-probabilities in that order, with the same --num_wrong_keys and
---seed.
+takes the logits, log-probabilities or probabilities in that order, with the same
+--num_wrong_keys and --seed.
 """
 
 from collections.abc import Sequence
@@ -92,7 +92,9 @@ _COMMAND = flags.DEFINE_enum(
 _DATA_FILE = flags.DEFINE_string("data_file", None, "An .npz of x and y to train on.")
 _MODEL_FILE = flags.DEFINE_string("model_file", None, "A model.npz to verify.")
 _ANSWERS_FILE = flags.DEFINE_string(
-  "answers_file", None, "Logits or log-probabilities [Q, C] of the queries, .npy."
+  "answers_file",
+  None,
+  "Logits, log-probabilities or probabilities [Q, C] of the queries, .npy.",
 )
 _KEY_FILE = flags.DEFINE_string("key_file", None, "The key.json of embed.")
 _CLAIM_FILE = flags.DEFINE_string("claim_file", None, "The claim.npz of embed.")

@@ -33,6 +33,7 @@ from jmia.encoding import nonces
 _Path = str | os.PathLike[str]
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
+_ROUNDING = 0.05  # how far from 1 the sum of rounded probabilities may be
 # Of keys. Of 1, rows were assigned by their place, which a claim does not show; the
 # commitments of 1 and 2 bind neither schema nor scale.
 _KEY_SCHEMA = 3
@@ -257,7 +258,9 @@ def read_answers(path: _Path, num_queries: int) -> np.ndarray:
   """Returns a black-box model's answers as log-probabilities `[Q, C]` float32.
 
   Args:
-    path: `.npy` of logits or log-probabilities `[Q, C]`.
+    path: `.npy` of logits, log-probabilities or probabilities `[Q, C]`. What lies in
+      [0, 1] and sums to 1 in each row, to within rounding, is probabilities, of which a
+      0 counts as half of the least that is above 0.
     num_queries: `Q`.
 
   Raises:
@@ -268,9 +271,20 @@ def read_answers(path: _Path, num_queries: int) -> np.ndarray:
   _validate.shape(f"{path}", answers, (num_queries, None))
   answers = answers.astype(np.float64)
   _validate.finite(f"{path}", answers)
+  if _are_probabilities(answers):
+    positive = answers[answers > 0]
+    answers = np.log(np.where(answers > 0, answers, positive.min() / 2))
   top = answers.max(-1, keepdims=True)
   total = top + np.log(np.exp(answers - top).sum(-1, keepdims=True))
   return (answers - total).astype(np.float32)
+
+
+def _are_probabilities(answers: np.ndarray) -> bool:
+  return bool(
+    (answers >= 0).all()
+    and (answers <= 1).all()
+    and (np.abs(answers.sum(-1) - 1) <= _ROUNDING).all()
+  )
 
 
 def _of_key(key: keys_lib.Key) -> dict[str, Any]:
