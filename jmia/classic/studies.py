@@ -164,16 +164,20 @@ def defenses(
     candidates: defences that go together, one tuple for each variant; the undefended
       one is always run.
     aware: whether the shadow models carry the target's defence.
+
+  Raises:
+    ValueError: as `registry.plan`.
   """
   name, train = next(iter(plan.networks.items()))
   about = {"model": name, "shadow_model": name, "aware": aware}
+  # All of them before anything is trained: one that cannot be is refused at once.
+  mechanisms = [_planned(plan, train, chosen).mechanism for chosen in candidates]
   plain = _train(plan, "none", plan.dataset, train)
   found = [_attack(plan, plain, plain, {**about, "defense": "none"})]
-  for chosen in candidates:
+  for chosen, mechanism in zip(candidates, mechanisms, strict=True):
     label = "+".join(map(str, chosen))
     answers = _defended(plan, label, train, chosen, plain)
     shadows = answers if aware else plain
-    mechanism = _planned(plan, train, chosen).mechanism
     about_it = {**about, "defense": label}
     found.append(_attack(plan, answers, shadows, about_it, mechanism))
   return _joined(found)

@@ -205,6 +205,13 @@ def test_classes_are_cut():
   assert studies.cut_to_classes(DATASET, 3) is DATASET
 
 
+def test_a_defence_that_cannot_be_is_refused_before_any_model_is_trained(monkeypatch):
+  monkeypatch.setattr(studies, "_train", lambda *args: pytest.fail("it trained"))
+  candidates = [(registry.parse("l2:0.1"),), (registry.parse("flip"),)]
+  with pytest.raises(ValueError, match="defense 'flip': blobs holds rows of shape"):
+    studies.defenses(PLAN, candidates)
+
+
 @pytest.mark.parametrize("dataset", [DATASET, DATASET._replace(
   x=np.zeros((9, 8, 8, 1), np.uint8))], ids=["table", "images"])  # fmt: skip
 def test_default_defences_are_ones(dataset):
