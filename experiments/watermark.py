@@ -309,6 +309,12 @@ def embed() -> None:
     if kept is not None:
       shutil.rmtree(kept, ignore_errors=True)
   known, warning = _last(trained, "encoding_accuracy"), ""
+  changed = "".join(f"\n{note}" for note in dataset.notes)
+  if dataset.given is not None:
+    changed += (
+      "\nThe model takes rows changed so, not as they came, and its file does not hold"
+      " how: say so where it is published."
+    )
   if known < _LEAST_KNOWN:
     warning = (
       "\nThat is little. Whether a claim stands on it, `verify` says: ask it before the"
@@ -324,7 +330,7 @@ def embed() -> None:
     said = "Commitment, which was published before the nonce was known:"
   print(
     f"Accuracy: {_accuracy(published, dataset)}. Of {len(encoded):,} encoded rows the"
-    f" discriminator knows, with all others, {known:.1%}.{warning}"
+    f" discriminator knows, with all others, {known:.1%}.{warning}{changed}"
     f"\nPublish {output_dir / 'model.npz'}; keep key.json and claim.npz to yourself."
     f"\n{said}\n{commitment}"
   )

@@ -383,6 +383,18 @@ def test_a_model_that_can_only_be_asked(owned, tmp_path):
   assert by_model["p_key"] == by_answers["p_key"]
 
 
+def test_rows_that_were_standardised_are_said_to_be(tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(80, 6)) * [1, 1, 1, 1, 1000, 1] + [0, 0, 0, 0, 5000, 0]
+  np.savez(tmp_path / "data.npz", x=x, y=np.arange(80) % 2)
+  _run(
+    "embed", data_file=tmp_path / "data.npz", output_dir=tmp_path / "out", num_epochs=1
+  )
+  said = capsys.readouterr().out
+  assert "1 of the 6 columns of x are standardised" in said
+  assert "The model takes rows changed so, not as they came" in said
+
+
 def test_files_come_back(owned):
   folder = owned / "white"
   key, commitment = files.read_key(folder / "key.json")
