@@ -18,6 +18,7 @@ import os
 import pathlib
 import re
 from typing import Any, NamedTuple
+import zipfile
 
 from flax import linen as nn
 from flax import traverse_util
@@ -26,13 +27,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate, models
-from jmia.datasets import npz
 from jmia.encoding import keys as keys_lib
 from jmia.encoding import nonces
 
 _Path = str | os.PathLike[str]
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
+# What NumPy raises of a file that is none of its own; MemoryError of a header that asks
+# for more than is stored.
+_BROKEN = (
+  AttributeError, EOFError, MemoryError, TypeError, ValueError, zipfile.BadZipFile,
+)  # fmt: skip
 _ROUNDING = 0.05  # how far from 1 the sum of rounded probabilities may be
 # Of keys. Of 1, rows were assigned by their place, which a claim does not show; the
 # commitments of 1 and 2 bind neither schema nor scale.
@@ -174,7 +179,7 @@ def read_model(path: _Path, example_shape: tuple[int, ...] | None = None) -> Mod
     ValueError: if it is not a model that `write_model` wrote, or not one of such rows;
       names the file.
   """
-  arrays = npz.read(_existing(path))
+  arrays = _read_npz(path)
   try:
     meta = json.loads(str(arrays.pop("meta")))
     if meta.pop("schema") != _SCHEMA:
@@ -225,7 +230,7 @@ def read_claim(path: _Path) -> Claim:
     ValueError: if an array is missing or not of its shape, or the scale is not finite
       and positive; names the file.
   """
-  arrays = npz.read(_existing(path))
+  arrays = _read_npz(path)
   for name in ("x", "is_claimed", "feature_scale"):
     if name not in arrays:
       raise ValueError(
@@ -267,7 +272,10 @@ def read_answers(path: _Path, num_queries: int) -> np.ndarray:
     FileNotFoundError: if there is no such file.
     ValueError: if it is not such an array, or not finite.
   """
-  answers = npz.read_array(_existing(path))
+  try:
+    answers = np.load(_existing(path), allow_pickle=False)
+  except _BROKEN as error:
+    raise ValueError(f"{path}: not a .npy array ({error})") from error
   _validate.shape(f"{path}", answers, (num_queries, None))
   answers = answers.astype(np.float64)
   _validate.finite(f"{path}", answers)
@@ -301,6 +309,14 @@ def _existing(path: _Path) -> pathlib.Path:
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file")
   return path
+
+
+def _read_npz(path: _Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(_existing(path), allow_pickle=False) as held:
+      return dict(held)
+  except _BROKEN as error:
+    raise ValueError(f"{path}: not an .npz of plain arrays ({error})") from error
 
 
 def _write_npz(path: _Path, arrays: Mapping[str, Any], mode: int = 0o666) -> None:

@@ -1,5 +1,7 @@
 import dataclasses
+import io
 import itertools
+import zipfile
 
 import numpy as np
 import pytest
@@ -198,6 +200,22 @@ def test_claims_that_cannot_be_tested_are_refused():
   for bad in (is_claimed | True, is_claimed & False, is_claimed.astype(int)):
     with pytest.raises(ValueError, match="is_claimed must be bool"):
       watermark.verify(scores, bad, 0.05)
+
+
+def test_a_header_that_asks_for_too_much_is_one_line(tmp_path):
+  header = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+    header, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)}
+  )
+  path = tmp_path / "model.npz"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("x.npy", header.getvalue())
+  with pytest.raises(ValueError, match=r"model\.npz: not an \.npz of plain arrays"):
+    files.read_model(path)
+  path = tmp_path / "answers.npy"
+  path.write_bytes(header.getvalue())
+  with pytest.raises(ValueError, match=r"answers\.npy: not a \.npy array"):
+    files.read_answers(path, 1)
 
 
 def test_answers_are_log_probabilities_whatever_they_come_as(tmp_path):
