@@ -179,7 +179,10 @@ def _config(setting: engine.Setting) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-  """A line for each mechanism and attacker; of several runs, median and range."""
+  """A line for each mechanism and attacker.
+
+  Of several runs: median and range of the bounds, and the p-value of all together.
+  """
   header = [
     "canary, start", "control", "attacker sees", "claimed", "proved", "range",
     "if Gaussian", "p", "contradicted",
@@ -203,11 +206,18 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         f"{np.median(proved):.2f}",
         f"{min(proved):.2f}–{max(proved):.2f}" if len(proved) > 1 else "–",
         f"{np.median(gaussian):.2f}",
-        "–" if first.get("p_value") is None else f"{first['p_value']:.2g}",
+        _p_value(of_group),
         _contradicted(of_group),
       ]
     )
   return lines
+
+
+def _p_value(rows: Sequence[Mapping[str, Any]]) -> str:
+  found = [row["p_value"] for row in rows]
+  if None in found:
+    return "–"
+  return f"{min(1.0, len(found) * min(found)):.2g}"  # Bonferroni
 
 
 def _contradicted(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -27,7 +27,9 @@ PYTHONPATH. PyTorch, the peer, may be absent.
 
 from collections.abc import Sequence
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -111,13 +113,33 @@ def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
       *(["--tiny"] if benchmark.TINY.value else []),
     ]
     try:
-      done = subprocess.run(command, timeout=timeout, capture_output=True, text=True)
+      code, errors = _bounded(command, timeout)
     except subprocess.TimeoutExpired:
       return [], f"{suite}: stopped after {timeout:.0f} s, its share of the time"
-    if done.returncode:
-      lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    if code:
+      lines = errors.strip().splitlines() or [f"exit code {code}"]
       return [], f"{suite}: {lines[-1]}"
     return json.loads(file.read_text())["rows"], ""
+
+
+def _bounded(command: Sequence[str], timeout: float) -> tuple[int, str]:
+  """A command's exit code and errors; stopped, nothing that it started is left.
+
+  A suite's own processes would run on beside the next one, and slow what it times.
+  """
+  with subprocess.Popen(
+    command,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  ) as process:
+    try:
+      _, errors = process.communicate(timeout=timeout)
+    except BaseException:  # Ctrl-C does not reach another session either
+      os.killpg(process.pid, signal.SIGKILL)
+      raise
+  return process.returncode, errors
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ _STUDIES: Mapping[str, Callable[[trials.Context], list[studies.Row]]] = {
 _OF_STUDY = {
   "amount": ("amounts",), "transfer": ("transfer_to",), "watermark": ("num_claims",)
 }  # fmt: skip
+_OF_ONE_TRIAL = ("projection", "watermark")
 _NAMES = (*_STUDIES, "projection")
 # What is plotted of a study: horizontal axis, quantities, what tells lines apart.
 _CURVES: Mapping[str, tuple[str, Sequence[str], str]] = {
@@ -126,6 +127,10 @@ def main() -> None:
   if study not in _NAMES:
     raise ValueError(f"study={study} is unknown, expected one of {', '.join(_NAMES)}")
   common.refuse_of_others("study", study, _OF_STUDY)
+  if study in _OF_ONE_TRIAL:
+    common.refuse(["num_trials"], f"is not read with --study={study}, of one trial")
+  if study == "amount":
+    common.refuse(["encoded_share"], "is not read with --study=amount: give --amounts")
   with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
     setup = _setup()
     with common.progress_bars() as progress:
@@ -135,8 +140,10 @@ def main() -> None:
         rows = _project(output_dir, context)
       else:
         rows = _STUDIES[study](context)
+    shown = _trained(rows)
     if study != "projection":
-      plots.write_png(output_dir / f"{study}.png", _drawn(study, rows))
+      plots.write_png(output_dir / f"{study}.png", _drawn(study, shown))
+    notes = [*registry.notes(setup.defenses, setup.train), *_notes(rows)]
     content = results.document(
       rows,
       config={
@@ -153,10 +160,10 @@ def main() -> None:
         "study": time.perf_counter() - loaded,
         "total": time.perf_counter() - started,
       },
-      notes=[*registry.notes(setup.defenses, setup.train), *_notes(rows)],
+      notes=notes,
     )
     results.write(output_dir / "results.json", content)
-  print(results.table(_table(rows)))
+  print("\n".join([results.table(_table(shown)), *notes]))
   print(f"\nThe rows are in {output_dir / 'results.json'}")
 
 
@@ -208,7 +215,7 @@ def _context(study, setup, output_dir, progress) -> trials.Context:
     setup=setup,
     dataset=_load(setup),
     black_box=form == "blackbox",
-    num_trials=study_flags.NUM_TRIALS.value or 3,
+    num_trials=1 if study in _OF_ONE_TRIAL else study_flags.NUM_TRIALS.value or 3,
     seed=common.SEED.value,
     options=options,
   )
@@ -330,6 +337,11 @@ def _curve(rows, x: str, quantity: str, label: str) -> encoding_plots.Curve:
   return encoding_plots.Curve(label, np.array(at, float), y)
 
 
+def _trained(rows: Sequence[studies.Row]) -> Sequence[studies.Row]:
+  """Rows of models that did not diverge: of the others no mean or curve is made."""
+  return [row for row in rows if not row.get("diverged")] or rows
+
+
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   diverged = sum(bool(row.get("diverged")) for row in rows)
   return [f"{diverged} rows are of models that diverged."] if diverged else []
@@ -360,9 +372,10 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> str:
   values = [row[name] for row in rows]
-  if name in _VARIED or any(value is None for value in values):
+  if name in _VARIED:
     return _cell(values[0])
-  return _cell(float(np.mean(values)))
+  known = [value for value in values if value is not None]
+  return _cell(float(np.mean(known)) if known else None)
 
 
 def _cell(value: Any) -> str:

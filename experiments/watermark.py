@@ -38,8 +38,8 @@ A model that can only be asked: commit, or embed, with --black_box. Then
 writes DIR/queries.npz with all that is to be asked: the claimed rows, and the
 synthetic rows of the key among those of wrong ones. Which is yours, nobody can tell who
 does not know SEED: take one that cannot be guessed. `verify --answers_file=ANSWERS.npy`
-takes the logits or log-probabilities in that order, with the same --num_wrong_keys and
---seed.
+takes the logits, log-probabilities or probabilities in that order, with the same
+--num_wrong_keys and --seed.
 """
 
 from collections.abc import Sequence
@@ -92,7 +92,9 @@ _COMMAND = flags.DEFINE_enum(
 _DATA_FILE = flags.DEFINE_string("data_file", None, "An .npz of x and y to train on.")
 _MODEL_FILE = flags.DEFINE_string("model_file", None, "A model.npz to verify.")
 _ANSWERS_FILE = flags.DEFINE_string(
-  "answers_file", None, "Logits or log-probabilities [Q, C] of the queries, .npy."
+  "answers_file",
+  None,
+  "Logits, log-probabilities or probabilities [Q, C] of the queries, .npy.",
 )
 _KEY_FILE = flags.DEFINE_string("key_file", None, "The key.json of embed.")
 _CLAIM_FILE = flags.DEFINE_string("claim_file", None, "The claim.npz of embed.")
@@ -307,6 +309,12 @@ def embed() -> None:
     if kept is not None:
       shutil.rmtree(kept, ignore_errors=True)
   known, warning = _last(trained, "encoding_accuracy"), ""
+  changed = "".join(f"\n{note}" for note in dataset.notes)
+  if dataset.given is not None:
+    changed += (
+      "\nThe model takes rows changed so, not as they came, and its file does not hold"
+      " how: say so where it is published."
+    )
   if known < _LEAST_KNOWN:
     warning = (
       "\nThat is little. Whether a claim stands on it, `verify` says: ask it before the"
@@ -322,7 +330,7 @@ def embed() -> None:
     said = "Commitment, which was published before the nonce was known:"
   print(
     f"Accuracy: {_accuracy(published, dataset)}. Of {len(encoded):,} encoded rows the"
-    f" discriminator knows, with all others, {known:.1%}.{warning}"
+    f" discriminator knows, with all others, {known:.1%}.{warning}{changed}"
     f"\nPublish {output_dir / 'model.npz'}; keep key.json and claim.npz to yourself."
     f"\n{said}\n{commitment}"
   )
@@ -565,7 +573,7 @@ def _commitment(key: keys_lib.Key, claim: files.Claim, schema: int = 3) -> str:
 
 def _ask_model(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
   """`[1 + K, N]` scores by a model that is at hand."""
-  model = files.read_model(str(_MODEL_FILE.value))
+  model = files.read_model(str(_MODEL_FILE.value), claim.x.shape[1:])
   wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common.SEED.value)
   with common.progress_bars("key") as progress:
     decoders = decode.fit(

@@ -44,6 +44,11 @@ class Dataset(NamedTuple):
     """Number of rows `N`, of the train and the test split together."""
     return len(self.y)
 
+  @property
+  def holds_bits(self) -> bool:
+    """Whether all features are 0 or 1 and stored as uint8."""
+    return self.x.dtype == np.uint8 and int(self.x.max()) <= 1
+
 
 class Splits(NamedTuple):
   """Which rows of a dataset each model is trained on.

@@ -56,6 +56,8 @@ class Study(NamedTuple):
 def figures(study: Study, document: Document) -> Figures:
   """Returns what a document of results comes to, in the order of its rows.
 
+  Rows of models that diverged are left out; the document's notes say how many.
+
   Args:
     study: whose document it is.
     document: of `report.results.document`.
@@ -66,6 +68,8 @@ def figures(study: Study, document: Document) -> Figures:
 def _of_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Figures:
   found: Figures = {}
   for row in rows:
+    if row.get("diverged"):
+      continue
     parts = (_text(key, row.get(key)) for key in study.keys)
     name = "/".join(part for part in parts if part)
     for field in study.values:

@@ -471,4 +471,5 @@ def _describe(dataset: types.Dataset) -> dict[str, Any]:
     "class_names": list(dataset.class_names),
     "shape": list(dataset.x.shape[1:]),
     "dtype": str(dataset.x.dtype),
+    "holds_bits": dataset.holds_bits,
   }

@@ -164,16 +164,20 @@ def defenses(
     candidates: defences that go together, one tuple for each variant; the undefended
       one is always run.
     aware: whether the shadow models carry the target's defence.
+
+  Raises:
+    ValueError: as `registry.plan`.
   """
   name, train = next(iter(plan.networks.items()))
   about = {"model": name, "shadow_model": name, "aware": aware}
+  # All of them before anything is trained: one that cannot be is refused at once.
+  mechanisms = [_planned(plan, train, chosen).mechanism for chosen in candidates]
   plain = _train(plan, "none", plan.dataset, train)
   found = [_attack(plan, plain, plain, {**about, "defense": "none"})]
-  for chosen in candidates:
+  for chosen, mechanism in zip(candidates, mechanisms, strict=True):
     label = "+".join(map(str, chosen))
     answers = _defended(plan, label, train, chosen, plain)
     shadows = answers if aware else plain
-    mechanism = _planned(plan, train, chosen).mechanism
     about_it = {**about, "defense": label}
     found.append(_attack(plan, answers, shadows, about_it, mechanism))
   return _joined(found)
@@ -280,10 +284,9 @@ def default_defenses(dataset: types.Dataset) -> list[str]:
     side = min(dataset.x.shape[1:3])
     varied = ["flip", f"crop:{max(1, side // 8)}", f"cutout:{max(2, side // 4)}"]
     varied.append("rand_augment:0.5")
-  elif dataset.x.dtype == np.uint8:
-    varied = ["bit_flip:0.02", "bit_flip:0.1"]
   else:
-    varied = []
+    varied = ["bit_flip:0.02", "bit_flip:0.1"]
+  varied = [v for v in varied if registry.suits(registry.parse(v).name, dataset)]
   return [
     "top_k:1", "top_k:3", "rounding:1", "noise:0.05", "temperature:5", "label_only",
     "l2:1e-4", "l2:1e-3", "l2:1e-2", "dropout:0.5", *varied, "early_stopping:0.1",

@@ -11,6 +11,7 @@ from jmia.datasets import columns, features, labels
 from jmia.datasets import npz as npz_lib
 
 _NAMES = ("x", "y", "x_test", "y_test", "classes")
+_OTHER_UNIT = 100.0  # beside fractions of one: percent, bytes
 
 
 def digits() -> types.Dataset:
@@ -85,7 +86,7 @@ def from_arrays(
 
   Raises:
     ValueError: if an array is missing, of a wrong shape or dtype, not finite, or holds
-      labels that cannot be classes.
+      labels that cannot be classes; or test rows are in another unit.
   """
   if (x_test is None) != (y_test is None):
     raise ValueError(f"{'x' if x_test is None else 'y'}_test is missing")
@@ -94,7 +95,9 @@ def from_arrays(
   if columns.is_table(x):
     read, given = columns.read([columns.of_frame(part) for part in rows.values()])
   else:
-    stored = _joined("x", *(_array(key, part) for key, part in rows.items()))
+    parts = [_array(key, part) for key, part in rows.items()]
+    stored = _joined("x", *parts)
+    _check_units(*parts)
     read = features.read("x", stored)
     given = stored if read.is_changed else None
   of_rows = {"y": y} if y_test is None else {"y": y, "y_test": y_test}
@@ -167,6 +170,19 @@ def _joined(name: str, *parts: np.ndarray) -> np.ndarray:
       f"{name}_test has dtype {test.dtype}, expected {train.dtype} as {name} has"
     )
   return np.concatenate(parts)
+
+
+def _check_units(*parts: np.ndarray) -> None:
+  """Refuses test rows in another unit: over both, no scale would be right."""
+  if any(part.dtype.kind != "f" for part in parts) or not all(p.size for p in parts):
+    return
+  largest = [max(float(part.max()), -float(part.min())) for part in parts]
+  smaller = parts[int(np.argmin(largest))]
+  # Fractions, as pixels over 255, beside numbers that are none.
+  if min(largest) <= 1 and max(largest) >= _OTHER_UNIT and (smaller % 1 != 0).any():
+    raise ValueError(
+      f"x reaches {largest[0]:g} and x_test {largest[1]:g}, expected one unit in both"
+    )
 
 
 def _kind(array: np.ndarray) -> str:

@@ -6,11 +6,14 @@ renamed into it.
 """
 
 from collections.abc import Callable
+import contextlib
 import json
 import logging
 import os
 import pathlib
+import shutil
 import tempfile
+import time
 from typing import NamedTuple
 import zlib
 
@@ -18,6 +21,8 @@ import numpy as np
 
 _CHECKSUMS = "checksums.json"
 _CHUNK = 1 << 24
+_WRITING = ".writing-"
+_ABANDONED = 86_400  # seconds after which nobody writes any more: a kill left it
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +107,11 @@ def _read(folder: pathlib.Path) -> Arrays:
 def _publish(folder: pathlib.Path, arrays: Arrays) -> None:
   """Writes the arrays beside `folder`, then puts them there in one step."""
   folder.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
+  for left in folder.parent.glob(f"{_WRITING}*"):
+    with contextlib.suppress(FileNotFoundError):  # it has just been finished
+      if time.time() - left.stat().st_mtime > _ABANDONED:
+        shutil.rmtree(left, ignore_errors=True)
+  with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_WRITING) as temporary:
     staged = pathlib.Path(temporary, "new")
     staged.mkdir()
     for name, array in arrays._asdict().items():

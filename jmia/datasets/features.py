@@ -57,8 +57,8 @@ def read(name: str, x: np.ndarray) -> Features:
     x: `[N, ...]` booleans or real numbers.
 
   Raises:
-    ValueError: they are of another type, not finite, or look like images in another
-      layout or like tokens, which no scale makes sense of.
+    ValueError: they are of another type, not finite, one value alone, or look like
+      images in another layout or like tokens, which no scale makes sense of.
   """
   x = np.asarray(x)
   if x.ndim < 2 or not x.size:
@@ -72,10 +72,16 @@ def read(name: str, x: np.ndarray) -> Features:
     with np.errstate(over="ignore"):  # what float64 holds may overflow float32
       _validate.finite(name, x.astype(np.float32))
   x, notes = _as_nhwc(name, x)
+  if x.min() == x.max():  # bytes that were divided by 255 are all 0
+    raise ValueError(_constant(name, x))
   found = _scaled(name, x)
   return found._replace(
     notes=(*notes, *found.notes), is_changed=bool(notes) or found.is_changed
   )
+
+
+def _constant(name: str, x: np.ndarray) -> str:
+  return f"{name} holds {x.flat[0]!s} alone: there is nothing to learn"
 
 
 def _scaled(name: str, x: np.ndarray) -> Features:
@@ -233,7 +239,7 @@ def _one_scale(name: str, x: np.ndarray, summary: _Summary) -> Features:
   if summary.is_crowded:
     mean, deviation = summary.mean, summary.deviation
     if deviation <= 1e-12 * summary.largest:
-      raise ValueError(f"{name} holds {x.flat[0]!s} alone: there is nothing to learn")
+      raise ValueError(_constant(name, x))
     parts = [x[i : i + _ROWS] for i in range(0, len(x), _ROWS)]
     stored = np.concatenate(
       [((part - np.float64(mean)) / deviation).astype(np.float32) for part in parts]

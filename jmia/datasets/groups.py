@@ -6,6 +6,7 @@ import numpy as np
 
 from jmia import types
 from jmia.datasets import image_folder
+from jmia.datasets import npz as npz_lib
 
 
 def load(dataset: types.Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -24,12 +25,16 @@ def load(dataset: types.Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray
     name -> `[num_examples]` values.
 
   Raises:
-    ValueError: there is no such column, or it has another number of rows.
+    ValueError: there is no such column, it has another number of rows, or its array
+      holds Python objects.
   """
   known = _columns(dataset)
   found = {}
   for name in names:
     if name not in known:
+      kind, _, path = dataset.name.partition(":")
+      if kind == "npz":
+        npz_lib.read(path, [name])  # says why, of an array that cannot be read
       raise ValueError(
         f"groups: {dataset.name} has no column {name!r} (has: "
         f"{', '.join(sorted(known)) or 'none'})"
@@ -80,9 +85,18 @@ def _columns(dataset: types.Dataset) -> dict[str, np.ndarray]:
 def _of_npz(path: str) -> dict[str, np.ndarray]:
   """The archive's one-dimensional arrays, the test split's after them."""
   with np.load(pathlib.Path(path).expanduser(), allow_pickle=False) as file:
-    held = {name: file[name] for name in file.files if file[name].ndim == 1}
-    has_test = "x_test" in file.files
-  if not has_test:
+    names = file.files
+  held = {}
+  for name in names:
+    if name in ("x", "x_test"):  # never one-dimensional, and large
+      continue
+    try:
+      values = npz_lib.read(path, [name])[name]
+    except ValueError:  # of Python objects, which is no fault of the other arrays
+      continue
+    if values.ndim == 1:
+      held[name] = values
+  if "x_test" not in names:
     return held
   return {
     name: np.concatenate([values, held[f"{name}_test"]])

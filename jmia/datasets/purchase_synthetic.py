@@ -42,6 +42,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jmia.datasets import memory
+
 NUM_FEATURES = 600
 NUM_CLASSES = 100
 DEFAULT_NUM_EXAMPLES = 200_000
@@ -89,11 +91,13 @@ def generate(
     Row i of a seed is the same whatever `start` and `num_examples` are.
 
   Raises:
-    ValueError: if an argument is not an integer in its range.
+    ValueError: if an argument is not an integer in its range, or so many rows would
+      not fit into memory.
   """
   num_examples = _integer("num_examples", num_examples, 1, 2**62)
   seed = _integer("seed", seed, 0, 2**64 - 1)
   start = _integer("start", start, 0, 2**62)
+  memory.check(f"num_examples={num_examples} rows", num_examples * NUM_FEATURES)
   styles, centres = _styles(seed), centroids(seed)
   x = np.empty((num_examples, NUM_FEATURES), np.uint8)
   y = np.empty(num_examples, np.int32)

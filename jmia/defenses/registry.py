@@ -106,6 +106,7 @@ class _Defense(NamedTuple):
       `build`'s recipe can carry it.
     mixes_examples: whether an example's gradient depends on other examples, or they
       are used outside of gradients: what DP-SGD does not allow.
+    unsuited: dataset -> what it holds that the defence is not made for, or "".
   """
 
   apply: Callable[[Plan, DefenseConfig, _Problem], Plan]
@@ -113,6 +114,7 @@ class _Defense(NamedTuple):
   is_output: bool = False
   is_of_run: bool = False
   mixes_examples: bool = False
+  unsuited: Callable[[types_lib.Dataset], str] = lambda dataset: ""
 
 
 def names() -> tuple[str, ...]:
@@ -129,6 +131,12 @@ def acts_on_output(name: str) -> bool:
   """Whether a defence changes predictions alone: its models are those without it."""
   _validate.known("defense", name, _DEFENSES)
   return _DEFENSES[name].is_output
+
+
+def suits(name: str, dataset: types_lib.Dataset) -> bool:
+  """Whether a defence is made for what the dataset's rows hold."""
+  _validate.known("defense", name, _DEFENSES)
+  return not _DEFENSES[name].unsuited(dataset)
 
 
 def acts_on_step(name: str) -> bool:
@@ -200,8 +208,8 @@ def plan(
     num_members: of the models, for which DP-SGD's sampling rate is chosen.
 
   Raises:
-    ValueError: a strength is out of range, a defence is named twice, or DP-SGD is asked
-      for with one that its guarantee does not hold for.
+    ValueError: a strength is out of range, a defence is named twice or is not for such
+      rows, or DP-SGD is asked for with one that its guarantee does not hold for.
     ImportError: DP-SGD's packages are not installed.
   """
   used = [defense.name for defense in defenses]
@@ -216,7 +224,9 @@ def plan(
     )
   changed = Plan(train)
   for defense in defenses:
-    apply = _DEFENSES[defense.name].apply
+    apply, unsuited = _DEFENSES[defense.name].apply, _DEFENSES[defense.name].unsuited
+    if found := unsuited(dataset):
+      raise ValueError(f"defense {defense.name!r}: {dataset.name} holds {found}")
     changed = apply(changed, defense, _Problem(dataset, num_members))
   return changed
 
@@ -304,6 +314,29 @@ def _rand_augment(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
   return plan._replace(transforms=(*plan.transforms, added))
 
 
+def _no_images(dataset: types_lib.Dataset) -> str:
+  shape = dataset.x.shape[1:]
+  # Of a sequence [T, F] the columns would be mirrored or moved, for want of a width.
+  return "" if len(shape) == 3 else f"rows of shape {shape}, expected [H, W, channels]"
+
+
+def _beyond_white(dataset: types_lib.Dataset) -> str:
+  if found := _no_images(dataset):
+    return found
+  # What lies outside would be cut off in training, and not when the model is asked.
+  low, high = float(dataset.x.min()), float(dataset.x.max())
+  white = 1 / dataset.feature_scale
+  if low >= 0 and high <= white * (1 + 1e-6):
+    return ""
+  return f"values from {low:g} to {high:g}, expected from black, 0, to white, {white:g}"
+
+
+def _not_bits(dataset: types_lib.Dataset) -> str:
+  if dataset.holds_bits:
+    return ""
+  return f"{dataset.x.dtype} values up to {dataset.x.max():g}, expected bits as uint8"
+
+
 def _l2(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
   del problem
   decay = config.strength or 0.0
@@ -331,10 +364,15 @@ def _early_stopping(plan: Plan, config: DefenseConfig, problem: _Problem) -> Pla
 
 
 def _stacking(plan: Plan, config: DefenseConfig, problem: _Problem) -> Plan:
-  before = plan.wrap
+  before, num_parts = plan.wrap, _whole("num_parts", config.strength)
+  if num_parts > problem.num_members:
+    raise ValueError(
+      f"num_parts={num_parts} is above num_members={problem.num_members}: a part would"
+      " be empty"
+    )
   stack = functools.partial(
     stacking.wrap,
-    num_parts=_whole("num_parts", config.strength),
+    num_parts=num_parts,
     num_classes=problem.dataset.num_classes,
     batch_size=plan.train.batch_size,
   )
@@ -401,15 +439,25 @@ _DEFENSES: Mapping[str, _Defense] = types.MappingProxyType(
     "label_only": _Defense(_output(output_lib.label_only), None, is_output=True),
     "l2": _Defense(_l2, "the weight decay"),
     "dropout": _Defense(_dropout, "the share dropped"),
-    "flip": _Defense(_transform(lambda _: augment.random_flip), None),
+    "flip": _Defense(
+      _transform(lambda _: augment.random_flip), None, unsuited=_no_images
+    ),
     "crop": _Defense(
-      _transform(_counted("padding", augment.random_crop)), "pixels of padding"
+      _transform(_counted("padding", augment.random_crop)),
+      "pixels of padding",
+      unsuited=_no_images,
     ),
     "cutout": _Defense(
-      _transform(_counted("side", augment.cutout)), "the side in pixels"
+      _transform(_counted("side", augment.cutout)),
+      "the side in pixels",
+      unsuited=_no_images,
     ),
-    "rand_augment": _Defense(_rand_augment, "the magnitude, up to 1"),
-    "bit_flip": _Defense(_transform(augment.bit_flip), "the share of bits turned"),
+    "rand_augment": _Defense(
+      _rand_augment, "the magnitude, up to 1", unsuited=_beyond_white
+    ),
+    "bit_flip": _Defense(
+      _transform(augment.bit_flip), "the share of bits turned", unsuited=_not_bits
+    ),
     "early_stopping": _Defense(
       _early_stopping,
       "the share of members that validate",

@@ -22,6 +22,8 @@ import zipfile
 
 from flax import linen as nn
 from flax import traverse_util
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate, models
@@ -31,6 +33,12 @@ from jmia.encoding import nonces
 _Path = str | os.PathLike[str]
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
+# What NumPy raises of a file that is none of its own; MemoryError of a header that asks
+# for more than is stored.
+_BROKEN = (
+  AttributeError, EOFError, MemoryError, TypeError, ValueError, zipfile.BadZipFile,
+)  # fmt: skip
+_ROUNDING = 0.05  # how far from 1 the sum of rounded probabilities may be
 # Of keys. Of 1, rows were assigned by their place, which a claim does not show; the
 # commitments of 1 and 2 bind neither schema nor scale.
 _KEY_SCHEMA = 3
@@ -159,12 +167,17 @@ def write_model(path: _Path, model: Model) -> None:
   _write_npz(path, {**arrays, "meta": np.array(json.dumps(meta))})
 
 
-def read_model(path: _Path) -> Model:
+def read_model(path: _Path, example_shape: tuple[int, ...] | None = None) -> Model:
   """Returns a published model.
+
+  Args:
+    path: of the file.
+    example_shape: shape of the rows that it will be asked about; None: not checked.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if it is not a model that `write_model` wrote; names the file.
+    ValueError: if it is not a model that `write_model` wrote, or not one of such rows;
+      names the file.
   """
   arrays = _read_npz(path)
   try:
@@ -174,9 +187,33 @@ def read_model(path: _Path) -> Model:
     variables = traverse_util.unflatten_dict(
       {tuple(name.split("/")): leaf for name, leaf in arrays.items()}
     )
-    return Model(**{**meta, "variables": variables})
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path}: not a model file ({error})") from error
+    model = Model(**{**meta, "variables": variables})
+    _validate.positive("feature_scale", model.feature_scale)
+    if example_shape is not None:
+      _check_variables(model, arrays, example_shape)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    cause = str(error).splitlines()[0]
+    raise ValueError(f"{path}: not a model file ({cause})") from error
+  return model
+
+
+def _check_variables(
+  model: Model, arrays: Mapping[str, np.ndarray], example_shape: tuple[int, ...]
+) -> None:
+  """Raises ValueError unless a model's arrays are those of its module."""
+  x = jax.ShapeDtypeStruct((1, *example_shape), jnp.float32)
+  variables = jax.eval_shape(model.module.init, jax.random.key(0), x)
+  expected = traverse_util.flatten_dict(dict(variables), sep="/")
+  if arrays.keys() != expected.keys():
+    differ = sorted(arrays.keys() ^ expected.keys())
+    raise ValueError(f"{differ[0]} is missing, or too many, for {model.name}")
+  for name, leaf in expected.items():
+    found = arrays[name]
+    if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+      raise ValueError(
+        f"{name} is {found.dtype} of shape {found.shape}, expected {leaf.dtype} of"
+        f" {leaf.shape} for rows of {tuple(example_shape)}"
+      )
 
 
 def write_claim(path: _Path, claim: Claim) -> None:
@@ -226,7 +263,9 @@ def read_answers(path: _Path, num_queries: int) -> np.ndarray:
   """Returns a black-box model's answers as log-probabilities `[Q, C]` float32.
 
   Args:
-    path: `.npy` of logits or log-probabilities `[Q, C]`.
+    path: `.npy` of logits, log-probabilities or probabilities `[Q, C]`. What lies in
+      [0, 1] and sums to 1 in each row, to within rounding, is probabilities, of which a
+      0 counts as half of the least that is above 0.
     num_queries: `Q`.
 
   Raises:
@@ -235,14 +274,25 @@ def read_answers(path: _Path, num_queries: int) -> np.ndarray:
   """
   try:
     answers = np.load(_existing(path), allow_pickle=False)
-  except (EOFError, ValueError) as error:
+  except _BROKEN as error:
     raise ValueError(f"{path}: not a .npy array ({error})") from error
   _validate.shape(f"{path}", answers, (num_queries, None))
   answers = answers.astype(np.float64)
   _validate.finite(f"{path}", answers)
+  if _are_probabilities(answers):
+    positive = answers[answers > 0]
+    answers = np.log(np.where(answers > 0, answers, positive.min() / 2))
   top = answers.max(-1, keepdims=True)
   total = top + np.log(np.exp(answers - top).sum(-1, keepdims=True))
   return (answers - total).astype(np.float32)
+
+
+def _are_probabilities(answers: np.ndarray) -> bool:
+  return bool(
+    (answers >= 0).all()
+    and (answers <= 1).all()
+    and (np.abs(answers.sum(-1) - 1) <= _ROUNDING).all()
+  )
 
 
 def _of_key(key: keys_lib.Key) -> dict[str, Any]:
@@ -265,7 +315,7 @@ def _read_npz(path: _Path) -> dict[str, np.ndarray]:
   try:
     with np.load(_existing(path), allow_pickle=False) as held:
       return dict(held)
-  except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+  except _BROKEN as error:
     raise ValueError(f"{path}: not an .npz of plain arrays ({error})") from error
 
 

@@ -136,7 +136,7 @@ def _by_labels(context, drawn, is_sensitive) -> list[Row]:
       studies.row(context, "hybrid", m, run.encoded)
       | {
         "hash_bits": num_bits,
-        "num_entries": _LABELLED,
+        "num_entries": min(_LABELLED, len(trial.encoded)),
         "bit_errors": float((read != message).mean()),
         "test_accuracy": trials.accuracy(context, published, trial.test),
       },

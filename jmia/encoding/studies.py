@@ -228,12 +228,12 @@ def pruned(context: trials.Context) -> list[Row]:
   again = _encode_again(context, run, [m for m, _ in which], by_magnitude, kept)
   rows = []
   for i, (m, share) in enumerate(which):
-    for method, variables in (
-      ("magnitude", by_magnitude[i]),
-      ("adversarial", again.model(i)),
+    for method, variables, of, number in (
+      ("magnitude", by_magnitude[i], run.encoded, m),
+      ("adversarial", again.model(i), again, i),
     ):
       rows.append(
-        row(context, "pruning", m, again, i)
+        row(context, "pruning", m, of, number)
         | {"method": method, "share": share}
         | _measured(context, variables, drawn[m])
       )

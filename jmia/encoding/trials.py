@@ -193,14 +193,21 @@ def train_baseline(
   return encode.Encoded(result.collected, result.metrics, result.diverged_epoch)
 
 
-def accuracy(context: Context, variables: PyTree, rows: np.ndarray) -> float:
-  """Returns a model's accuracy on rows of the dataset."""
-  found = predict(context, variables, rows)
-  return float((found == context.dataset.y[rows]).mean())
+def accuracy(context: Context, variables: PyTree, rows: np.ndarray) -> float | None:
+  """Returns a model's accuracy on rows of the dataset; None of one that diverged."""
+  logits = _answers(context, variables, rows)
+  if not np.isfinite(logits).all():
+    return None
+  return float((logits.argmax(-1) == context.dataset.y[rows]).mean())
 
 
 def predict(context: Context, variables: PyTree, rows: np.ndarray) -> np.ndarray:
   """Returns `[n]` int, the labels that a model gives to rows of the dataset."""
+  return _answers(context, variables, rows).argmax(-1)
+
+
+def _answers(context: Context, variables: PyTree, rows: np.ndarray) -> np.ndarray:
+  """`[n, C]` logits."""
   x, found = context.dataset.x, []
   for part in np.array_split(rows, -(-len(rows) // _PREDICT_ROWS)):
     # The last rows are filled up with copies, so that one program does for all.
@@ -208,7 +215,7 @@ def predict(context: Context, variables: PyTree, rows: np.ndarray) -> np.ndarray
     logits = _logits(
       context.model, context.dataset.feature_scale, variables, x[part[fill]]
     )
-    found.append(np.asarray(logits).argmax(-1)[: len(part)])
+    found.append(np.asarray(logits)[: len(part)])
   return np.concatenate(found)
 
 

@@ -66,13 +66,14 @@ def of(report: wording.Report) -> tuple[Sequence[Advice], str]:
   """Returns what to try, and how far it holds; nothing where nothing was found.
 
   Args:
-    report: as `report.json`; its dataset's `shape` says whether rows are images.
+    report: as `report.json`; its dataset's `shape` says whether rows are images, and
+      its `holds_bits` whether bits can be turned.
   """
   if wording.verdict(report).kind == "none":
     return (), ""
   about = report.get("dataset") or {}
   study = _IMAGES if len(about.get("shape", ())) == 3 else _TABLES
-  has_bits = about.get("dtype") == "uint8"
+  has_bits = about.get("holds_bits", False)
   before = study.without
   found = [
     Advice(

@@ -59,7 +59,9 @@ def _dataset(bits):
     x = (rng.random((260, 24)) < 0.2 + 0.2 * y[:, None]).astype(np.uint8)
     return types.Dataset("bits", x, y, C, 260, 1.0, True, "Bits.")
   x = np.clip(rng.normal(size=(260, 8, 8, 1)) + y[:, None, None, None], 0, 4)
-  return types.Dataset("images", x.astype(np.float32), y, C, 260, 1.0, True, "Images.")
+  return types.Dataset(
+    "images", x.astype(np.float32), y, C, 260, 1 / 4, True, "Images."
+  )
 
 
 @pytest.mark.parametrize(("text", "num_models"), _FULL if _IS_FULL else _SHORT)

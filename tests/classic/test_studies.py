@@ -205,11 +205,35 @@ def test_classes_are_cut():
   assert studies.cut_to_classes(DATASET, 3) is DATASET
 
 
+def test_a_defence_that_cannot_be_is_refused_before_any_model_is_trained(monkeypatch):
+  monkeypatch.setattr(studies, "_train", lambda *args: pytest.fail("it trained"))
+  candidates = [(registry.parse("l2:0.1"),), (registry.parse("flip"),)]
+  with pytest.raises(ValueError, match="defense 'flip': blobs holds rows of shape"):
+    studies.defenses(PLAN, candidates)
+
+
 @pytest.mark.parametrize("dataset", [DATASET, DATASET._replace(
   x=np.zeros((9, 8, 8, 1), np.uint8))], ids=["table", "images"])  # fmt: skip
 def test_default_defences_are_ones(dataset):
   chosen = [registry.parse(text) for text in studies.default_defenses(dataset)]
   assert len({str(one) for one in chosen}) == len(chosen)
+
+
+@pytest.mark.parametrize(
+  ("x", "varied"),
+  [
+    (np.eye(9, dtype=np.uint8), {"bit_flip"}),
+    (np.full((9, 8), 16, np.uint8), set()),
+    (np.zeros((9, 8, 8, 1), np.uint8), {"flip", "crop", "cutout", "rand_augment"}),
+    (np.full((9, 8, 8, 1), -1.0, np.float32), {"flip", "crop", "cutout"}),
+    (np.zeros((9, 8, 3), np.float32), set()),
+  ],
+)
+def test_default_defences_suit_the_rows(x, varied):
+  found = studies.default_defenses(DATASET._replace(x=x, feature_scale=1.0))
+  names = {registry.parse(text).name for text in found}
+  of_rows = {"bit_flip", "flip", "crop", "cutout", "rand_augment"}
+  assert names & of_rows == varied
 
 
 @pytest.mark.parametrize(

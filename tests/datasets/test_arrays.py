@@ -46,7 +46,7 @@ def test_test_rows_come_after_train_rows(tmp_path):
   assert dataset.name == name
 
 
-_X, _Y = np.zeros((3, 2), np.float32), np.array([0, 1, 1])
+_X, _Y = np.eye(3, 2, dtype=np.float32), np.array([0, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,14 @@ _X, _Y = np.zeros((3, 2), np.float32), np.array([0, 1, 1])
     ({"x": np.array([["a"]] * 3), "y": _Y}, "x has dtype <U1"),
     ({"x": _X.astype(object), "y": _Y}, "plain arrays"),
     ({"x": _X, "y": _Y, "x_test": _X[:, :1], "y_test": _Y}, "rows of shape"),
+    (
+      {"x": _X / 2, "y": _Y, "x_test": _X * 255, "y_test": _Y},
+      r"x reaches 0\.5 and x_test 255, expected one unit in both",
+    ),
+    (
+      {"x": _X * 100, "y": _Y, "x_test": _X / 3, "y_test": _Y},
+      r"x reaches 100 and x_test 0\.333333, expected one unit",
+    ),
     (
       {"x": _X, "y": _Y, "x_test": _X > 0, "y_test": _Y},
       "x_test has dtype bool, expected float32",

@@ -1,6 +1,7 @@
 import concurrent.futures
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -44,6 +45,15 @@ def test_a_cache_of_an_earlier_version_is_built_anew(tmp_path, caplog):
   (folder / "origin.npy").unlink()
   _check(cache.load_or_build(folder, lambda: _arrays(8)), 8)
   assert "damaged" not in caplog.text
+
+
+def test_what_a_kill_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+  for name, age in (("old", 2 * 86_400), ("new", 60)):
+    (tmp_path / f".writing-{name}" / "new").mkdir(parents=True)
+    then = time.time() - age
+    os.utime(tmp_path / f".writing-{name}", (then, then))
+  cache.load_or_build(tmp_path / "name", _arrays)
+  assert sorted(os.listdir(tmp_path)) == [".writing-new", "name"]
 
 
 def _flip(path):

@@ -123,6 +123,8 @@ def test_sequences_are_no_images():
     ([[-np.inf, 1]], "x holds 1 NaN or infinite"),
     ([[1e300, 1]], "x holds 1 NaN or infinite"),
     (np.full((4, 3), 7.0), r"x holds 7\.0 alone: there is nothing to learn"),
+    (np.zeros((4, 8, 8, 1), np.uint8), "x holds 0 alone: there is nothing to learn"),
+    (np.ones((4, 3), bool), "x holds True alone: there is nothing to learn"),
     (
       np.zeros((20, 2, 32, 32)),
       r"looks like images with their channels first \(NCHW\)",

@@ -25,9 +25,20 @@ def test_arrays_of_an_npz(tmp_path):
   np.testing.assert_array_equal(found["sex"], [0, 1, 2, 3, 4, 5, 9, 9, 9])
 
 
+def test_an_array_of_objects_is_not_in_the_way_of_others(tmp_path):
+  path = tmp_path / "a.npz"
+  arrays = {"x": np.eye(6), "y": np.arange(6) % 2, "sex": np.arange(6)}
+  np.savez(path, **arrays, who=np.array(["a", None] * 3, object))
+  dataset = datasets.load(f"npz:{path}")
+  assert set(groups.names(dataset)) == {"y", "sex"}
+  np.testing.assert_array_equal(groups.load(dataset, ("sex",))["sex"], np.arange(6))
+  with pytest.raises(ValueError, match=r"who holds Python objects.* who\.astype"):
+    groups.load(dataset, ("who",))
+
+
 def test_an_array_of_another_length(tmp_path):
   path = tmp_path / "a.npz"
-  np.savez(path, x=np.ones((6, 2)), y=np.arange(6) % 2, sex=np.arange(5))
+  np.savez(path, x=np.eye(6), y=np.arange(6) % 2, sex=np.arange(5))
   dataset = datasets.load(f"npz:{path}")
   with pytest.raises(ValueError, match=r"sex has shape \(5,\), expected \(6,\)"):
     groups.load(dataset, ("sex",))

@@ -127,3 +127,8 @@ def test_centroids_of_a_bad_seed_are_refused():
 def test_the_description_says_synthetic():
   assert "synthetic" in purchase_synthetic.DESCRIPTION.lower()
   assert "SYNTHETIC" in purchase_synthetic.__doc__
+
+
+def test_more_rows_than_memory_are_refused_before_any_is_drawn():
+  with pytest.raises(ValueError, match=r"num_examples=1000000000000 rows would take"):
+    purchase_synthetic.generate(10**12)

@@ -100,6 +100,35 @@ def test_every_defence_with_a_strength_says_what_it_is():
     (lambda: registry.parse("flip:1"), "strength 1.0, expected none"),
     (lambda: _plan("flip", "flip"), "'flip' is named 2 times"),
     (lambda: _plan("mixup", "dp_sgd"), "'dp_sgd' cannot go with 'mixup'"),
+    # Of pixels it would turn the lowest bit alone.
+    (lambda: _plan("bit_flip"), "'bit_flip': images holds uint8 values up to 16"),
+    (
+      lambda: _plan("bit_flip", dataset=BITS._replace(x=BITS.x.astype(np.float32))),
+      "holds float32 values up to 1, expected bits",
+    ),
+    (
+      lambda: _plan(
+        "rand_augment", dataset=IMAGES._replace(x=IMAGES.x.astype(np.float32) - 8)
+      ),
+      "'rand_augment': images holds values from -8 to 8, expected from black, 0, to",
+    ),
+    (
+      lambda: _plan("rand_augment", dataset=IMAGES._replace(feature_scale=0.1)),
+      "values from 0 to 16, expected from black, 0, to white, 10",
+    ),
+    *(
+      (
+        lambda name=name: _plan(name, dataset=IMAGES._replace(x=IMAGES.x[..., 0])),
+        rf"'{name}': images holds rows of shape \(4, 4\), expected \[H, W, channels",
+      )
+      for name in ("flip", "crop", "cutout", "rand_augment")
+    ),
+    (
+      lambda: registry.plan(
+        [registry.parse("stacking:10")], TRAIN, IMAGES, num_members=9
+      ),
+      "num_parts=10 is above num_members=9",
+    ),
     (lambda: _plan("dp_sgd", "early_stopping"), "'dp_sgd' cannot go with 'early"),
     (
       lambda: registry.plan(

@@ -198,6 +198,8 @@ def test_a_model_that_diverged_has_no_figures():
   )
   broken = jax.tree.map(lambda a: a * np.float32("nan"), encoded.variables[0])
   assert set(trials.decoded(context, broken, trial).values()) == {None}
+  assert trials.accuracy(context, broken, trial.test) is None
+  assert trials.accuracy(context, encoded.variables[0], trial.test) > 0.5
   found = trials.decoded(context, encoded.variables[0], trial)
   assert found["auc_low"] < found["auc"] < found["auc_high"]
   # What was done to the rows is done to members and others alike.

@@ -376,8 +376,8 @@ def test_bad_signals_are_one_line(run, tmp_path, changes, message):
   [
     (np.full((300, 4), np.nan), np.arange(300) % 3, "x holds 1200 NaN or infinite"),
     (np.full((300, 4), np.inf), np.arange(300) % 3, "x holds 1200 NaN or infinite"),
-    (np.zeros((300, 4)), np.arange(300) - 1, "y holds 300 different labels over 300"),
-    (np.zeros((300, 4)), np.arange(299) % 3, "x has 300 rows and y has 299, expected"),
+    (np.eye(300, 4), np.arange(300) - 1, "y holds 300 different labels over 300"),
+    (np.eye(300, 4), np.arange(299) % 3, "x has 300 rows and y has 299, expected"),
     (np.zeros((300, 2, 9, 9)), np.arange(300) % 3, "looks like images with their"),
   ],
 )

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import pathlib
+import subprocess
 import sys
+import time
 
 from absl import flags
 from absl.testing import flagsaver
@@ -233,6 +236,34 @@ def test_the_scores_of_every_attack_on_answers_are_compared():
   found = agreement._scores()
   assert {"scores of lira_online", "scores of rmia_offline"} <= found.keys()
   assert all(np.isfinite(scores).all() for scores in found.values())
+
+
+def _ends(state):
+  """Whether a process is gone soon, or a zombie that nobody has waited for."""
+  for _ in range(50):
+    try:
+      if state.read_text().rpartition(")")[2].split()[0] == "Z":
+        return True
+    except (FileNotFoundError, ProcessLookupError):
+      return True
+    time.sleep(0.1)
+  return False
+
+
+def test_gpu_day_stops_what_a_suite_has_started_too(tmp_path):
+  file = tmp_path / "process"
+  inner = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid()))"
+  program = (
+    "import subprocess, sys;"
+    f"subprocess.run([sys.executable, '-c', {inner + '; time.sleep(60)'!r}])"
+  )
+  with pytest.raises(subprocess.TimeoutExpired):
+    gpu_day._bounded([sys.executable, "-c", program], 5)
+  assert _ends(pathlib.Path("/proc", file.read_text(), "stat"))
+  code, errors = gpu_day._bounded(
+    [sys.executable, "-c", "import sys; sys.exit('broken')"], 30
+  )
+  assert (code, errors) == (1, "broken\n")
 
 
 def test_gpu_day_keeps_what_it_has(monkeypatch, tmp_path, capsys):

@@ -112,3 +112,17 @@ def test_another_model_has_widths_of_its_own_and_the_dropout_asked_for(
   monkeypatch.setattr(audit, "check", check)
   run(*flags)
   assert (asked[0].model, dict(asked[0].model_options)) == (model, options)
+
+
+@pytest.mark.parametrize(
+  ("p_values", "shown"),
+  [([0.3], "0.3"), ([0.8, 0.9, 1e-9, 0.7], "4e-09"), ([0.8, 0.9], "1"), ([None], "–")],
+)
+def test_of_several_runs_one_p_value_is_of_all(p_values, shown):
+  row = {
+    "claimed_epsilon": 1.0, "control": None, "threat": "final", "canary": "gradient",
+    "start": "blank", "epsilon_lower": 0.1, "epsilon_lower_gaussian": 0.2,
+    "contradicted": None,
+  }  # fmt: skip
+  header, line = binary._table([{**row, "p_value": one} for one in p_values])
+  assert line[header.index("p")] == shown

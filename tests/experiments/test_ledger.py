@@ -375,6 +375,17 @@ def test_precision_is_counted_of_all_rows_as_the_papers_do():
     assert found[f"{name} of the paper"] == [pytest.approx(expected, rel=1e-5)]
 
 
+def test_models_that_diverged_are_in_no_figure():
+  row = {"study": "whitebox", "form": "whitebox", "precision": 0.9, "auc": 0.8}
+  broken = {**row, "precision": None, "auc": 0.1, "diverged": True}
+  config = {"num_members": 10, "encoded_share": 0.2, "num_test": 10}
+  found = studies.figures(
+    studies.STUDIES["membership_encoding"],
+    {"rows": [{**row, "diverged": False}, broken], "config": config},
+  )
+  assert found["whitebox/whitebox/auc"] == [0.8]
+
+
 def _of_submarks(name, rows, shares):
   figures = {}
   for number in (1, 2):

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import membership_encoding as binary
 from jmia import datasets
-from jmia.encoding import settings, trials
+from jmia.encoding import settings, studies, trials
 from jmia.training import config as config_lib
 
 DIGITS = {
@@ -86,6 +86,8 @@ def test_watermark_beside_the_same_models(tmp_path, trained):
     for claim in ("owner", "wrong key", "unrelated rows")
   ]
   assert (tmp_path / "watermark.png").stat().st_size > 10_000
+  content = json.loads((tmp_path / "results.json").read_text())
+  assert content["config"]["num_trials"] == 1
   # Of 99 false claims at 5 %, 16 or more are accepted once in 30,000 times.
   assert all(
     row["p_value_at_0.05"] < 16 / 99 for row in rows if row["num_claims"] == 99
@@ -109,8 +111,14 @@ def test_capacity(tmp_path):
   assert all(row.keys() >= DECODED | {"test_accuracy"} for row in rows)
 
 
-def test_pruning_of_the_same_models(tmp_path, trained):
+def test_pruning_of_the_same_models(tmp_path, trained, monkeypatch):
   models, plain = trained
+  again = studies._encode_again
+
+  def diverging(*arguments):
+    return again(*arguments)._replace(diverged_epoch=np.zeros(18, np.int32))
+
+  monkeypatch.setattr(studies, "_encode_again", diverging)
   rows = _run(tmp_path, study="pruning", models_dir=models, **DIGITS)
   shares = [share / 10 for share in range(1, 10)]
   assert [(row["trial"], row["share"], row["method"]) for row in rows] == [
@@ -119,6 +127,8 @@ def test_pruning_of_the_same_models(tmp_path, trained):
     for share in shares
     for method in ("magnitude", "adversarial")
   ]
+  # That encoding again diverged says nothing of the models that it began from.
+  assert all(row["diverged"] == (row["method"] == "adversarial") for row in rows)
   # A tenth of the smallest weights changes little, nine tenths much.
   least, most = (
     np.mean(
@@ -212,6 +222,31 @@ def test_hybrid_recovers_what_is_hidden(tmp_path, capsys):
   assert by_hash[-1]["recovered"] > 0.9
   assert by_hash[-1]["false_recoveries"] < 0.05
   assert "wrongly recovered" in capsys.readouterr().out
+
+
+def test_a_trial_that_diverged_is_in_no_mean(tmp_path, monkeypatch, capsys):
+  def trial(auc, accuracy, *, diverged=False):
+    return {
+      "study": "whitebox", "setup": "digits", "form": "whitebox", "paper": None,
+      "diverged": diverged, "auc": auc, "test_accuracy": accuracy,
+      "baseline_accuracy": None, "precision": 0.5, "recall": 0.5,
+    }  # fmt: skip
+
+  rows = [trial(0.9, 0.8), trial(None, 0.1, diverged=True), trial(0.7, None)]
+  monkeypatch.setitem(binary._STUDIES, "whitebox", lambda context: rows)
+  assert len(_run(tmp_path / "some", study="whitebox", **DIGITS)) == 3
+  header, _, line, note, *_ = capsys.readouterr().out.splitlines()
+  assert header.split()[:2] == ["study", "trials"]
+  assert line.split() == ["whitebox", "2", "0.800", "0.500", "0.500", "0.800"]
+  assert note == "1 rows are of models that diverged."
+  rows[:] = [trial(None, None, diverged=True)]
+  _run(tmp_path / "all", study="whitebox", **DIGITS)
+
+
+def test_fewer_labelled_records_than_fifty_are_counted(tmp_path):
+  given = RECORDS | {"form": "blackbox", "num_epochs": 1, "num_members": 100}
+  rows = _run(tmp_path, study="hybrid", **given)
+  assert {row["num_entries"] for row in rows} == {20}
 
 
 def test_bad_input_is_named(tmp_path):

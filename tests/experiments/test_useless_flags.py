@@ -120,6 +120,21 @@ from jmia.audit import estimate
       "--amounts=0.1",
       "--amounts is for --study=amount and is not read with whitebox",
     ),
+    (
+      membership_encoding,
+      "--study=watermark --num_trials=7",
+      "--num_trials is not read with --study=watermark, of one trial",
+    ),
+    (
+      membership_encoding,
+      "--study=projection --num_trials=7",
+      "--num_trials is not read with --study=projection, of one trial",
+    ),
+    (
+      membership_encoding,
+      "--study=amount --encoded_share=0.3",
+      "--encoded_share is not read with --study=amount: give --amounts",
+    ),
     (mib, "--num_queries=10", "--num_queries is no flag of this command; --help lists"),
     (
       simulations,

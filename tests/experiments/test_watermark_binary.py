@@ -383,6 +383,18 @@ def test_a_model_that_can_only_be_asked(owned, tmp_path):
   assert by_model["p_key"] == by_answers["p_key"]
 
 
+def test_rows_that_were_standardised_are_said_to_be(tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(80, 6)) * [1, 1, 1, 1, 1000, 1] + [0, 0, 0, 0, 5000, 0]
+  np.savez(tmp_path / "data.npz", x=x, y=np.arange(80) % 2)
+  _run(
+    "embed", data_file=tmp_path / "data.npz", output_dir=tmp_path / "out", num_epochs=1
+  )
+  said = capsys.readouterr().out
+  assert "1 of the 6 columns of x are standardised" in said
+  assert "The model takes rows changed so, not as they came" in said
+
+
 def test_files_come_back(owned):
   folder = owned / "white"
   key, commitment = files.read_key(folder / "key.json")
@@ -396,6 +408,23 @@ def test_files_come_back(owned):
   files.write_model(folder / "again.npz", model)
   again = files.read_model(folder / "again.npz")
   jax.tree.map(np.testing.assert_array_equal, again.variables, model.variables)
+
+
+def _check_altered_models(path, altered, refused):
+  with np.load(path) as file:
+    arrays = dict(file)
+  meta = json.loads(str(arrays["meta"]))
+  kernel = arrays["params/Dense_0/kernel"]
+  for changed, match in (
+    ({"params/Dense_0/kernel": kernel[:9]}, r"kernel is float32 of shape \(9, 256\)"),
+    ({"params/Dense_0/kernel": kernel.astype(str)}, r"kernel is <U32 of shape"),
+    ({"params/Dense_9/kernel": kernel}, "Dense_9/kernel is missing, or too many"),
+    ({"meta": np.array(json.dumps({**meta, "options": [1]}))}, "must be a mapping"),
+    ({"meta": np.array(json.dumps({**meta, "feature_scale": 0}))}, "feature_scale=0"),
+    ({"meta": np.array(json.dumps({**meta, "name": "x"}))}, "unknown model 'x'"),
+  ):
+    np.savez(altered, **{**arrays, **changed})
+    refused(rf"model\.npz: not a model file \(.*{match}", model_file=altered)
 
 
 def test_bad_input_is_named(owned, tmp_path):
@@ -419,6 +448,7 @@ def test_bad_input_is_named(owned, tmp_path):
   (tmp_path / "deep.json").write_text("[" * 100_000)
   refused("not a key of experiments.watermark", key_file=tmp_path / "deep.json")
   refused("not a model file", model_file=folder / "claim.npz")
+  _check_altered_models(folder / "model.npz", tmp_path / "model.npz", refused)
   refused("x is missing, expected x, is_claimed", claim_file=folder / "model.npz")
   claim = files.read_claim(folder / "claim.npz")
   swapped = claim._replace(is_claimed=~claim.is_claimed)

@@ -192,6 +192,8 @@ def test_what_to_do_now_is_what_was_measured():
     words = Page(page.render({**REPORT, "config": config}, SAMPLES)).words
     assert "What now?" in words
     assert "jmia audit --d" not in words
+  bits = {**REPORT, "dataset": {**REPORT["dataset"], "holds_bits": True}}
+  assert "--defense=bit_flip:0.1" in Page(page.render(bits, SAMPLES)).words
   report = report_example.report()
   for result in report["attacks"].values():
     result |= {"auc": 0.5, "auc_ci": [0.48, 0.52], "tpr_at_fpr": {}}
