@@ -225,7 +225,7 @@ def _compare(
   return {
     "name": b.name,
     "kind": kind or "none",
-    "verdict": _verdict(a.name, b.name, kind, strongest, accuracy),
+    "verdict": _verdict(a.name, b.name, kind, strongest, accuracy, _apart_by(found)),
     "strongest": {figure: _json(of) for figure, of in strongest.items()},
     "by_attack": {
       name: {figure: _json(value) for figure, value in of.items()}
@@ -320,6 +320,15 @@ def _strongest(figures: Sequence[_Figure]) -> _Figure:
   return _Figure(a, b, difference)
 
 
+def _apart_by(figures: Mapping[str, Mapping[str, _Figure]]) -> list[str]:
+  """Attacks whose AUC differs by an interval that holds for all at once."""
+  return [
+    wording.attack(name).title
+    for name, of in figures.items()
+    if of["auc"].difference.low > 0 or of["auc"].difference.high < 0
+  ]
+
+
 def _accuracy(a: Audit, b: Audit) -> dict[str, Any] | None:
   """Test accuracies and the 95 % interval of their difference, of one target each."""
   rates = [audit.report["target"].get("test_accuracy") for audit in (a, b)]
@@ -360,6 +369,7 @@ def _verdict(
   kind: str,
   strongest: Mapping[str, _Figure],
   accuracy: Mapping[str, Any] | None,
+  apart_by: Sequence[str],
 ) -> str:
   """The comparison in sentences, no stronger than its intervals."""
   auc = strongest["auc"]
@@ -377,6 +387,11 @@ def _verdict(
       f"Whether {other} or {first} leaks more cannot be told at this sample size: "
       f"{figures}."
     )
+    if apart_by:
+      said += (
+        f" Single attacks do differ ({', '.join(apart_by)}), but by the best of all an"
+        " attacker may lose nothing."
+      )
   if accuracy is not None:
     said += (
       f" Its test accuracy is {wording.percent(accuracy['b'])} instead of "

@@ -155,7 +155,14 @@ def _sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"No epsilon is claimed{broken}; {proved}."
   name = f"Epsilon {claimed:.2f} at delta {rows[0]['delta']:g}{broken}"
   if len(rows) * min(row["p_value"] for row in rows) <= 1 - CONFIDENCE:
-    return f"{name} is contradicted at 95 %, all {len(rows)} rows taken together."
+    said = f"{name} is contradicted at 95 %, all {len(rows)} rows taken together."
+    if best < claimed:
+      said += (
+        f" That {best:.2f} alone is proved is no contradiction: the test is of the"
+        " accountant's whole curve of (epsilon, delta), the bound of its point at this"
+        " delta."
+      )
+    return said
   if any(row["contradicted"] for row in rows):
     return (
       f"{name}: some row contradicts it by itself, but one of {len(rows)} may do so by"

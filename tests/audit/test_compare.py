@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from jmia.audit import compare
-from jmia.report import compare_page
+from jmia.report import compare_page, wording
 from jmia.stats import intervals, over_targets, paired, roc
 
 
@@ -49,6 +49,20 @@ def _audit(rng, name, shifts, *, num=400, common=None, seed_rows=0, has_tpr=True
   }
   index = np.arange(num) + seed_rows
   return compare.Audit(name, report, index, members, index % 3, scores, {})
+
+
+def test_attacks_that_differ_where_the_best_does_not_are_named():
+  rng = np.random.default_rng(0)
+  common = rng.normal(size=1000)
+  a = _audit(rng, "plain", (0.8, 0.8), num=1000, common=common)
+  b = _audit(rng, "top_k", (0.8, 0.0), num=1000, common=common)
+  (of,) = compare.compare([a, b])["comparisons"]
+  assert of["kind"] == "none"
+  title = wording.attack("attack_1").title
+  assert f"Single attacks do differ ({title}), but" in of["verdict"]
+  (same,) = compare.compare([a, a._replace(name="again")])["comparisons"]
+  assert "cannot be told" in same["verdict"]
+  assert "Single attacks" not in same["verdict"]
 
 
 def test_less_leakage_is_told():

@@ -42,3 +42,15 @@ def test_the_best_of_all_rows_pays_for_their_number():
   (sentence,) = audit.sentences(rows)
   assert sentence.startswith("No epsilon is claimed; at least 0.0")
   assert sentence.endswith("is proved at 95 % by all 16 rows together.")
+
+
+def test_a_claim_that_falls_by_less_than_it_is_said_why():
+  row = {
+    "claimed_epsilon": 4.0, "control": None, "delta": 1e-5, "p_value": 1e-6,
+    "contradicted": True, "epsilon_lower_at_once": 3.2,
+  }  # fmt: skip
+  (sentence,) = audit.sentences([row])
+  assert "Epsilon 4.00 at delta 1e-05 is contradicted at 95 %" in sentence
+  assert "That 3.20 alone is proved is no contradiction" in sentence
+  (sentence,) = audit.sentences([{**row, "epsilon_lower_at_once": 4.5}])
+  assert sentence.endswith("is contradicted at 95 %, all 1 rows taken together.")
