@@ -21,6 +21,7 @@ from jmia.report import results
 from . import common
 from .benchmarks import (
   agreement,
+  cifar10,
   compiled,
   measure,
   rate_tests,
@@ -31,6 +32,12 @@ from .benchmarks import (
   training,
 )
 
+_SECONDS = flags.DEFINE_float(
+  "seconds",
+  600.0,
+  "What `cifar10` may train for; the rest is extrapolated. No other reads it.",
+  lower_bound=1.0,
+)
 _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   **training.SUITES,
   "scoring": scoring.rows,
@@ -42,6 +49,9 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "references": studies.references,
   "private": studies.private,
   "mib": studies.mib,
+  "cifar10": lambda: cifar10.rows(
+    data_dir=common.DATA_DIR.value, seconds=_SECONDS.value
+  ),
   "compiled": compiled.rows,
 }
 
@@ -53,9 +63,11 @@ _TINY_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "references": lambda: studies.references(4),
   "private": lambda: studies.private(2),
   "mib": lambda: studies.mib(1),
+  "cifar10": lambda: cifar10.rows(2, cifar10.tiny()),
 }
 
 flags.declare_key_flag("matmul_precision")
+flags.declare_key_flag("data_dir")
 _SUITE = flags.DEFINE_string(
   "suite",
   "training",

@@ -28,7 +28,7 @@ from jmia.training import config as config_lib
 from jmia.training import distillation
 from jmia.training import recipe as recipe_lib
 
-from . import measure, studies, training
+from . import cifar10, measure, studies, training
 
 MEMORY_BYTES = 80e9
 # Of an encoding: its synthetic rows, as many that are none, and its layer's units.
@@ -187,6 +187,8 @@ def suites() -> list[Program]:
   )
   scaled = dataclasses.replace(training.FC, num_members=512)
   mib = dataclasses.replace(training.RESNET, num_members=2_560)
+  resnet9 = dataclasses.replace(_in(cifar10.case(), "bfloat16"), num_members=5_120)
+  ways = ((1, "native"), (4, "native"), (4, "patches"))
   return [
     plain(training.FC, 1_024, name="training/fc: fc"),
     plain(training.FC150, 64, name="training/fc150: fc150"),
@@ -194,6 +196,7 @@ def suites() -> list[Program]:
     plain(references, 250, name="references: purchase100_2"),
     plain(audited, 256, "dp_sgd:8", name="private: dp_audit"),
     plain(mib, 8, name="mib: resnet18"),
+    *(plain(resnet9, n, name=f"cifar10: {how}", lowering=how) for n, how in ways),
   ]
 
 
