@@ -10,6 +10,7 @@ the device, so those of a real one may be others. Set `JAX_PLATFORMS=cpu` and
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import math
 import re
@@ -377,6 +378,7 @@ def _in(case: training.Case, dtype: str) -> training.Case:
   return dataclasses.replace(case, config=config)
 
 
+@functools.cache  # two descriptions are two devices, which share no program
 def _device() -> jax.Device:
   """Returns a described H100; JAX has no public way to name its platform."""
   from jax._src import xla_bridge
