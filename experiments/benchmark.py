@@ -58,7 +58,9 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
 # What shows that a suite runs, in seconds, on any machine.
 _TINY_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "training/fc": lambda: [training.beside_vmap(training.FC, 2, target={}, num_turns=1)],
+  "scoring": lambda: scoring.rows((8, 200, 4)),
   "scoring/attacks": lambda: scoring.attack_rows((4, 200, 100)),
+  "tests": lambda: rate_tests.rows(1_000),
   "agreement": lambda: agreement.rows(2, batch_size=8),
   "references": lambda: studies.references(4),
   "private": lambda: studies.private(2),
