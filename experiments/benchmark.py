@@ -21,6 +21,7 @@ from jmia.report import results
 from . import common
 from .benchmarks import (
   agreement,
+  cifar10,
   compiled,
   measure,
   rate_tests,
@@ -31,6 +32,12 @@ from .benchmarks import (
   training,
 )
 
+_SECONDS = flags.DEFINE_float(
+  "seconds",
+  600.0,
+  "What `cifar10` may train for; the rest is extrapolated. No other reads it.",
+  lower_bound=1.0,
+)
 _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   **training.SUITES,
   "scoring": scoring.rows,
@@ -42,20 +49,27 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "references": studies.references,
   "private": studies.private,
   "mib": studies.mib,
+  "cifar10": lambda: cifar10.rows(
+    data_dir=common.DATA_DIR.value, seconds=_SECONDS.value
+  ),
   "compiled": compiled.rows,
 }
 
 # What shows that a suite runs, in seconds, on any machine.
 _TINY_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
   "training/fc": lambda: [training.beside_vmap(training.FC, 2, target={}, num_turns=1)],
+  "scoring": lambda: scoring.rows((8, 200, 4)),
   "scoring/attacks": lambda: scoring.attack_rows((4, 200, 100)),
+  "tests": lambda: rate_tests.rows(1_000),
   "agreement": lambda: agreement.rows(2, batch_size=8),
   "references": lambda: studies.references(4),
   "private": lambda: studies.private(2),
   "mib": lambda: studies.mib(1),
+  "cifar10": lambda: cifar10.rows(2, cifar10.tiny()),
 }
 
 flags.declare_key_flag("matmul_precision")
+flags.declare_key_flag("data_dir")
 _SUITE = flags.DEFINE_string(
   "suite",
   "training",

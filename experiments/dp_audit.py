@@ -132,7 +132,7 @@ def _settings() -> list[engine.Setting]:
     batch_size=64,
     optimizer=optimizers.OptimizerConfig(learning_rate=0.5, momentum=0.0),
   )
-  train = training_flags.override(preset)
+  train = training_flags.override(preset, with_recipe=False)
   if train.model != preset.model:
     options = [option for option in train.model_options if option[0] != "features"]
     train = dataclasses.replace(train, model_options=tuple(options))

@@ -43,6 +43,7 @@ from jmia.report import results
 from . import benchmark, common
 from .benchmarks import measure
 
+flags.declare_key_flag("data_dir")
 flags.declare_key_flag("output")
 flags.declare_key_flag("tiny")
 _MINUTES = flags.DEFINE_float(
@@ -52,7 +53,7 @@ _STEPS = flags.DEFINE_list(
   "steps",
   [
     *("agreement", "training/fc", "references", "training/cnn", "training/resnet18"),
-    *("scoring", "tests", "mib", "private"),
+    *("cifar10", "scoring", "tests", "mib", "private"),
   ],
   "Suites of experiments.benchmark, in order.",
 )
@@ -110,6 +111,8 @@ def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
       *(sys.executable, "-m", f"{__package__}.benchmark"),
       *(f"--suite={suite}", f"--output={file}"),
       f"--matmul_precision={'float32' if suite in _EXACT else 'tensorfloat32'}",
+      f"--seconds={max(1, timeout / 3)}",  # before, programs are compiled and compared
+      *([f"--data_dir={common.DATA_DIR.value}"] if common.DATA_DIR.value else []),
       *(["--tiny"] if benchmark.TINY.value else []),
     ]
     try:

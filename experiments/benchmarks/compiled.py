@@ -10,6 +10,7 @@ the device, so those of a real one may be others. Set `JAX_PLATFORMS=cpu` and
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import math
 import re
@@ -19,16 +20,18 @@ from unittest import mock
 import jax
 from jax.experimental import topologies
 import jax.numpy as jnp
+import numpy as np
 
 from jmia.defenses import registry
 from jmia.encoding import encode
 from jmia.enhanced import configs
 from jmia.models import layers
+from jmia.stats import nulls
 from jmia.training import config as config_lib
 from jmia.training import distillation
 from jmia.training import recipe as recipe_lib
 
-from . import measure, studies, training
+from . import cifar10, measure, scoring, studies, training
 
 MEMORY_BYTES = 80e9
 # Of an encoding: its synthetic rows, as many that are none, and its layer's units.
@@ -54,7 +57,8 @@ _ITEM_BYTES = {
   "f32": 4, "u32": 4, "s32": 4, "u64": 8, "s64": 8, "pred": 1, "u8": 1, "s8": 1,
   "bf16": 2, "f16": 2,
 }  # fmt: skip
-_KERNELS = ("fusion", "custom-call", "copy")
+_KERNELS = ("fusion", "custom-call", "copy", "sort")
+_OPTIONS: Any = {"xla_gpu_autotune_level": 0}
 
 
 class Loop(NamedTuple):
@@ -79,21 +83,32 @@ def loops(text: str) -> Iterator[Loop]:
   for body, trips in re.findall(
     r"body=%([\w.\-]+).*?known_trip_count\":{\"n\":\"(\d+)\"", text
   ):
-    start = text.index(f"%{body} (")
-    sizes: dict[str, int] = {}
-    moved = []
-    for line in text[start : text.index("\n}", start)].splitlines():
-      found = re.match(
-        r"\s*(?:ROOT )?%([\w.\-]+) = (\([^=]*?\)|\S+) ([\w\-]+)\((.*?)\)(,|$)", line
-      )
-      if not found:
-        continue
-      result, shapes, operation, arguments = found.group(1, 2, 3, 4)
-      sizes[result] = _bytes(shapes)
-      if operation in _KERNELS:
-        read = (sizes.get(a.split("%")[-1].strip(), 0) for a in arguments.split(","))
-        moved.append(sizes[result] + sum(read))
-    yield Loop(int(trips), len(moved), sum(moved))
+    yield _counted(text, body, int(trips))
+
+
+def entry(text: str) -> Loop:
+  """Returns the kernels and bytes of a program in HLO text outside of its loops."""
+  (name,) = re.findall(r"^ENTRY %([\w.\-]+)", text, re.MULTILINE)
+  return _counted(text, name, 1)
+
+
+def _counted(text: str, name: str, trips: int) -> Loop:
+  """Counts kernels and bytes of a computation of a program."""
+  start = text.index(f"%{name} (")
+  sizes: dict[str, int] = {}
+  moved = []
+  for line in text[start : text.index("\n}", start)].splitlines():
+    found = re.match(
+      r"\s*(?:ROOT )?%([\w.\-]+) = (\([^=]*?\)|\S+) ([\w\-]+)\((.*?)\)(,|$)", line
+    )
+    if not found:
+      continue
+    result, shapes, operation, arguments = found.group(1, 2, 3, 4)
+    sizes[result] = _bytes(shapes)
+    if operation in _KERNELS:
+      read = (sizes.get(a.split("%")[-1].strip(), 0) for a in arguments.split(","))
+      moved.append(sizes[result] + sum(read))
+  return Loop(trips, len(moved), sum(moved))
 
 
 class Program(NamedTuple):
@@ -124,7 +139,8 @@ def rows() -> list[measure.Row]:
   """
   if not is_possible():
     raise ValueError("suite=compiled needs the CUDA wheels: pip install '.[cuda]'")
-  return [row(program) for program in (*networks(), *recipes(), *suites())]
+  epochs = [row(program) for program in (*networks(), *recipes(), *suites())]
+  return [*epochs, *(row_of_score(score) for score in scores())]
 
 
 def networks() -> list[Program]:
@@ -187,6 +203,8 @@ def suites() -> list[Program]:
   )
   scaled = dataclasses.replace(training.FC, num_members=512)
   mib = dataclasses.replace(training.RESNET, num_members=2_560)
+  resnet9 = dataclasses.replace(_in(cifar10.case(), "bfloat16"), num_members=5_120)
+  ways = ((1, "native"), (4, "native"), (4, "patches"))
   return [
     plain(training.FC, 1_024, name="training/fc: fc"),
     plain(training.FC150, 64, name="training/fc150: fc150"),
@@ -194,6 +212,7 @@ def suites() -> list[Program]:
     plain(references, 250, name="references: purchase100_2"),
     plain(audited, 256, "dp_sgd:8", name="private: dp_audit"),
     plain(mib, 8, name="mib: resnet18"),
+    *(plain(resnet9, n, name=f"cifar10: {how}", lowering=how) for n, how in ways),
   ]
 
 
@@ -220,6 +239,49 @@ def plain(
   return Program(name, recipe, _job(case), _data(case), width, lowering)
 
 
+class Score(NamedTuple):
+  """What attack R computes of losses: what is called, and the shapes that it takes."""
+
+  name: str
+  function: Callable[..., Any]
+  shapes: tuple[jax.ShapeDtypeStruct, ...]
+
+
+def scores() -> list[Score]:
+  """What `scoring` computes on a device for attack R, each as one program.
+
+  It takes all samples at once, where the attacks take as many as fit into blocks. What
+  S and P compute is the same on fewer columns; what `tests` does is NumPy's.
+  """
+  losses = _shape((scoring.NUM_MODELS, scoring.NUM_SAMPLES))
+  alpha = np.linspace(0.001, 0.999, scoring.NUM_LEVELS)
+
+  def thresholds(method):
+    return lambda losses: nulls.quantile(
+      nulls.fit(losses, method=method), alpha, method
+    )
+
+  def p_values(method):
+    return lambda losses: nulls.log_p_value(
+      nulls.fit(losses[1:], method=method), losses[0], method
+    )
+
+  kinds = {"thresholds": thresholds, "scores": p_values}
+  return [
+    Score(f"scoring: {kind} of R, {method}", make(method), (losses,))
+    for kind, make in kinds.items()
+    for method in scoring.METHODS
+  ]
+
+
+def row_of_score(score: Score) -> measure.Row:
+  """Compiles one; loops, of a search, are not in its kernels and bytes."""
+  with mock.patch.object(jax, "default_backend", return_value="gpu"):
+    lowered = jax.jit(score.function).lower(*_on_device(score.shapes))
+  compiled: Any = lowered.compile(_OPTIONS)
+  return _row(score.name, 1, compiled, entry(compiled.as_text()))
+
+
 def traced(program: Program) -> tuple[Any, Any]:
   """Shapes of an epoch's states and metrics, as an accelerator would trace it."""
   with _as_on_gpu(program):
@@ -231,13 +293,18 @@ def traced(program: Program) -> tuple[Any, Any]:
 def row(program: Program) -> measure.Row:
   """Compiles an epoch; the longest loop is that over the steps."""
   compiled = _compiled(program)
+  found = loops(compiled.as_text())
+  steps = max(found, key=lambda loop: loop.bytes * loop.trips)
+  return _row(program.name, program.width, compiled, steps)
+
+
+def _row(name: str, width: int, compiled: Any, steps: Loop) -> measure.Row:
   text, memory = compiled.as_text(), compiled.memory_analysis()
-  steps = max(loops(text), key=lambda loop: loop.bytes * loop.trips)
   floor = max(steps.bytes / _BYTES_PER_SECOND, steps.kernels * _SECONDS_PER_KERNEL)
   return measure.Row(
     suite="compiled",
-    name=program.name,
-    width=program.width,
+    name=name,
+    width=width,
     ours=None,
     target={"bytes_needed": MEMORY_BYTES, "host_transfers": 0},
     more={
@@ -260,24 +327,23 @@ def transfers(text: str) -> int:
 
 
 def _compiled(program: Program) -> Any:
-  sharding = jax.sharding.SingleDeviceSharding(_device())
-
-  def described(tree, lead=()):
-    return jax.tree.map(
-      lambda a: jax.ShapeDtypeStruct((*lead, *a.shape), a.dtype, sharding=sharding),
-      tree,
-    )
-
   with _as_on_gpu(program):
     recipe = program.recipe()
     state = jax.eval_shape(recipe.init, jax.random.key(0), program.job)
     update = jax.jit(jax.vmap(recipe.update, (0, 0, None)), donate_argnums=0)
     lead = (program.width,)
     lowered = update.lower(
-      described(state, lead), described(program.job, lead), described(program.data)
+      _on_device(state, lead), _on_device(program.job, lead), _on_device(program.data)
     )
-  options: Any = {"xla_gpu_autotune_level": 0}
-  return lowered.compile(options)
+  return lowered.compile(_OPTIONS)
+
+
+def _on_device(tree: Any, lead: tuple[int, ...] = ()) -> Any:
+  """Returns shapes with axes in front, on the described device."""
+  sharding = jax.sharding.SingleDeviceSharding(_device())
+  return jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct((*lead, *a.shape), a.dtype, sharding=sharding), tree
+  )
 
 
 @contextlib.contextmanager
@@ -312,6 +378,7 @@ def _in(case: training.Case, dtype: str) -> training.Case:
   return dataclasses.replace(case, config=config)
 
 
+@functools.cache  # two descriptions are two devices, which share no program
 def _device() -> jax.Device:
   """Returns a described H100; JAX has no public way to name its platform."""
   from jax._src import xla_bridge

@@ -11,9 +11,14 @@ from . import measure
 NUM_TESTS, NUM_QUERIES, RATE = 1_000_000, 50, 0.1
 
 
-def rows() -> list[measure.Row]:
-  """Both tests beside SciPy's distributions on the whole array."""
-  successes = np.random.default_rng(0).integers(NUM_QUERIES + 1, size=NUM_TESTS)
+def rows(num_tests: int | None = None) -> list[measure.Row]:
+  """Both tests beside SciPy's distributions on the whole array.
+
+  Args:
+    num_tests: of either kind; `NUM_TESTS` by default.
+  """
+  num_tests = num_tests or NUM_TESTS
+  successes = np.random.default_rng(0).integers(NUM_QUERIES + 1, size=num_tests)
 
   def student():
     n, k = NUM_QUERIES, successes
@@ -38,7 +43,7 @@ def rows() -> list[measure.Row]:
     found.append(
       measure.Row(
         suite="tests",
-        name=f"{NUM_TESTS} {name} of {NUM_QUERIES} queries",
+        name=f"{num_tests} {name} of {NUM_QUERIES} queries",
         width=1,
         ours=costs[0],
         peer="scipy.stats, vectorised",

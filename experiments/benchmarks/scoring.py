@@ -39,13 +39,18 @@ _THEIRS = {
 }
 
 
-def rows() -> list[measure.Row]:
-  """Each attack's thresholds by each method, and attack R's scores."""
+def rows(sizes: tuple[int, int, int] | None = None) -> list[measure.Row]:
+  """Each attack's thresholds by each method, and attack R's scores.
+
+  Args:
+    sizes: models, samples and classes; `NUM_MODELS` and so on by default.
+  """
+  num_models, num_samples, num_classes = sizes or (NUM_MODELS, NUM_SAMPLES, NUM_CLASSES)
   rng = np.random.default_rng(0)
-  losses = rng.exponential(size=(NUM_MODELS, NUM_SAMPLES)).astype(np.float32)
-  labels = rng.integers(NUM_CLASSES, size=NUM_SAMPLES)
+  losses = rng.exponential(size=(num_models, num_samples)).astype(np.float32)
+  labels = rng.integers(num_classes, size=num_samples)
   alpha = np.linspace(0.001, 0.999, NUM_LEVELS)
-  flat, groups = losses.ravel(), np.tile(labels, NUM_MODELS)
+  flat, groups = losses.ravel(), np.tile(labels, num_models)
   target = losses[0]
 
   def r(method):
@@ -53,7 +58,7 @@ def rows() -> list[measure.Row]:
 
   def s(method):
     return lambda: shadow.thresholds(
-      losses, labels, labels, NUM_CLASSES, alpha, method=method
+      losses, labels, labels, num_classes, alpha, method=method
     )
 
   def p(method):
@@ -63,13 +68,13 @@ def rows() -> list[measure.Row]:
     "R": (r, lambda f: lambda: f(losses.T, alpha)),
     "S": (
       s,
-      lambda f: lambda: [f(flat[groups == c], alpha) for c in range(NUM_CLASSES)],
+      lambda f: lambda: [f(flat[groups == c], alpha) for c in range(num_classes)],
     ),
     "P": (p, lambda f: lambda: [f(row, alpha) for row in losses]),
   }
   floor = losses.nbytes / measure.bandwidth()
   found = [
-    _thresholds(attack, method, *calls, floor)
+    _thresholds(attack, method, *calls, floor, num_models)
     for attack, calls in nulls.items()
     for method in METHODS
   ]
@@ -151,7 +156,7 @@ def _named(signals: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.n
 
 
 def _thresholds(
-  attack: str, method: str, ours: Callable, theirs: Callable, floor: float
+  attack: str, method: str, ours: Callable, theirs: Callable, floor: float, width: int
 ) -> measure.Row:
   """Beside privacy-meter's; `floor` is the least number of seconds."""
   function = _privacy_meter(method)
@@ -163,7 +168,7 @@ def _thresholds(
   return measure.Row(
     suite="scoring",
     name=f"thresholds of {attack}, {method}",
-    width=NUM_MODELS,
+    width=width,
     ours=costs[0],
     peer=_peer(),
     theirs=costs[1] if function else None,
@@ -184,7 +189,7 @@ def _scores(
   return measure.Row(
     suite="scoring",
     name=f"scores of R, {method}",
-    width=NUM_MODELS,
+    width=len(losses),
     ours=cost,
     limit_share=floor / cost.wall,
     compile_s=sum(seconds),

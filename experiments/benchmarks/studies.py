@@ -74,7 +74,7 @@ def private(num_models: int | None = None) -> list[measure.Row]:
   found = []
   for case, width in ((AUDITED, 256), (fc, 4 if is_cpu else 256)):
     width = num_models or width
-    private, plain = (_epoch(case, width, names) for names in (("dp_sgd:8",), ()))
+    private, plain = (epoch(case, width, names) for names in (("dp_sgd:8",), ()))
     found.append(
       measure.Row(
         suite="private",
@@ -94,7 +94,7 @@ def mib(num_models: int = 8) -> list[measure.Row]:
   is_cpu = jax.default_backend() == "cpu"
   num_members = 256 if is_cpu else 2_560
   case = dataclasses.replace(training.RESNET, num_members=num_members)
-  cost = _epoch(case, 1 if is_cpu else num_models, ())
+  cost = epoch(case, 1 if is_cpu else num_models, ())
   step = cost.wall / case.num_steps
   steps = -(-_MIB_ROWS // case.config.batch_size) * _MIB_EPOCHS
   return [
@@ -108,7 +108,7 @@ def mib(num_models: int = 8) -> list[measure.Row]:
   ]
 
 
-def _epoch(case: training.Case, num_models: int, names) -> measure.Cost:
+def epoch(case: training.Case, num_models: int, names) -> measure.Cost:
   """Cost of an epoch of one of the models; the first epoch is not counted."""
   dataset = case.dataset()
   config = dataclasses.replace(case.config, num_epochs=3)

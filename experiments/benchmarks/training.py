@@ -60,10 +60,11 @@ class Case:
     """Returns random bits, or random pixels scaled to [0, 1]."""
     rng = np.random.default_rng(0)
     is_image = len(self.shape) == 3
-    x = rng.integers(256 if is_image else 2, size=(self.num_rows, *self.shape))
+    highest, size = 255 if is_image else 1, (self.num_rows, *self.shape)
+    x = rng.integers(highest, size=size, dtype=np.uint8, endpoint=True)
     return types.Dataset(
       name=self.name,
-      x=x.astype(np.uint8),
+      x=x,
       y=rng.integers(self.num_classes, size=self.num_rows).astype(np.int32),
       num_classes=self.num_classes,
       num_train=self.num_rows,

@@ -6,8 +6,8 @@ from typing import Any
 
 from jmia.audit import config as config_lib
 from jmia.defenses import registry
+from jmia.training import augment, optimizers
 from jmia.training import config as training_config
-from jmia.training import optimizers
 
 
 def settings_of(report: Mapping[str, Any]) -> config_lib.AuditConfig:
@@ -56,6 +56,9 @@ def _defenses(config: Mapping[str, Any]) -> tuple[registry.DefenseConfig, ...]:
 def _train(config: Mapping[str, Any]) -> training_config.TrainConfig:
   optimizer = dict(config["optimizer"])
   optimizer["boundaries"] = tuple(optimizer["boundaries"])
+  augmentation = dict(config.get("augmentation", {}))  # older reports have none
+  if "fill" in augmentation:
+    augmentation["fill"] = tuple(augmentation["fill"])
   return training_config.TrainConfig(
     **{
       **config,
@@ -63,6 +66,7 @@ def _train(config: Mapping[str, Any]) -> training_config.TrainConfig:
       "model_options": tuple(
         (name, _as_tuple(value)) for name, value in config["model_options"]
       ),
+      "augmentation": augment.AugmentConfig(**augmentation),
     }
   )
 

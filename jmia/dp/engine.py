@@ -13,8 +13,8 @@ from jmia import _validate, models, splits, types
 from jmia.defenses import dp_sgd
 from jmia.dp import canaries as canaries_lib
 from jmia.dp import controls
+from jmia.training import augment, optimizers, parallel
 from jmia.training import config as config_lib
-from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
 
 MODES = ("one_run", "many_runs")
@@ -79,6 +79,8 @@ def _check_plain(train: config_lib.TrainConfig) -> None:
         f"train.optimizer.{name}={given[name]} is not read: the audited mechanism is"
         " plain SGD at a constant rate, without momentum or weight decay"
       )
+  if train.augmentation != augment.AugmentConfig():
+    raise ValueError("train.augmentation is not read: rows are trained on as they are")
   if train.clip_norm is not None:
     raise ValueError(
       f"train.clip_norm={train.clip_norm} is not read: private.clip_norm is"

@@ -317,9 +317,7 @@ class _Parts:
     self.classify_rate = optimizers.schedule(optimizer, num_epochs)
     self.encode = optimizers.transformation(encoder)
     self.encode_rate = optimizers.schedule(encoder, num_epochs)
-    self.transform = recipe_lib.chain(
-      *plan.transforms, recipe_lib.normalize(dataset.feature_scale)
-    )
+    self.transform = config_lib.data_seam(plan.train, dataset, plan.transforms)
     self.classify_gradient = plan.gradient(plan.loss(recipe_lib.cross_entropy(model)))
     self.encode_gradient = jax.value_and_grad(self.encoding_loss, has_aux=True)
 

@@ -121,6 +121,8 @@ def _check(num_classes: int, options: Mapping[str, Any]) -> None:
   for key in ("features", "hidden", "blocks", "widths", "stage_sizes", "kernel_size"):
     for width in _flat(options.get(key, ())):
       _positive_int(key, width)
+  for value in options.get("std", ()):
+    _validate.positive("std", value)
   widths = options.get("widths", ())
   sizes = options.get("stage_sizes", widths)  # a ResNet-9's are not to be chosen
   if len(sizes) != len(widths):

@@ -6,7 +6,7 @@ it becomes a grouped convolution. A matrix product has neither trouble, so there
 convolution is written as one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import contextvars
 import functools
@@ -450,6 +450,15 @@ def logits(x: jax.Array, num_classes: int) -> jax.Array:
   non-members tie.
   """
   return nn.Dense(num_classes, dtype=jnp.float32, name="logits")(x.astype(jnp.float32))
+
+
+def per_channel(values: Sequence[float], num_channels: int) -> np.ndarray:
+  """Returns a value for each channel, or, of another number of values, their mean.
+
+  What is said of red, green and blue so holds for images in grey.
+  """
+  given = np.asarray(values, np.float32)
+  return given if len(given) == num_channels else given.mean(keepdims=True)
 
 
 def check_images(x: jax.Array) -> None:

@@ -23,12 +23,17 @@ class ResNet9(nn.Module):
   Attributes:
     num_classes: number of classes `C`.
     widths: channels of the three stages.
+    mean: subtracted from the image first, a value for each channel
+      (`layers.per_channel`).
+    std: what it is then divided by; `mean` and `std` in units of x.
     lowering: as in `resnet.ResNet`.
     dtype: compute dtype; parameters, statistics and logits are float32.
   """
 
   num_classes: int
   widths: tuple[int, ...] = (128, 256, 512)
+  mean: tuple[float, ...] = ()
+  std: tuple[float, ...] = ()
   lowering: str = "auto"
   dtype: jax.typing.DTypeLike = jnp.float32
 
@@ -40,6 +45,10 @@ class ResNet9(nn.Module):
     or so small that pooling leaves nothing.
     """
     layers.check_images(x)
+    if self.mean:
+      x = x - layers.per_channel(self.mean, x.shape[3])
+    if self.std:
+      x = x / layers.per_channel(self.std, x.shape[3])
 
     def conv(x, width):
       x = layers.conv(

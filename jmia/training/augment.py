@@ -1,12 +1,56 @@
 """Data seams that vary images, or rows of bits, at random in training."""
 
+from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jmia import _validate
+from jmia.models import layers
 from jmia.training import recipe as recipe_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+  """How a network's own recipe varies images; by default it does not.
+
+  Attributes:
+    crop: pixels by which an image moves at most in either direction; what comes in is
+      its reflection.
+    flip: whether half of the images are mirrored left to right.
+    cutout: side in pixels of a square, all of it inside, that is painted over.
+    fill: the square's colour, where white is 1 (`layers.per_channel`).
+  """
+
+  crop: int = 0
+  flip: bool = False
+  cutout: int = 0
+  fill: tuple[float, ...] = (0.0,)
+
+  def __post_init__(self) -> None:
+    for name in ("crop", "cutout"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
+
+
+def transforms(config: AugmentConfig, white: float) -> list[recipe_lib.Transform]:
+  """Returns the data seams that a configuration means, in the order of its fields.
+
+  Args:
+    config: the settings.
+    white: the value of a white pixel, `1 / feature_scale`.
+  """
+  found: list[recipe_lib.Transform] = []
+  if config.crop:
+    found.append(random_crop(config.crop, mode="reflect"))
+  if config.flip:
+    found.append(random_flip)
+  if config.cutout:
+    fill = [white * value for value in config.fill]
+    found.append(cutout(config.cutout, fill=fill, inside=True))
+  return found
 
 
 def random_flip(
@@ -30,11 +74,12 @@ def random_flip(
   return batch._replace(x=jnp.where(flipped, x[:, :, ::-1], x))
 
 
-def random_crop(padding: int) -> recipe_lib.Transform:
-  """Data seam: pads images with zeros on all sides and cuts one of the old size out.
+def random_crop(padding: int, mode: str = "constant") -> recipe_lib.Transform:
+  """Data seam: pads images on all sides and cuts one of the old size out.
 
   Args:
     padding: pixels; an image moves by up to as many in either direction.
+    mode: with what, as `numpy.pad`: `"constant"` is zeros.
 
   Raises:
     ValueError: if `padding` is below 1; when traced, if `x` is not images.
@@ -45,7 +90,7 @@ def random_crop(padding: int) -> recipe_lib.Transform:
     del job, data
     x = _images(batch)
     edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))[: x.ndim]
-    padded = jnp.pad(x, edges)
+    padded = jnp.pad(x, edges, mode)
     corner = jax.random.randint(key, (len(x), 2), 0, 2 * padding + 1)
 
     def one(image: jax.Array, at: jax.Array) -> jax.Array:
@@ -57,16 +102,21 @@ def random_crop(padding: int) -> recipe_lib.Transform:
   return crop
 
 
-def cutout(side: int) -> recipe_lib.Transform:
-  """Data seam: sets a square at a random place of each image to zero.
+def cutout(
+  side: int, *, fill: Sequence[float] = (0.0,), inside: bool = False
+) -> recipe_lib.Transform:
+  """Data seam: paints over a square at a random place of each image.
 
   Its centre is any pixel, so that the square may reach beyond the image.
 
   Args:
     side: of the square, in pixels.
+    fill: its colour, in units of x as stored (`layers.per_channel`).
+    inside: whether it lies in the image, at any place where it fits.
 
   Raises:
-    ValueError: if `side` is below 1; when traced, if `x` is not images.
+    ValueError: if `side` is below 1; when traced, if `x` is not images, or a square
+      that must lie inside is larger than they are.
 
   Source: DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks
   with Cutout".
@@ -76,15 +126,22 @@ def cutout(side: int) -> recipe_lib.Transform:
   def cut(key: jax.Array, batch: recipe_lib.Batch, job: Any, data: Any):
     del job, data
     x = _images(batch)
-    centre = jax.random.randint(key, (2, len(x)), 0, jnp.array(x.shape[1:3])[:, None])
-    low = centre - side // 2
-    inside = [
+    if inside and side > min(x.shape[1:3]):
+      raise ValueError(f"cutout={side} does not fit into images of {x.shape[1:3]}")
+    size = jnp.array(x.shape[1:3])[:, None]
+    num_places = size - side + 1 if inside else size
+    low = jax.random.randint(key, (2, len(x)), 0, num_places)
+    low = low if inside else low - side // 2
+    within = [
       (jnp.arange(size) >= start[:, None]) & (jnp.arange(size) < start[:, None] + side)
       for size, start in zip(x.shape[1:3], low, strict=True)
     ]
-    hole = inside[0][:, :, None] & inside[1][:, None, :]
+    hole = within[0][:, :, None] & within[1][:, None, :]
     hole = hole.reshape(*hole.shape, *(1,) * (x.ndim - 3))
-    return batch._replace(x=jnp.where(hole, jnp.zeros((), x.dtype), x))
+    colour = layers.per_channel(fill, x.shape[3] if x.ndim == 4 else 1)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+      colour = colour.round()
+    return batch._replace(x=jnp.where(hole, colour.astype(x.dtype), x))
 
   return cut
 

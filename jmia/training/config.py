@@ -1,13 +1,13 @@
 """The settings of ordinary training, and the ones chosen for each dataset."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 
 from jmia import _validate, models, types
-from jmia.training import optimizers
+from jmia.training import augment, optimizers
 from jmia.training import recipe as recipe_lib
 
 
@@ -23,6 +23,7 @@ class TrainConfig:
     num_epochs: passes over the members.
     clip_norm: global L2 norm a batch's gradient is clipped to; None for no clipping.
     compute_dtype: of activations and products; parameters stay float32.
+    augmentation: how images are varied.
   """
 
   model: str = "mlp_256_128"
@@ -34,6 +35,9 @@ class TrainConfig:
   num_epochs: int = 50
   clip_norm: float | None = None
   compute_dtype: str = "float32"
+  augmentation: augment.AugmentConfig = dataclasses.field(
+    default_factory=augment.AugmentConfig
+  )
 
   def __post_init__(self) -> None:
     _validate.known("model", self.model, models.names())
@@ -85,7 +89,7 @@ def build(
   Args:
     config: the settings.
     dataset: gives the shape, the scale and the number of classes.
-    transforms: data seams, applied in order before features are scaled to float32.
+    transforms: data seams, as in `data_seam`.
     loss: loss seam, of the cross-entropy.
     gradient: gradient seam; `config.clip_norm` clips what it returns.
     batches: which rows each step sees. Default: all members, shuffled.
@@ -105,14 +109,23 @@ def build(
     batch_size=config.batch_size,
     num_epochs=config.num_epochs,
     learning_rate=optimizers.schedule(config.optimizer, config.num_epochs),
-    transform=recipe_lib.chain(
-      *transforms, recipe_lib.normalize(dataset.feature_scale)
-    ),
+    transform=data_seam(config, dataset, transforms),
     loss=loss(recipe_lib.cross_entropy(model)),
     gradient=gradient,
     batches=batches,
   )
   return Trainable(recipe, recipe_lib.predictor(model, dataset.feature_scale))
+
+
+def data_seam(
+  config: TrainConfig,
+  dataset: types.Dataset,
+  transforms: Sequence[recipe_lib.Transform] = (),
+) -> recipe_lib.Transform:
+  """Returns what becomes of a batch: `transforms`, augmentation, scaling to float32."""
+  own = augment.transforms(config.augmentation, 1 / dataset.feature_scale)
+  scaled = recipe_lib.normalize(dataset.feature_scale)
+  return recipe_lib.chain(*transforms, *own, scaled)
 
 
 _SMALLEST_IMAGE = 16  # an MLP is as good below, as on digits of 8 x 8
@@ -139,6 +152,28 @@ _LOCATION = TrainConfig(
   num_epochs=60,
 )
 _DEFAULT = TrainConfig(optimizer=_SGD(learning_rate=0.1, schedule="cosine"))
+# Page, "How to train your ResNet": 94 % on CIFAR-10's test images in 24 epochs. His
+# weight decay, 5e-4 times the batch, is of a loss that is summed over it. Departures:
+# the rate moves at the start of an epoch, to the mean of his; the last batch is a
+# partial one, which he leaves out; the scales of normalisation are trained, and
+# convolutions start from He's normal draws.
+_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+_RESNET9 = TrainConfig(
+  model="resnet9",
+  model_options=(("mean", _CIFAR_MEAN), ("std", _CIFAR_STD)),
+  optimizer=_SGD(
+    learning_rate=0.4,
+    nesterov=True,
+    weight_decay=5e-4,
+    schedule="linear",
+    warmup=5 / 24,
+  ),
+  batch_size=512,
+  num_epochs=24,
+  augmentation=augment.AugmentConfig(crop=4, flip=True, cutout=8, fill=_CIFAR_MEAN),
+)
+# Networks that come with the training they are known for.
+_RECIPES: Mapping[str, TrainConfig] = {"resnet9": _RESNET9}
 _PRESETS: Mapping[str, TrainConfig] = {
   "location30": _LOCATION,
   "purchase100": _PURCHASE,
@@ -160,3 +195,16 @@ def preset(dataset_name: str, shape: tuple[int, ...] = ()) -> TrainConfig:
   """
   is_image = len(shape) == 3 and min(shape[:2]) >= _SMALLEST_IMAGE
   return _PRESETS.get(dataset_name, _CNN if is_image else _DEFAULT)
+
+
+def of_network(name: str, otherwise: TrainConfig) -> TrainConfig:
+  """Returns the settings that a network comes with, or `otherwise` with that network.
+
+  Args:
+    name: as `models.make` knows it.
+    otherwise: such as a dataset's preset.
+
+  Raises:
+    ValueError: if the name is unknown.
+  """
+  return _RECIPES.get(name) or dataclasses.replace(otherwise, model=name)

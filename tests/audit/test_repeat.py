@@ -35,6 +35,18 @@ def test_every_setting_of_a_defence_comes_back():
   assert repeat.settings_of(report).defenses[:2] == DEFENSES[:2]
 
 
+def test_a_networks_own_recipe_comes_back():
+  train = config_lib.of_network("resnet9", config_lib.TrainConfig())
+  config = dataclasses.asdict(audit.AuditConfig(train=train))
+  report = json.loads(json.dumps({"config": config}))
+  assert repeat.settings_of(report).train == train
+  # A report of before knows nothing of it.
+  config = dataclasses.asdict(audit.AuditConfig(train=config_lib.TrainConfig()))
+  del config["train"]["augmentation"]
+  report = json.loads(json.dumps({"config": config}))
+  assert repeat.settings_of(report).train == config_lib.TrainConfig()
+
+
 def test_of_a_black_box_no_guarantee_is_tried():
   dataset = datasets.load("digits")
   split = splits.audit(

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from jmia.dp import audit, engine
+from jmia.training import augment
 
 
 def test_every_canary_has_a_coin_of_its_own():
@@ -104,6 +105,10 @@ def test_settings_of_another_optimizer_are_refused(changes):
   optimizer = dataclasses.replace(dp_example.TRAIN.optimizer, **changes)
   train = dataclasses.replace(dp_example.TRAIN, optimizer=optimizer)
   with pytest.raises(ValueError, match=f"train.optimizer.{name}=.* is not read"):
+    dp_example.setting(train=train)
+  varied = augment.AugmentConfig(flip=True)
+  train = dataclasses.replace(dp_example.TRAIN, augmentation=varied)
+  with pytest.raises(ValueError, match=r"train.augmentation is not read"):
     dp_example.setting(train=train)
   train = dataclasses.replace(dp_example.TRAIN, clip_norm=1.0)
   with pytest.raises(ValueError, match=r"train.clip_norm=1.0 is not read"):

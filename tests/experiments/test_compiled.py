@@ -10,7 +10,7 @@ _PROGRAM = """
   ROOT %g = bf16[4]{0} custom-call(%f.1, %x), custom_call_target="gemm"
 }
 
-ENTRY %main {
+ENTRY %main (x: f32[2,3]) -> f32[2,3] {
   %w = f32[2,3] while(%x), body=%body.1, backend_config={"known_trip_count":{"n":"7"}}
 }
 """
@@ -19,6 +19,8 @@ ENTRY %main {
 def test_kernels_and_bytes_of_a_loop():
   # 24 bytes read and written by the first; twice 24 read and 8 written by the second.
   assert list(compiled.loops(_PROGRAM)) == [compiled.Loop(7, 2, 48 + 56)]
+  # The loop itself is no kernel.
+  assert compiled.entry(_PROGRAM) == compiled.Loop(1, 0, 0)
   assert compiled.transfers(_PROGRAM) == 0
 
 
@@ -67,3 +69,23 @@ def test_every_recipe_compiles_for_an_h100(program):
   row = compiled.row(_small(program)).content()
   assert row["met"] is True
   assert row["host_transfers"] == 0
+
+
+@pytest.mark.parametrize("score", compiled.scores(), ids=lambda s: s.name)
+def test_what_is_scored_of_shapes_is_traced_as_on_a_gpu(score, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  found = jax.eval_shape(score.function, *score.shapes)
+  num_samples = score.shapes[0].shape[1]
+  rows = (100,) if "thresholds" in score.name else ()
+  assert found.shape == (*rows, num_samples)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not compiled.is_possible(), reason="the CUDA wheels are absent")
+@pytest.mark.parametrize("score", compiled.scores(), ids=lambda s: s.name)
+def test_every_score_compiles_for_an_h100(score):
+  row = compiled.row_of_score(score).content()
+  assert row["met"] is True
+  assert row["host_transfers"] == 0
+  # The losses are read, which are 80 MB.
+  assert row["mb_per_step"] > 80

@@ -157,6 +157,22 @@ def test_mlp_is_the_formula():
   _assert_close(module.apply(variables, x), expected)
 
 
+@pytest.mark.parametrize(
+  ("mean", "std", "as_if"),
+  [
+    ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))),
+    ((0.1, 0.3), (), (0.2, 1.0)),
+    ((), (2.0,), (0.0, 2.0)),
+  ],
+)
+def test_resnet9_sees_standardised_images(mean, std, as_if):
+  x = _images()
+  variables = _variables(_tiny("resnet9"), x)
+  found = _tiny("resnet9", mean=mean, std=std).apply(variables, x)
+  expected = _tiny("resnet9").apply(variables, (x - np.array(as_if[0])) / as_if[1])
+  _assert_close(found, expected, tolerance=1e-5)
+
+
 @pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18"])
 def test_lowerings_share_parameters_and_agree(name):
   x = _images()
@@ -333,6 +349,7 @@ def test_options_replace_the_variants_own_and_lists_are_tuples():
     ("cnn", 10, {"kernel_size": 0}, "kernel_size=0 must be"),
     ("mlp", 10, {"dropout_rate": 1.5}, "dropout_rate=1.5 must lie in"),
     ("resnet18", 10, {"widths": (8, 8)}, "differ in length"),
+    ("resnet9", 10, {"std": (1.0, 0.0)}, "std=0.0 must be"),
   ],
 )
 def test_bad_requests_are_refused(name, num_classes, options, message):

@@ -73,6 +73,60 @@ def test_cutout_clears_a_square_around_any_pixel():
   assert hole.any(axis=0).all()
 
 
+def _augmented(config, x, feature_scale=1 / 16):
+  for transform in augment.transforms(config, 1 / feature_scale):
+    x = _apply(transform, x)
+  return x
+
+
+def test_crops_of_a_recipe_bring_in_the_reflection():
+  x = _random_images()
+  found = _augmented(augment.AugmentConfig(crop=2), x)
+  padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect")
+  seen = set()
+  for image, out in zip(padded, found, strict=True):
+    at = [
+      (i, j)
+      for i in range(5)
+      for j in range(5)
+      if (image[i : i + 6, j : j + 6] == out).all()
+    ]
+    assert at
+    seen.update(at)
+  assert len(seen) == 25
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_squares_of_a_recipe_lie_inside_and_have_its_colour(dtype):
+  x = _random_images().astype(dtype)
+  config = augment.AugmentConfig(cutout=4, fill=(0.45, 0.6))
+  found = _augmented(config, x, 1 / 64)
+  # Of 64 for white; no image has such values. Bytes are rounded.
+  expected = (29, 38) if dtype == np.uint8 else (28.8, 38.4)
+  hole = (found != x).any(axis=-1)
+  places = set()
+  for one, image in zip(hole, found, strict=True):
+    rows, columns = np.nonzero(one)
+    assert one.sum() == 16
+    assert np.ptp(rows) == np.ptp(columns) == 3
+    places.add((rows[0], columns[0]))
+    np.testing.assert_allclose(image[one], np.tile(expected, (16, 1)), rtol=1e-6)
+  assert len(places) == 9
+
+
+def test_a_colour_of_three_is_its_mean_on_grey_images():
+  x = np.full((5, 6, 6, 1), 7, np.uint8)
+  config = augment.AugmentConfig(cutout=6, fill=(0.25, 0.5, 0.75))
+  assert set(np.unique(_augmented(config, x))) == {8}
+  assert set(np.unique(_augmented(config, x[..., 0]))) == {8}
+
+
+def test_a_recipe_without_augmentation_has_no_seam_and_flips_if_told():
+  assert augment.transforms(augment.AugmentConfig(), 1.0) == []
+  flips = augment.transforms(augment.AugmentConfig(flip=True), 1.0)
+  assert flips == [augment.random_flip]
+
+
 def test_rand_augment_keeps_type_and_range_and_leaves_out_what_was_not_drawn():
   x = _random_images()
   found = _apply(augment.rand_augment(0.5, 16.0), x)
@@ -120,6 +174,14 @@ def test_bits_are_turned_over_at_the_rate():
   [
     (lambda: augment.random_crop(0), "padding=0"),
     (lambda: augment.cutout(0), "side=0"),
+    (lambda: augment.AugmentConfig(crop=-1), "crop=-1"),
+    (lambda: augment.AugmentConfig(cutout=-1), "cutout=-1"),
+    (
+      lambda: augment.cutout(7, inside=True)(
+        jax.random.key(0), _batch(_random_images()), None, None
+      ),
+      r"cutout=7 does not fit into images of \(6, 6\)",
+    ),
     (lambda: augment.rand_augment(1.5, 1.0), "magnitude=1.5"),
     (lambda: augment.rand_augment(0.5, 0.0), "white=0.0"),
     (lambda: augment.rand_augment(0.5, 1.0, 8), "num_operations=8 must be between"),

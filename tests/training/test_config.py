@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jmia import datasets, models, types
+from jmia.training import augment, optimizers, parallel
 from jmia.training import config as config_lib
-from jmia.training import optimizers
 from jmia.training import recipe as recipe_lib
 
 DATASET = types.Dataset(
@@ -106,6 +106,66 @@ def test_an_unknown_option_of_the_model_is_named():
   config = config_lib.TrainConfig(model="mlp", model_options=(("feature", (4,)),))
   with pytest.raises(ValueError, match=r"'feature'.*'features'"):
     config_lib.build(config, DATASET)
+
+
+def test_augmentation_comes_after_the_transforms_and_before_scaling():
+  seen = []
+
+  def first(key, batch, job, data):
+    seen.append(batch.x.dtype)
+    return batch._replace(x=batch.x * 0)
+
+  white = augment.AugmentConfig(cutout=2, fill=(1.0,))
+  config = dataclasses.replace(CONFIG, augmentation=white)
+  batch = recipe_lib.Batch(jnp.asarray(DATASET.x), None, jnp.arange(8), None)
+  seam = config_lib.data_seam(config, DATASET, (first,))
+  found = seam(jax.random.key(0), batch, None, None)
+  assert seen == [np.uint8]
+  np.testing.assert_array_equal(found.x, np.ones((8, 2, 2, 2), np.float32))
+
+
+def test_a_network_brings_its_recipe_if_it_has_one():
+  preset = config_lib.preset("cifar10")
+  train = config_lib.of_network("resnet9", preset)
+  assert (train.batch_size, train.num_epochs) == (512, 24)
+  rates = jax.vmap(optimizers.schedule(train.optimizer, 24))(jnp.arange(24))
+  # Page's line, from 0 to 0.4 at epoch 5 and to 0 at 24, at the middle of each epoch.
+  expected = np.interp(np.arange(24) + 0.5, [0, 5, 24], [0, 0.4, 0])
+  np.testing.assert_allclose(rates, expected, rtol=1e-4)
+  other = config_lib.of_network("vgg_9", preset)
+  assert other == dataclasses.replace(preset, model="vgg_9")
+  with pytest.raises(ValueError, match="model 'resnet99'"):
+    config_lib.of_network("resnet99", preset)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resnet9_learns_by_its_recipe(channels):
+  """Cut down: a narrow one, of three brightnesses of a channel under noise."""
+  generator = np.random.default_rng(0)
+  y = np.arange(240, dtype=np.int32) % 3
+  x = generator.integers(0, 120, size=(240, 16, 16, channels))
+  x[..., -1] += 60 * y[:, None, None]
+  dataset = DATASET._replace(x=x.astype(np.uint8), y=y, feature_scale=1 / 255)
+  train = config_lib.of_network("resnet9", CONFIG)
+  train = dataclasses.replace(
+    train,
+    model_options=(*train.model_options, ("widths", (8, 16, 32))),
+    batch_size=32,
+    num_epochs=6,
+  )
+  trainable = config_lib.build(train, dataset)
+  result = parallel.run(
+    trainable.recipe,
+    jax.random.key(0),
+    recipe_lib.Job(np.arange(200)[None], np.array([200])),
+    recipe_lib.Data(dataset.x, dataset.y),
+    collect=lambda state, job, data: trainable.predict(
+      recipe_lib.model_variables(state), data.x[200:]
+    ),
+  )
+  assert result.metrics["loss"][0, -1] < 0.5 * result.metrics["loss"][0, 0]
+  # By guessing 13 of 40, with a deviation of 3.
+  assert (result.collected[0].argmax(-1) == y[200:]).sum() >= 36
 
 
 @pytest.mark.parametrize("name", [*datasets.names(), "npz:mine.npz"])

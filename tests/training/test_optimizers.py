@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jmia.training import optimizers
@@ -22,25 +23,31 @@ def _descend(config, num_steps):
 
 
 @pytest.mark.parametrize(
-  ("name", "momentum", "weight_decay"),
+  ("name", "momentum", "weight_decay", "nesterov"),
   [
-    ("sgd", 0.0, 0.0),
-    ("sgd", 0.9, 0.0),
-    ("sgd", 0.9, 0.05),
-    ("sgd", 0.0, 0.05),
-    ("adam", 0.9, 0.0),
-    ("adam", 0.9, 0.05),
+    ("sgd", 0.0, 0.0, False),
+    ("sgd", 0.9, 0.0, False),
+    ("sgd", 0.9, 0.05, False),
+    ("sgd", 0.9, 0.05, True),
+    ("sgd", 0.0, 0.05, False),
+    ("adam", 0.9, 0.0, False),
+    ("adam", 0.9, 0.05, False),
   ],
 )
-def test_updates_are_those_of_torch(name, momentum, weight_decay):
+def test_updates_are_those_of_torch(name, momentum, weight_decay, nesterov):
   torch = pytest.importorskip("torch")
   config = optimizers.OptimizerConfig(
-    name=name, learning_rate=0.1, momentum=momentum, weight_decay=weight_decay
+    name=name,
+    learning_rate=0.1,
+    momentum=momentum,
+    weight_decay=weight_decay,
+    nesterov=nesterov,
   )
   params = torch.nn.Parameter(torch.from_numpy(START.copy()))
   settings = {"lr": 0.1, "weight_decay": weight_decay}
   if name == "sgd":
-    optimizer = torch.optim.SGD([params], momentum=momentum, **settings)
+    settings |= {"momentum": momentum, "nesterov": nesterov}
+    optimizer = torch.optim.SGD([params], **settings)
   else:
     optimizer = torch.optim.Adam([params], **settings)
   expected = []
@@ -57,6 +64,22 @@ def test_momentum_and_decay_by_hand():
   config = optimizers.OptimizerConfig(learning_rate=0.1, momentum=0.5, weight_decay=0.5)
   # w: 1 -> 1 - 0.1 * 1 = 0.9 -> 0.9 - 0.1 (0.9 + 0.5 * 1) = 0.76.
   np.testing.assert_allclose(_descend(config, 2)[:, 0], [0.9, 0.76], rtol=1e-6)
+
+
+def test_nesterov_is_the_plain_loop_and_by_hand():
+  config = optimizers.OptimizerConfig(
+    learning_rate=0.1, momentum=0.5, nesterov=True, weight_decay=0.5
+  )
+  weight, momentum, expected = START.astype(np.float64), 0.0, []
+  for _ in range(6):
+    gradient = (CURVATURE + 0.5) * weight
+    momentum = 0.5 * momentum + gradient
+    weight = weight - 0.1 * (gradient + 0.5 * momentum)
+    expected.append(weight)
+  found = _descend(config, 6)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  # w = 1, gradient 1, momentum 1: 1 - 0.1 (1 + 0.5). Then gradient 0.85, momentum 1.35.
+  np.testing.assert_allclose(found[:2, 0], [0.85, 0.85 - 0.1 * 1.525], rtol=1e-6)
 
 
 def test_adam_by_hand():
@@ -80,6 +103,8 @@ def test_adam_by_hand():
       [0.2, 0.2, 0.1, 0.1],
     ),
     ({"schedule": "piecewise", "boundaries": (2, 2)}, [0.2, 0.2, 0.002, 0.002]),
+    ({"schedule": "linear"}, [0.2 * s / 8 for s in (7, 5, 3, 1)]),
+    ({"schedule": "linear", "warmup": 0.25}, [0.1, 0.2 * 5 / 6, 0.1, 0.2 / 6]),
   ],
 )
 def test_schedules_by_hand(settings, expected):
@@ -87,6 +112,18 @@ def test_schedules_by_hand(settings, expected):
   rates = jax.vmap(optimizers.schedule(config, 4))(jnp.arange(4))
   np.testing.assert_allclose(rates, expected, rtol=1e-5)
   assert rates.dtype == jnp.float32
+
+
+def test_two_lines_are_those_of_optax_between_the_ends_of_an_epoch():
+  config = optimizers.OptimizerConfig(
+    learning_rate=0.4, schedule="linear", warmup=5 / 24
+  )
+  rates = jax.vmap(optimizers.schedule(config, 24))(jnp.arange(24))
+  lines = optax.join_schedules(
+    [optax.linear_schedule(0.0, 0.4, 5), optax.linear_schedule(0.4, 0.0, 19)], [5]
+  )
+  of_line = jax.vmap(lines)(jnp.arange(25))
+  np.testing.assert_allclose(rates, (of_line[:-1] + of_line[1:]) / 2, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +139,10 @@ def test_schedules_by_hand(settings, expected):
     ({"weight_decay": float("nan")}, "weight_decay=nan"),
     ({"schedule": "piecewise"}, r"boundaries=\(\)"),
     ({"boundaries": (3,)}, r"boundaries=\(3,\)"),
+    ({"name": "adam", "nesterov": True}, "nesterov=True goes with 'sgd'"),
+    ({"momentum": 0.0, "nesterov": True}, "nesterov=True goes with 'sgd'"),
+    ({"schedule": "linear", "warmup": 1.0}, "warmup=1.0"),
+    ({"schedule": "cosine", "warmup": 0.1}, "warmup=0.1 with schedule='cosine'"),
   ],
 )
 def test_settings_are_checked(settings, message):
