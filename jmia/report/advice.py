@@ -1,7 +1,6 @@
 """Which defences to try next: those that helped on such data in our own measurements.
 
-experiments/ledger/MEASURED.md has the whole tables ("Measured: defences") with their
-commands. Nothing is advised that was not measured.
+Nothing is advised that was not measured.
 """
 
 from collections.abc import Mapping, Sequence
