@@ -74,7 +74,9 @@ def _as_command(found: re.Match[str]) -> str:
 def _described(flag: flags.Flag) -> str:
   """A flag's name, what it means, and the default where it has one."""
   width = min(shutil.get_terminal_size().columns, 88)
-  default = "" if flag.default in (None, "", False) else f" Default: {flag.default}."
+  value = flag.default
+  value = ",".join(value) if isinstance(value, list) else value
+  default = "" if value in (None, "", False) else f" Default: {value}."
   said = " ".join(str(flag.help).split()).removesuffix(_OF_ABSL)
   if default.strip().lower() in said.lower() or "Default:" in said:
     default = ""

@@ -32,7 +32,7 @@ DIR/results.json holds a row for each cell. A run that was interrupted goes on w
 first cell that is missing when it is started again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import functools
 import hashlib
 import itertools
@@ -157,29 +157,25 @@ def _intervals() -> Iterator[Cell]:
 
 def _verdicts() -> Iterator[Cell]:
   every = _chosen()
-  cells = [
-    {"attacks": attacks, "shift": shift, "ties": ties}
-    for attacks in (config_lib.DEFAULT_ATTACKS, every)
+  sets = (config_lib.DEFAULT_ATTACKS, every)
+  cells: list[tuple[Sequence[str], dict[str, Any]]] = [
+    (attacks, {"shift": shift, "ties": ties})
+    for attacks in sets
     for shift in (0.0, 2.0)
     for ties in (False, True)
   ]
-  cells += [{"attacks": every, "shift": 0.0, "num_targets": 4}]
+  cells.append((every, {"shift": 0.0, "num_targets": 4}))
   # Named are records where some stand out.
+  about = {"shift": 8.0, "num_samples": 400, "num_calibrating": 2500}
   cells += [
-    {
-      "attacks": attacks,
-      "shift": 8.0,
-      "share": share,
-      "num_samples": 400,
-      "num_calibrating": 2500,
-    }
-    for attacks in (config_lib.DEFAULT_ATTACKS, every)
-    for share in (0.1, 0.5)
+    (attacks, {**about, "share": share}) for attacks in sets for share in (0.1, 0.5)
   ]
-  for settings in cells:
-    shown = {**settings, "attacks": len(settings["attacks"])}
-    name = ", ".join(f"{key} {value}" for key, value in shown.items())
-    yield name, functools.partial(simulated_reports.verdict_rows, **settings)
+  for attacks, settings in cells:
+    parts = [f"{len(attacks)} attacks", *(f"{k} {v}" for k, v in settings.items())]
+    yield (
+      ", ".join(parts).replace("_", " "),
+      functools.partial(simulated_reports.verdict_rows, attacks, **settings),
+    )
 
 
 def _power() -> Iterator[Cell]:

@@ -112,6 +112,11 @@ def run(
   config = config or AuditConfig()
   for kind, given in (("groups", groups), ("columns", columns)):
     whom.check_rows(kind, given, num_rows=dataset.num_examples)
+  if predict is not None and not callable(predict):
+    raise ValueError(
+      f"predict is a {type(predict).__name__}, expected a function: jmia.adapters makes"
+      " one of a model"
+    )
   if predict is not None and split is None:
     raise ValueError("predict needs split: which rows was the model trained on?")
   if predict is not None and config.num_targets > 1:

@@ -11,7 +11,7 @@ from jmia.report import wording
 
 
 class Measured(NamedTuple):
-  """What a defence did: AUC of the strongest of seven attacks, and test accuracy."""
+  """What a defence did: AUC of the strongest of the attacks, and test accuracy."""
 
   defense: str
   what: str
@@ -20,9 +20,18 @@ class Measured(NamedTuple):
 
 
 class Study(NamedTuple):
-  """Defences measured on one dataset, with the figures without any."""
+  """Defences measured on one dataset, with the figures without any.
+
+  Attributes:
+    data: in words.
+    run: of the ledger, whose figures these are.
+    without: the figures without a defence.
+    helped: those of the defences that lowered the strongest attack.
+    remark: on the others.
+  """
 
   data: str
+  run: str
   without: Measured
   helped: Sequence[Measured]
   remark: str
@@ -36,8 +45,9 @@ class Advice(NamedTuple):
   command: str
 
 
-_TABLES = Study(
+TABLES = Study(
   "purchase100_synthetic (generated rows of 600 bits, an MLP, 2,500 members)",
+  "classic-defenses-purchase100-synthetic",
   Measured("", "", 0.914, 0.583),
   (
     Measured("bit_flip:0.1", "flips a tenth of the bits in training", 0.852, 0.759),
@@ -49,8 +59,9 @@ _TABLES = Study(
   "There mixup, dropout, label smoothing, top-k masking and strong L2 did not lower "
   "the strongest attack, whatever they did for accuracy.",
 )
-_IMAGES = Study(
+IMAGES = Study(
   "digits (8 x 8 pixels, a small CNN, 449 members)",
+  "classic-defenses-digits",
   Measured("", "", 0.555, 0.935),
   (
     Measured("label_only", "answers with the class alone", 0.514, 0.935),
@@ -71,7 +82,7 @@ def of(report: wording.Report) -> tuple[Sequence[Advice], str]:
   if wording.verdict(report).kind == "none":
     return (), ""
   about = report.get("dataset") or {}
-  study = _IMAGES if len(about.get("shape", ())) == 3 else _TABLES
+  study = IMAGES if len(about.get("shape", ())) == 3 else TABLES
   has_bits = about.get("holds_bits", False)
   before = study.without
   found = [

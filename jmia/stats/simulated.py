@@ -210,7 +210,8 @@ def difference_rows(
     rng = _rng(seed, number, aucs, correlation, num_members, num_others)
     shared, own = rng.normal(size=members.shape), rng.normal(size=(2, len(members)))
     scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
-    found = paired.auc(*(scores + shifts * members), members, confidence=confidence)
+    first, second = scores + shifts * members
+    found = paired.auc(first, second, members, confidence=confidence)
     missed.append(_missed(found, aucs[1] - aucs[0]))
     widths.append(found.high - found.low)
     progress(number + 1, num_simulations)

@@ -374,6 +374,11 @@ def test_splits_that_would_mislead_are_refused(split, message):
     audit.run(DATASET, CONFIG, predict=_linear, split=split)
 
 
+def test_a_model_in_place_of_a_function_is_told_of_adapters():
+  with pytest.raises(ValueError, match=r"predict is a dict, .* jmia\.adapters makes"):
+    audit.run(DATASET, CONFIG, predict={})
+
+
 def test_a_black_box_without_its_split_is_refused():
   with pytest.raises(ValueError, match="predict needs split"):
     audit.run(DATASET, CONFIG, predict=_linear)

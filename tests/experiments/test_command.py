@@ -31,6 +31,13 @@ def _run(monkeypatch, capsys, *args):
   return code, *capsys.readouterr()
 
 
+def test_it_is_a_module_too():
+  done = subprocess.run(
+    [sys.executable, "-m", "jmia"], capture_output=True, text=True, check=True
+  )
+  assert "  jmia audit " in done.stdout
+
+
 def test_alone_it_lists_the_questions(monkeypatch, capsys):
   code, out, err = _run(monkeypatch, capsys)
   assert (code, err) == (0, "")

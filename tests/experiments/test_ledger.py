@@ -16,6 +16,7 @@ from jmia.backdoor import measured, variants
 from jmia.classic import settings as classic_settings
 from jmia.encoding import paper as encoding_paper
 from jmia.enhanced import configs
+from jmia.report import advice
 
 PAPERS = {cell.key: cell for cell in cells.papers()}
 
@@ -413,6 +414,25 @@ def test_chances_of_submarks_stand_in_one_table_by_rows():
   ]  # fmt: skip
   assert lines[0][2:] == ["30.0 (10–60)", *["50 (0)"] * 6, "[few](runs/few.json) |"]
   assert lines[3][3:9] == ["100 (90)"] * 6
+
+
+def _strongest(figures, defense):
+  """AUC of the strongest attack under a defence, and test accuracy."""
+  of = {k: v for k, v in figures.items() if k.split("/")[2] == defense}
+  auc = max(np.mean(v) for k, v in of.items() if k.endswith("/auc"))
+  accuracy = next(v for k, v in of.items() if k.endswith("/test_accuracy"))
+  return auc, np.mean(accuracy)
+
+
+@pytest.mark.parametrize("study", [advice.TABLES, advice.IMAGES])
+def test_what_a_report_advises_is_what_a_run_measured(study):
+  figures = run_files.load()[study.run]["figures"]
+  without = _strongest(figures, "none")
+  assert (study.without.auc, study.without.accuracy) == pytest.approx(without, abs=6e-4)
+  for one in study.helped:
+    found = _strongest(figures, one.defense)
+    assert (one.auc, one.accuracy) == pytest.approx(found, abs=6e-4), one.defense
+    assert one.auc < study.without.auc
 
 
 def test_rates_that_plans_rest_on_are_those_of_the_runs():
