@@ -6,7 +6,7 @@ the figure's name behind the #, and which of its values is meant, the mean by de
     [55.4 %](experiments/ledger/runs/ID.json#single/default/asr_all)
     [47.0–64.7](experiments/ledger/runs/ID.json#single/default/asr_all:range)
 
-A figure's name is written as in an address (%20 for a space). The text is a number, a
+A figure's name is written as in an address (%20 for a space, %3A for a colon). The text is a number, a
 percentage, or two of them for a range, and holds to its last digit.
 """
 
@@ -49,8 +49,8 @@ class Claim(NamedTuple):
 def find(text: str) -> Iterator[Claim]:
   """Yields the claims of a text."""
   for shown, run, fragment in _LINK.findall(text):
-    figure, _, statistic = parse.unquote(fragment).partition(":")
-    yield Claim(shown, run, figure, statistic or "mean")
+    figure, _, statistic = fragment.partition(":")
+    yield Claim(shown, run, parse.unquote(figure), statistic or "mean")
 
 
 def fault(claim: Claim, runs: Mapping[str, run_files.Run]) -> str | None:

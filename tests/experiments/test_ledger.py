@@ -148,7 +148,13 @@ def test_a_value_counts_as_inside_to_the_last_digit_printed():
 
 
 RUNS = {
-  "r-1": {"figures": {"single/default/asr_all": [0.5, 0.61], "a b/auc": [0.1234]}}
+  "r-1": {
+    "figures": {
+      "single/default/asr_all": [0.5, 0.61],
+      "a b/auc": [0.1234],
+      "l2:0.1/auc": [0.25, 0.75],
+    }
+  }
 }
 
 
@@ -160,6 +166,7 @@ RUNS = {
     ("[50–61 %](ledger/runs/r-1.json#single/default/asr_all:range)", None),
     ("[2](ledger/runs/r-1.json#single/default/asr_all:n)", None),
     ("[.123](ledger/runs/r-1.json#a%20b/auc)", None),
+    ("[.75](ledger/runs/r-1.json#l2%3A0.1/auc:max)", None),
     ("[.124](ledger/runs/r-1.json#a%20b/auc)", "the run's mean is 0.1234"),
     ("[56 %](ledger/runs/r-1.json#single/default/asr_all:max)", "max is 61"),
     ("[.5](ledger/runs/r-2.json#single)", "no run 'r-2'"),
