@@ -6,8 +6,8 @@ the figure's name behind the #, and which of its values is meant, the mean by de
     [55.4 %](experiments/ledger/runs/ID.json#single/default/asr_all)
     [47.0–64.7](experiments/ledger/runs/ID.json#single/default/asr_all:range)
 
-A figure's name is written as in an address (%20 for a space, %3A for a colon). The text is a number, a
-percentage, or two of them for a range, and holds to its last digit.
+A figure's name is written as in an address (%20 for a space, %3A for a colon). The text
+is a number, a percentage, or two of them for a range, and holds to its last digit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
