@@ -61,8 +61,10 @@ def test_a_larger_tpr_that_is_less_sure_is_told_beside_the_best():
   report["attacks"]["population"]["tpr_at_fpr_ci"]["0.01"] = [0.004, 0.3]
   *_, best, other = wording.verdict(report).details
   assert "the best attack there (R · reference) identifies 8.8% of the members" in best
+  own = report["attacks"]["reference"]["tpr_at_fpr_ci"]["0.01"]
   assert other == (
-    "P · population identifies 12.3%, but its interval, 0.4–30.0%, reaches lower."
+    "P · population identifies 12.3%, but less surely: by itself its interval is "
+    f"0.4–30.0%, that of the best {wording.percent_interval(own, 0.01)}."
   )
 
 
