@@ -411,10 +411,11 @@ def _less_sure_at(report: Report, best: Tpr, fpr: str) -> list[str]:
   """Names the attacks that have a larger TPR than the best, but less surely."""
   rates = {attack(name).title: tpr(report, name, fpr) for name in report["attacks"]}
   # Beside the widened interval above, which may reach lower still.
-  own = percent_interval(best.interval, float(fpr))
+  at = float(fpr)
+  own = percent_interval(best.interval, at)
   return [
     f"{title} identifies {percent(other.rate)}, but less surely: by itself its "
-    f"interval is {percent_interval(other.interval, float(fpr))}, that of the best {own}."
+    f"interval is {percent_interval(other.interval, at)}, that of the best {own}."
     for title, other in rates.items()
     if other and other.rate > best.rate
   ]
