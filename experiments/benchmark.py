@@ -9,9 +9,10 @@ table comes last. Targets are those of the device: two CPU cores, or one data-ce
 installed leaves its columns empty; jmia's need jax, flax, optax and NumPy alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import pathlib
 import time
+from typing import Any
 
 from absl import flags
 import jax
@@ -38,7 +39,7 @@ _SECONDS = flags.DEFINE_float(
   "What `cifar10` may train for; the rest is extrapolated. No other reads it.",
   lower_bound=1.0,
 )
-_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
+_SUITES: Mapping[str, Callable[[], Iterable[measure.Row]]] = {
   **training.SUITES,
   "scoring": scoring.rows,
   "scoring/attacks": scoring.attack_rows,
@@ -56,7 +57,7 @@ _SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
 }
 
 # What shows that a suite runs, in seconds, on any machine.
-_TINY_SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
+_TINY_SUITES: Mapping[str, Callable[[], Iterable[measure.Row]]] = {
   "training/fc": lambda: [training.beside_vmap(training.FC, 2, target={}, num_turns=1)],
   "scoring": lambda: scoring.rows((8, 200, 4)),
   "scoring/attacks": lambda: scoring.attack_rows((4, 200, 100)),
@@ -98,20 +99,23 @@ def main() -> None:
   output.parent.mkdir(parents=True, exist_ok=True)
   # Compilation is measured, so it must not come from a folder.
   jax.config.update("jax_enable_compilation_cache", False)
-  rows, seconds = [], {}
-  for name in names:
-    start = time.perf_counter()
-    rows += [row.content() for row in suites[name]()]
-    seconds[name] = time.perf_counter() - start
+  rows: list[dict[str, Any]] = []
+  seconds: dict[str, float] = {}
   config = {
     "suite": _SUITE.value,
     "matmul_precision": measure.matmul_precision(),
   }
-  seconds["total"] = sum(seconds.values())
-  results.write(
-    output,
-    results.document(rows, config=config, seed=common.SEED.value, seconds=seconds),
-  )
+  for name in names:
+    start = time.perf_counter()
+    for row in suites[name]():
+      rows.append(row.content())
+      seconds[name] = time.perf_counter() - start
+      seconds["total"] = sum(v for k, v in seconds.items() if k != "total")
+      # After each row: a run that is cut off keeps what it has.
+      results.write(
+        output,
+        results.document(rows, config=config, seed=common.SEED.value, seconds=seconds),
+      )
   print(results.table(measure.cells(rows)))
 
 

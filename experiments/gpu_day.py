@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
-  """A suite's rows, and what kept it from having any."""
+  """A suite's rows, and what kept it from having more."""
   with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder) / "rows.json"
     command = [
@@ -118,11 +118,12 @@ def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
     try:
       code, errors = _bounded(command, timeout)
     except subprocess.TimeoutExpired:
-      return [], f"{suite}: stopped after {timeout:.0f} s, its share of the time"
-    if code:
+      note = f"{suite}: stopped after {timeout:.0f} s, its share of the time"
+    else:
       lines = errors.strip().splitlines() or [f"exit code {code}"]
-      return [], f"{suite}: {lines[-1]}"
-    return json.loads(file.read_text())["rows"], ""
+      note = f"{suite}: {lines[-1]}" if code else ""
+    # A suite writes after each of its rows.
+    return json.loads(file.read_text())["rows"] if file.exists() else [], note
 
 
 def _bounded(command: Sequence[str], timeout: float) -> tuple[int, str]:

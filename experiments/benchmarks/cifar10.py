@@ -11,6 +11,7 @@ A model takes 2.7e15 operations, so 64 of them in five minutes take 580 Tflop/s:
 what an H100's specification has for dense products in bfloat16.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import math
 import os
@@ -101,7 +102,7 @@ def rows(
   *,
   data_dir: str | os.PathLike[str] | None = None,
   seconds: float = math.inf,
-) -> list[measure.Row]:
+) -> Iterator[measure.Row]:
   """A row for each way to train, and one for all models by the fastest.
 
   Args:
@@ -118,22 +119,21 @@ def rows(
     dataset = what.dataset()._replace(num_train=what.num_members)
   else:
     dataset = datasets.load("cifar10", data_dir=data_dir)
-  costs = {way: _step(what, way) for way in _ways(num_models)}
-  best = min(costs, key=lambda way: costs[way].wall)
-  size = fitting(what, num_models, best.width, costs[best].wall, seconds)
-  base, base_cost = next(iter(costs.items()))
-  steps = [
-    measure.Row(
+  costs: dict[Way, measure.Cost] = {}
+  base, *_ = ways = _ways(num_models)
+  for way in ways:
+    costs[way] = _step(what, way)
+    yield measure.Row(
       suite="cifar10",
       name=f"step, {way.lowering}",
       width=way.width,
-      ours=cost,
+      ours=costs[way],
       peer=f"{base.lowering}, width {base.width}",
-      theirs=base_cost,
+      theirs=costs[base],
     )
-    for way, cost in costs.items()
-  ]
-  return [*steps, summary(what, num_models, best, train(what, dataset, best, size))]
+  best = min(costs, key=lambda way: costs[way].wall)
+  size = fitting(what, num_models, best.width, costs[best].wall, seconds)
+  yield summary(what, num_models, best, train(what, dataset, best, size))
 
 
 def fitting(

@@ -1,8 +1,9 @@
 """The loop over models that a PyTorch user would write, as fast as plain PyTorch goes.
 
 Data lies on the device as stored, a minibatch is taken by `index_select`, and nothing
-but the loss is computed. On a GPU convolutions are channels-last, and float32 products
-are TF32 if they are in JAX. PyTorch may be absent: `is_installed` says.
+but the loss is computed. On a GPU convolutions are channels-last, chosen by timing and
+compiled, float32 products are TF32 if they are in JAX, and a network that computes in
+bfloat16 here does so there by autocast. PyTorch may be absent: `is_installed` says.
 """
 
 from collections.abc import Callable
@@ -48,6 +49,8 @@ def trainer(
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
     measure.matmul_precision() == "tensorfloat32"
   )
+  torch.backends.cudnn.benchmark = True
+  is_half = config.compute_dtype == "bfloat16"
   x, y = torch.tensor(dataset.x), torch.tensor(dataset.y).long()
   is_image = x.ndim == 4
   x = x.permute(0, 3, 1, 2).contiguous() if is_image else x
@@ -73,7 +76,9 @@ def trainer(
       if is_image:
         images = images.contiguous(memory_format=torch.channels_last)
       optimizer.zero_grad(set_to_none=True)
-      loss_of(forward(images), y.index_select(0, batch)).backward()
+      with torch.autocast(device, torch.bfloat16, enabled=is_half):
+        loss = loss_of(forward(images), y.index_select(0, batch))
+      loss.backward()
       optimizer.step()
     if device == "cuda":
       torch.cuda.synchronize()

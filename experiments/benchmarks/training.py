@@ -6,7 +6,7 @@ and labels are random: nothing here depends on what is learnt. An epoch of the e
 and the peers' work take turns, and the first turn is not counted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 from typing import Any
 
@@ -123,63 +123,60 @@ RESNET = Case(
 )
 
 
-def fc() -> list[measure.Row]:
+def fc() -> Iterator[measure.Row]:
   """Purchase's network: at several widths, and at the one that is chosen."""
   shapes = products.of_mlp(FC.config.batch_size, (600, 512, 256, 128, 64, 100))
   if _on_cpu():
     target = {"ratio": 1.05, "limit_share": 0.9}
-    return [
-      _beside_torch(FC, width, shapes=shapes, target=target, num_turns=3)
-      for width in (1, 4, 16, 64, None)
-    ]
-  widths = (1, 16, 64, 256, 1_024)
-  many: dict[str, float] = {"ratio": 50, "limit_share": 0.6}
-  targets: list[dict[str, float]] = [{}, {}, {}, many, {}]
-  rows = [
-    _beside_torch(FC, width, shapes=shapes, target=target, num_turns=5)
-    for width, target in zip(widths, targets, strict=True)
-  ]
-  return [*rows, beside_vmap(FC, 256, target={"ratio": 3}, num_turns=5)]
+    for width in (1, 4, 16, 64, None):
+      yield _beside_torch(FC, width, shapes=shapes, target=target, num_turns=3)
+    return
+  many = {"ratio": 50, "limit_share": 0.6}
+  yield _beside_torch(FC, 256, shapes=shapes, target=many, num_turns=5)
+  yield beside_vmap(FC, 256, target={"ratio": 3}, num_turns=5)
+  for width in (1_024, 64, 1):
+    yield _beside_torch(FC, width, shapes=shapes, target={}, num_turns=5)
 
 
-def fc150() -> list[measure.Row]:
+def fc150() -> Iterator[measure.Row]:
   """MIB's network: on a CPU part of its 150 epochs, since one is like another."""
   shapes = products.of_mlp(FC150.config.batch_size, (446, 256, 128, 30))
   target = {"ratio": 1.1 if _on_cpu() else 50}
   num_turns = 3 if _on_cpu() else 149
-  return [_beside_torch(FC150, None, shapes=shapes, target=target, num_turns=num_turns)]
+  yield _beside_torch(FC150, None, shapes=shapes, target=target, num_turns=num_turns)
 
 
-def cnn() -> list[measure.Row]:
+def cnn() -> Iterator[measure.Row]:
   """A small CNN beside PyTorch, and beside the native convolution under vmap."""
   if not _on_cpu():
     many = dataclasses.replace(CNN, num_members=5_000)
-    targets: list[dict[str, float]] = [{}, {}, {"ratio": 10}]
-    rows = [
-      _beside_torch(many, width, target=target, num_turns=5)
-      for width, target in zip((1, 16, 64), targets, strict=True)
-    ]
-    return [*rows, _beside_native(many, 64, num_turns=3)]
-  rows = [
-    _beside_torch(CNN, width, target={"ratio": 1.1}, num_turns=5)
-    for width in (1, 2, 4, None)
-  ]
+    yield _beside_torch(many, 64, target={"ratio": 10}, num_turns=5)
+    yield _beside(many, 64, "native", num_turns=3)
+    yield _beside(_in_bfloat16(many), 64, "native", num_turns=3)
+    yield _beside_torch(many, 1, target={}, num_turns=5)
+    return
+  for width in (1, 2, 4, None):
+    yield _beside_torch(CNN, width, target={"ratio": 1.1}, num_turns=5)
   # The native one takes seconds for a step: two steps, which is still a loop.
   few = dataclasses.replace(CNN, num_members=2 * CNN.config.batch_size)
-  return [*rows, _beside_native(few, 2, target={"ratio": 10}, num_turns=1)]
+  yield _beside(few, 2, "native", target={"ratio": 10}, num_turns=1)
 
 
-def resnet18() -> list[measure.Row]:
-  """A network that fills the device alone: width must cost nothing."""
+def resnet18() -> Iterator[measure.Row]:
+  """A network that fills the device alone: width must cost nothing.
+
+  On an accelerator in bfloat16, as PyTorch is (autocast, channels-last, compiled).
+  """
   if not _on_cpu():
-    case = dataclasses.replace(RESNET, num_members=1_280)
-    return [
-      _beside_torch(case, None, target={"ratio": 1.0}, num_turns=5),
-      _beside_native(case, 4, num_turns=3),
-    ]
+    case = _in_bfloat16(dataclasses.replace(RESNET, num_members=1_280))
+    for width in (8, 1, 4):
+      yield _beside_torch(case, width, target={"ratio": 1.0}, num_turns=5)
+    yield _beside(case, 4, "patches", num_turns=3)
+    return
   alone = _beside_torch(RESNET, 1, target={"ratio": 0.95}, num_turns=2)
+  yield alone
   together = _run(RESNET, 4, {}, num_turns=2)
-  per_model = measure.Row(
+  yield measure.Row(
     suite="training/resnet18",
     name="step",
     width=4,
@@ -189,7 +186,7 @@ def resnet18() -> list[measure.Row]:
     theirs=alone.ours,
     target={"ratio": 0.95},
   )
-  memory = measure.Row(
+  yield measure.Row(
     suite="training/resnet18",
     name="memory at batch 32",
     width=1,
@@ -197,10 +194,9 @@ def resnet18() -> list[measure.Row]:
     target={"temporary_mib": 350},
     more={"temporary_mib": _temporary_mib(RESNET, 32)},
   )
-  return [alone, per_model, memory]
 
 
-SUITES: Mapping[str, Callable[[], list[measure.Row]]] = {
+SUITES: Mapping[str, Callable[[], Iterable[measure.Row]]] = {
   "training/fc": fc,
   "training/fc150": fc150,
   "training/cnn": cnn,
@@ -227,35 +223,28 @@ def _beside_torch(
   num_turns: int,
 ) -> measure.Row:
   """Measures a case beside PyTorch and, if `shapes` are given, its bare products."""
-  peers: dict[str, Callable[[], None]] = {}
-  if torch_loop.is_installed():
-    peers["torch"] = torch_loop.trainer(
-      case.dataset(), case.config, np.arange(case.num_members)
-    )
+  members = np.arange(case.num_members)
+  peers, peer = _tried(
+    torch_loop.name(),
+    lambda: torch_loop.trainer(case.dataset(), case.config, members),
+  )
+  bare: dict[str, Callable[[], None]] = {}
   limit_width = width or 8
   if shapes is not None and _on_cpu():
-    peers["bare"] = products.runner(shapes, limit_width)
-  run = _run(case, width, peers, num_turns)
+    bare["bare"] = products.runner(shapes, limit_width)
+  run = _run(case, width, peers | bare, num_turns)
   share = None
   if shapes is not None:
     # The CPU's limit is that of the same products; an accelerator's, its memory.
     if _on_cpu():
-      bare = run.peers["bare"].wall * _units(case) / limit_width
+      least = run.peers["bare"].wall * _units(case) / limit_width
     else:
       moved = memory.of_step(_num_parameters(case), run.width)
-      bare = moved / memory.bandwidth() / run.width
-    share = case.num_steps * bare / run.ours.wall
-  return measure.Row(
-    suite=f"training/{case.name}",
-    name=case.unit,
-    width=run.width,
-    ours=run.ours,
-    peer=torch_loop.name(),
-    theirs=run.peers.get("torch"),
-    limit_share=share,
-    compile_s=run.compile_s,
-    target=target,
-    more={"chosen": width is None},
+      least = moved / memory.bandwidth() / run.width
+    share = case.num_steps * least / run.ours.wall
+  theirs = next((cost for name, cost in run.peers.items() if name not in bare), None)
+  return _row(
+    case, run, peer, theirs, target, limit_share=share, more={"chosen": width is None}
   )
 
 
@@ -263,44 +252,79 @@ def beside_vmap(
   case: Case, width: int, *, target: Mapping[str, float], num_turns: int
 ) -> measure.Row:
   """Measures a case beside `torch.func.vmap` over as many models."""
-  peers: dict[str, Callable[[], None]] = {}
-  peer = "torch.func.vmap (not installed)"
-  if torch_loop.is_installed():
-    members = splits.draw(np.arange(case.num_rows), case.num_members, width, seed=0)
-    peers["vmap"] = torch_vmap.trainer(case.dataset(), case.config, members.member_idx)
-    peer = "torch.func.vmap" + ("" if _on_cpu() else ", CUDA graphs")
-  run = _run(case, width, peers, num_turns)
-  theirs = run.peers.get("vmap")
-  return measure.Row(
-    suite=f"training/{case.name}",
-    name=case.unit,
-    width=width,
-    ours=run.ours,
-    peer=peer,
-    theirs=theirs and measure.Cost(theirs.wall / width, theirs.cpu / width),
-    compile_s=run.compile_s,
-    target=target,
+  members = splits.draw(np.arange(case.num_rows), case.num_members, width, seed=0)
+  there = torch_loop.is_installed()
+  graphs = ", CUDA graphs" if there and not _on_cpu() else ""
+  peers, peer = _tried(
+    f"torch.func.vmap{graphs}" if there else "torch.func.vmap (not installed)",
+    lambda: torch_vmap.trainer(case.dataset(), case.config, members.member_idx),
   )
+  run = _run(case, width, peers, num_turns)
+  theirs = next(iter(run.peers.values()), None)
+  each = theirs and measure.Cost(theirs.wall / width, theirs.cpu / width)
+  return _row(case, run, peer, each, target)
 
 
-def _beside_native(
-  case: Case, width: int, *, target: Mapping[str, float] | None = None, num_turns: int
+def _tried(
+  name: str, build: Callable[[], Callable[[], None]]
+) -> tuple[dict[str, Callable[[], None]], str]:
+  """A peer by its name, called once; none where it fails, and a name that says why."""
+  if not torch_loop.is_installed():
+    return {}, name
+  # Another library on a device that nobody tried it on must not cost our own figures.
+  try:
+    call = build()
+    call()
+  except Exception as error:
+    return {}, f"{name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+  return {name: call}, name
+
+
+def _beside(
+  case: Case,
+  width: int,
+  lowering: str,
+  *,
+  target: Mapping[str, float] | None = None,
+  num_turns: int,
 ) -> measure.Row:
-  """Measures a case as it is lowered by default beside `lax.conv` under vmap."""
-  options = (*case.config.model_options, ("lowering", "native"))
+  """Measures a case as it is lowered by default beside another lowering."""
+  options = (*case.config.model_options, ("lowering", lowering))
   config = dataclasses.replace(case.config, model_options=options)
   ours = _run(case, width, {}, num_turns)
-  native = _run(dataclasses.replace(case, config=config), width, {}, num_turns)
+  other = _run(dataclasses.replace(case, config=config), width, {}, num_turns)
+  return _row(case, ours, f"convolution by {lowering}", other.ours, target or {})
+
+
+def _row(
+  case: Case,
+  run: "_Run",
+  peer: str,
+  theirs: measure.Cost | None,
+  target: Mapping[str, float],
+  *,
+  limit_share: float | None = None,
+  more: Mapping[str, Any] | None = None,
+) -> measure.Row:
+  num_examples = case.num_members / (case.num_steps if case.unit == "step" else 1)
+  dtype = case.config.compute_dtype
   return measure.Row(
     suite=f"training/{case.name}",
-    name=case.unit,
-    width=width,
-    ours=ours.ours,
-    compile_s=ours.compile_s,
-    peer="native convolution",
-    theirs=native.ours,
-    target=target or {},
+    name=case.unit if dtype == "float32" else f"{case.unit}, {dtype}",
+    width=run.width,
+    ours=run.ours,
+    peer=peer,
+    theirs=theirs,
+    limit_share=limit_share,
+    compile_s=run.compile_s,
+    target=target,
+    more={"examples_per_second": num_examples / run.ours.wall, **(more or {})},
   )
+
+
+def _in_bfloat16(case: Case) -> Case:
+  config = dataclasses.replace(case.config, compute_dtype="bfloat16")
+  return dataclasses.replace(case, config=config)
 
 
 def _run(

@@ -295,3 +295,25 @@ def test_gpu_day_keeps_what_it_has(monkeypatch, tmp_path, capsys):
   with flagsaver.flagsaver(output=str(output), steps=["tests"], minutes=0.1):
     gpu_day.main()  # 6 s are not enough to begin
   assert json.loads(output.read_text())["notes"] == ["tests: not run, no time was left"]
+
+
+def test_a_peer_that_fails_costs_no_figure_of_ours(monkeypatch):
+  case = training.Case(
+    name="fc",
+    shape=(6,),
+    num_classes=3,
+    num_rows=40,
+    num_members=20,
+    config=config_lib.TrainConfig(model="mlp_256_128", batch_size=8),
+  )
+
+  def fails(*_):
+    raise RuntimeError("no kernel image\nand much more")
+
+  monkeypatch.setattr(torch_loop, "is_installed", lambda: True)
+  monkeypatch.setattr(torch_loop, "name", lambda: "PyTorch 9 loop")
+  monkeypatch.setattr(torch_loop, "trainer", fails)
+  row = training._beside_torch(case, 2, target={"ratio": 1}, num_turns=1).content()
+  assert row["peer"] == "PyTorch 9 loop: RuntimeError: no kernel image"
+  assert (row["peer_s"], row["met"]) == (None, None)
+  assert row["examples_per_second"] == pytest.approx(20 / row["ours_s"])

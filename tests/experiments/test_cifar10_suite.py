@@ -90,6 +90,6 @@ def test_accuracy_is_of_the_test_rows_of_a_real_dataset():
 def test_generated_images_have_no_accuracy(monkeypatch):
   costs = {way: training.measure.Cost(1.0, 1.0) for way in cifar10._ways(2)}
   monkeypatch.setattr(cifar10, "_step", lambda what, way: costs[way])
-  found = cifar10.rows(2, WHAT, seconds=0.1)
+  found = list(cifar10.rows(2, WHAT, seconds=0.1))
   assert [row.name for row in found[:-1]] == ["step, patches"] * 2
   assert "no accuracy" in found[-1].name
