@@ -26,19 +26,18 @@ from . import measure, training
 # factor (TF32) differ by 1e-3 at once, and training carries that on.
 _LOSS_TOLERANCE = {"float32": 0.01, "tensorfloat32": 0.1, "bfloat16": 0.3}
 _SCORE_TOLERANCE = 1e-3  # of the scores' spread
-_NUM_MODELS = 10
+_NUM_MODELS, _BATCH_SIZE = 10, 32  # the CPU's share takes longest
 
 
 def rows(
-  num_models: int = _NUM_MODELS, batch_size: int | None = None
+  num_models: int = _NUM_MODELS, batch_size: int = _BATCH_SIZE
 ) -> list[measure.Row]:
   """The largest difference of each network's losses, and of each attack's scores.
 
   Args:
     num_models: of each network.
-    batch_size: of two steps an epoch. Default: each case's own.
+    batch_size: of two steps an epoch.
   """
-  here = answers(num_models, batch_size)
   with tempfile.TemporaryDirectory() as folder:
     file = os.path.join(folder, "cpu.npz")
     program = (
@@ -47,13 +46,17 @@ def rows(
       f"np.savez({file!r}, **agreement.answers({num_models}, {batch_size}))"
     )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment) as other:
+      here = answers(num_models, batch_size)
+    if other.returncode:
+      raise subprocess.CalledProcessError(other.returncode, command)
     with np.load(file) as found:
       there = dict(found)
   return [_row(name, here[name], there[name]) for name in here]
 
 
-def answers(num_models: int, batch_size: int | None = None) -> dict[str, np.ndarray]:
+def answers(num_models: int, batch_size: int) -> dict[str, np.ndarray]:
   """Returns each network's losses `[M, epochs]` and each attack's scores `[N]`."""
   cases = (training.FC, training.CNN, training.RESNET)
   losses = {
@@ -62,9 +65,8 @@ def answers(num_models: int, batch_size: int | None = None) -> dict[str, np.ndar
   return losses | _scores()
 
 
-def _losses(case: training.Case, num_models: int, batch_size: int | None) -> np.ndarray:
+def _losses(case: training.Case, num_models: int, batch_size: int) -> np.ndarray:
   dataset = case.dataset()
-  batch_size = batch_size or case.config.batch_size
   config = dataclasses.replace(case.config, num_epochs=2, batch_size=batch_size)
   size = min(case.num_members, 2 * batch_size)
   result = parallel.run(

@@ -1,8 +1,7 @@
 """Suite `cifar10`: many ResNet-9 by Page's recipe, to the accuracy it is known for.
 
-First a few steps by each lowering and width, since which is fastest decides how all are
-trained: one model after another by dense convolution, several by a grouped one, or by
-patches. Then as many models as fit into the time that is given, on all of CIFAR-10's
+First a few steps one model after another by dense convolution, and several at once by a
+grouped one, since which is faster decides how all are trained. Then as many models as fit into the time that is given, on all of CIFAR-10's
 training images, each from draws of its own. Time is extrapolated to all of them;
 accuracy, on the test images, is of those that were trained. Without CIFAR-10 images are
 generated: time is as it would be, and accuracy means nothing and is left out.
@@ -248,7 +247,7 @@ def _ways(num_models: int) -> list[Way]:
     # In a loop a CPU's own convolution takes many times as long.
     return [Way(1, "patches"), Way(min(2, num_models), "patches")]
   several = min(_AT_ONCE, num_models)
-  return [Way(1, "native"), Way(several, "native"), Way(several, "patches")]
+  return [Way(1, "native"), Way(several, "native")]
 
 
 def _lowered(what: training.Case, way: Way) -> config_lib.TrainConfig:

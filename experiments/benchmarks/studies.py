@@ -93,7 +93,9 @@ def mib(num_models: int = 8) -> list[measure.Row]:
   """ResNet-18 as MIB trains it on CIFAR-10, extrapolated from a few steps."""
   is_cpu = jax.default_backend() == "cpu"
   num_members = 256 if is_cpu else 2_560
-  case = dataclasses.replace(training.RESNET, num_members=num_members)
+  case = dataclasses.replace(
+    training.RESNET, num_rows=num_members, num_members=num_members
+  )
   cost = epoch(case, 1 if is_cpu else num_models, ())
   step = cost.wall / case.num_steps
   steps = -(-_MIB_ROWS // case.config.batch_size) * _MIB_EPOCHS

@@ -23,9 +23,11 @@ from experiments.benchmarks import (
   rate_tests,
   scaling,
   scoring,
+  studies,
   torch_loop,
   training,
 )
+from jmia import splits
 from jmia.training import config as config_lib
 
 KEYS = {
@@ -317,3 +319,29 @@ def test_a_peer_that_fails_costs_no_figure_of_ours(monkeypatch):
   assert row["peer"] == "PyTorch 9 loop: RuntimeError: no kernel image"
   assert (row["peer_s"], row["met"]) == (None, None)
   assert row["examples_per_second"] == pytest.approx(20 / row["ours_s"])
+
+
+def test_what_is_timed_on_an_accelerator_alone_has_rows_enough(monkeypatch):
+  seen = []
+
+  def epoch(case, num_models, names):
+    splits.draw(np.arange(case.num_rows), case.num_members, num_models, seed=0)
+    seen.append(case.name)
+    return measure.Cost(1.0, 1.0)
+
+  def run(case, width, peers, num_turns):
+    epoch(case, width or 1, ())
+    return training._Run(
+      ours=measure.Cost(1.0, 1.0), peers={}, width=width or 1, compile_s=1.0
+    )
+
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(torch_loop, "is_installed", lambda: False)
+  monkeypatch.setattr(memory, "bandwidth", lambda: 1e12)
+  monkeypatch.setattr(studies, "epoch", epoch)
+  monkeypatch.setattr(training, "_run", run)
+  names = [row.content()["suite"] for s in training.SUITES.values() for row in s()]
+  studies.mib()
+  studies.private()
+  assert set(names) == set(training.SUITES)
+  assert {"fc", "fc150", "cnn", "resnet18", "dp_audit"} <= set(seen)
