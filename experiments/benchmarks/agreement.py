@@ -26,7 +26,7 @@ from . import measure, training
 # factor (TF32) differ by 1e-3 at once, and training carries that on.
 _LOSS_TOLERANCE = {"float32": 0.01, "tensorfloat32": 0.1, "bfloat16": 0.3}
 _SCORE_TOLERANCE = 1e-3  # of the scores' spread
-_NUM_MODELS, _BATCH_SIZE = 10, 32  # the CPU's share takes longest
+_NUM_MODELS, _BATCH_SIZE = 10, 8  # the CPU's share takes longest
 
 
 def rows(

@@ -1,10 +1,11 @@
 """Suite `cifar10`: many ResNet-9 by Page's recipe, to the accuracy it is known for.
 
 First a few steps one model after another by dense convolution, and several at once by a
-grouped one, since which is faster decides how all are trained. Then as many models as fit into the time that is given, on all of CIFAR-10's
-training images, each from draws of its own. Time is extrapolated to all of them;
-accuracy, on the test images, is of those that were trained. Without CIFAR-10 images are
-generated: time is as it would be, and accuracy means nothing and is left out.
+grouped one, since which is faster decides how all are trained. Then as many models as
+fit into the time that is given, on all of CIFAR-10's training images, each from draws
+of its own. Time is extrapolated to all of them; accuracy, on the test images, is of
+those that were trained. Without CIFAR-10 images are generated: time is as it would be,
+and accuracy means nothing and is left out.
 
 A model takes 2.7e15 operations, so 64 of them in five minutes take 580 Tflop/s: 59 % of
 what an H100's specification has for dense products in bfloat16.

@@ -43,8 +43,12 @@ _CPU_BUDGET = 64 * 2**20
 # A model that needs more than this is taken to fill an accelerator alone.
 _FILLS_ACCELERATOR = 256 * 2**20
 # On an accelerator these are where the search by timing starts. It costs two epochs of
-# each of up to three candidates: less than a run of fewer epochs could win back.
+# each of up to three candidates, and compiling them, which on a GPU takes as long as
+# thousands of small models do: less than a shorter run could win back.
 _WORTH_TIMING_EPOCHS = 20
+_MOST_SPENT_ON_TIMING = 1 / 4  # of what a run would take without it
+# What tells the memory of a program need not be fast.
+_UNTUNED = {"xla_gpu_autotune_level": 0, "xla_backend_optimization_level": 1}
 _LOWERINGS = (None, *layers.LOWERINGS[1:])  # None: as the network was written
 
 
@@ -92,8 +96,8 @@ def run(
     width: models trained at once, a multiple of the number of devices. Default: from
       the compiled program's memory figures and the device's memory, or as it was in
       the run that `checkpoint_dir` resumes. One process on an accelerator times a
-      narrower width and the other lowering of convolutions too, where the run is long
-      enough, and keeps the choice (`choice`).
+      narrower width and the other lowering of convolutions too, where the run takes
+      much longer than compiling them, and keeps the choice (`choice`).
     mesh: devices, with one axis named `AXIS`. Default: all; of one process's those
       that shorten the run, as many as divide a given `width`.
     memory_budget: bytes on each device for the models in training, the shared data
@@ -145,6 +149,7 @@ def run(
     return choice.seconds(epoch)
 
   lowering = resumed.get("lowering")
+  start = choice.now()
   programs, chosen = _compile(
     functools.partial(lower, lowering=lowering),
     width,
@@ -152,12 +157,20 @@ def run(
     mesh.size,
     memory_budget,
   )
+  compile_s = choice.now() - start
   is_long = recipe.num_epochs * math.ceil(num_models / chosen) >= _WORTH_TIMING_EPOCHS
   is_accelerator = jax.default_backend() != "cpu" and jax.process_count() == 1
   if width is None and is_long and is_accelerator:
     budget = _default_budget() if memory_budget is None else memory_budget
     programs, (chosen, lowering) = _compile_fastest(
-      lower, seconds_per_epoch, (programs, chosen), num_models, mesh.size, budget
+      lower,
+      seconds_per_epoch,
+      (programs, chosen),
+      compile_s,
+      num_models,
+      recipe.num_epochs,
+      mesh.size,
+      budget,
     )
   width = chosen
   logging.info("training %d models, %d at a time", num_models, width)
@@ -371,13 +384,18 @@ def _compile(
   share = math.ceil(num_models / num_devices)
   budget = _default_budget() if memory_budget is None else memory_budget
   on_cpu = jax.default_backend() == "cpu"
-  per_device = _even(share, _MAX_WIDTH_CPU if on_cpu else _MAX_WIDTH_ACCELERATOR)
-  if not on_cpu and per_device > 1:
+  cap = _MAX_WIDTH_CPU if on_cpu else _MAX_WIDTH_ACCELERATOR
+  if not on_cpu and share > 1:
     # Of a large network hundreds side by side would take long to compile, if they can
     # be: one model tells.
-    programs = _compile_at(lower, num_devices)
-    if _FILLS_ACCELERATOR < _bytes_needed(programs) <= budget:
-      return programs, num_devices
+    update = lower(num_devices).update
+    memory = update.compile(_UNTUNED).memory_analysis()
+    of_one = int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+    if _FILLS_ACCELERATOR < of_one <= budget:
+      cap = 1
+    else:
+      cap = min(cap, max(1, budget // of_one))
+  per_device = _even(share, cap)
   while True:
     programs = _compile_at(lower, per_device * num_devices)
     needed = _bytes_needed(programs)
@@ -397,7 +415,9 @@ def _compile_fastest(
   lower: Callable[..., _Programs],  # (width, lowering)
   seconds_per_epoch: Callable[[_Programs, int], float],
   reasoned: tuple[_Programs, int],
+  compile_s: float,  # of the reasoned programs, and about that of any others
   num_models: int,
+  num_epochs: int,
   num_devices: int,
   budget: int,
 ) -> tuple[_Programs, choice.Candidate]:
@@ -424,6 +444,12 @@ def _compile_fastest(
   key = choice.name(list(texts.values()), num_models, num_devices, first.width)
   best = choice.read(key)
   if best is None or _bytes_needed(programs(best)) > budget:
+    whole = num_epochs * cost(first)
+    # Each further candidate: the other lowerings, and another width.
+    search = (len(others) + 1) * compile_s
+    if search > _MOST_SPENT_ON_TIMING * whole:
+      logging.info("%.3g s of training are not worth %.3g s of search", whole, search)
+      return programs(first), first
     best = choice.fastest(
       [first, *(choice.Candidate(first.width, how) for how in others)], cost
     )

@@ -82,7 +82,7 @@ def test_width_and_lowering_are_timed_once_and_kept(monkeypatch, folder, tmp_pat
   on_cpu = _train()
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   # Patches, as written, at width 8; native; and native again two at a time.
-  left = _clock(monkeypatch, 5.0, 2.0, 0.4)
+  left = _clock(monkeypatch, 10.0, 5.0, 2.0, 0.4)  # after 10 s of compilation
   timed = _train(checkpoint_dir=tmp_path / "run")
   assert not left
   assert timed.width == 2  # 4 * 0.4 s against 2 s
@@ -91,7 +91,8 @@ def test_width_and_lowering_are_timed_once_and_kept(monkeypatch, folder, tmp_pat
   # Timing begins training, and leaves nothing of it behind.
   np.testing.assert_allclose(timed.metrics, on_cpu.metrics, rtol=1e-5)
 
-  # A second run, and one that resumes without the kept choice, time nothing.
+  # A second run, and one that resumes without the kept choice, time nothing but that.
+  _clock(monkeypatch, 20.0, 0.0)
   assert _train().width == 2
   kept.unlink()
   assert _train(checkpoint_dir=tmp_path / "run").width == 2
@@ -99,14 +100,23 @@ def test_width_and_lowering_are_timed_once_and_kept(monkeypatch, folder, tmp_pat
 
   # A damaged choice is made anew.
   kept.write_text("{")
-  left = _clock(monkeypatch, 1.0, 2.0, 0.4)
+  left = _clock(monkeypatch, 2.0, 1.0, 2.0, 0.4)
   assert _train().width == 8
   assert not left
   assert json.loads(kept.read_text()) == {"width": 8, "lowering": None}
 
 
+def test_a_short_run_is_not_worth_a_search(monkeypatch, folder):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  # 20 epochs of 3 s; to compile the other lowering and another width takes 16 s.
+  left = _clock(monkeypatch, 8.0, 3.0)
+  assert _train().width == 8
+  assert not left
+  assert not folder.exists()
+
+
 def test_a_cpu_and_a_given_width_time_nothing(monkeypatch, folder):
-  _clock(monkeypatch)
+  _clock(monkeypatch, 1.0, 1.0)  # of compilation
   assert _train().width == 8
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   assert _train(width=4).width == 4
