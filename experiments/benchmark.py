@@ -104,6 +104,8 @@ def main() -> None:
   config = {
     "suite": _SUITE.value,
     "matmul_precision": measure.matmul_precision(),
+    **({"data_dir": common.DATA_DIR.value} if common.DATA_DIR.value else {}),
+    **({"seconds": _SECONDS.value} if flags.FLAGS["seconds"].present else {}),
   }
   for name in names:
     start = time.perf_counter()

@@ -198,7 +198,7 @@ def train(what: training.Case, dataset: types.Dataset, way: Way, size: Size) -> 
 def summary(
   what: training.Case, num_models: int, way: Way, trained: Trained
 ) -> measure.Row:
-  """Returns the row of all models; its name says what was measured of them."""
+  """Returns the row of all models; `said` tells what was measured of them."""
   size = trained.size
   of_run = dataclasses.replace(what, num_members=size.num_members).num_steps
   done = size.num_models * size.num_epochs * of_run
@@ -212,10 +212,7 @@ def summary(
     "num_diverged": trained.num_diverged,
     **size._asdict(),
   }
-  said = [
-    f"{num_models} models in {seconds / 60:.3g} minutes,"
-    f" {more['models_per_hour']:.3g} an hour"
-  ]
+  said = [f"{seconds / 60:.3g} minutes, {more['models_per_hour']:.3g} an hour"]
   if share < 1:
     said.append(f"extrapolated from {100 * share:.2g} %")
   accuracy = trained.accuracy
@@ -223,8 +220,7 @@ def summary(
     said.append("no accuracy, as images are generated or training is cut")
   else:
     reached = {f"at_{level}": int((accuracy >= level).sum()) for level in LEVELS}
-    more |= {"accuracy": accuracy.tolist(), "accuracy_mean": float(accuracy.mean())}
-    more |= reached
+    more |= {"accuracy": accuracy.tolist(), **reached}
     said += [
       f"accuracy {accuracy.mean():.2f} %",
       f"{accuracy.min():.2f} to {accuracy.max():.2f}",
@@ -233,12 +229,12 @@ def summary(
   is_meant = what == case() and jax.default_backend() != "cpu"
   return measure.Row(
     suite="cifar10",
-    name="; ".join(said),
+    name=f"{num_models} models",
     width=way.width,
     ours=None,
     compile_s=trained.compile_s,
     target={"minutes": MINUTES} if is_meant else {},
-    more=more,
+    more={"said": "; ".join(said), **more},
   )
 
 

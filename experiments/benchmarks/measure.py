@@ -33,7 +33,7 @@ class Row:
     compile_s: seconds of compilation, not part of the costs.
     target: least `ratio` (the peer's wall time over ours), least `limit_share`, or
       most of another key of `more`.
-    more: further figures, as JSON values.
+    more: further figures, as JSON values; `said`, if there, is for the table.
   """
 
   suite: str
@@ -80,7 +80,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     [*header, ""],
     *(
       [
-        f"{row['suite']}: {row['name']}",
+        "; ".join([f"{row['suite']}: {row['name']}", *_said(row)]),
         str(row["width"]),
         _number(row["ours_s"]),
         row["peer"],
@@ -188,6 +188,11 @@ def _is_least(key: str) -> bool:
 
 def _number(value: float | None) -> str:
   return "–" if value is None else f"{value:.3g}"
+
+
+def _said(row: Mapping[str, Any]) -> list[str]:
+  """What a row of no peer and no cost has to tell."""
+  return [row["said"]] if "said" in row else []
 
 
 def _verdict(row: Mapping[str, Any]) -> str:

@@ -376,6 +376,7 @@ STUDIES: Mapping[str, Study] = {
     ("ours_s", "peer_s", "ratio", "limit_share", "met", "bytes_needed", "steps",
      "kernels_per_step", "mb_per_step", "floor_ms_per_step", "difference",
      "after_compilation_s", "model_epochs_per_second", "extrapolated_hours_of_eight",
-     "temporary_mib", "peak_mib", "growth_mib", "read_mib"),
+     "temporary_mib", "peak_mib", "growth_mib", "read_mib", "examples_per_second",
+     "minutes", "models_per_hour", "share_trained", "accuracy", "compile_s"),
   ),
 }  # fmt: skip

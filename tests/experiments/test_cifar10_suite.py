@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import cifar10, training
+from experiments.benchmarks import cifar10, measure, training
 
 WHAT = cifar10.tiny()  # 4 steps an epoch, 3 epochs
 
@@ -43,8 +43,10 @@ def test_a_cut_run_is_extrapolated_and_has_no_accuracy():
   )
   assert row.more["minutes"] == pytest.approx(84 / 60)
   assert row.more["models_per_hour"] == pytest.approx(3_600 * 7 / 84)
-  assert "7 models in 1.4 minutes, 300 an hour; extrapolated from 7.1 %" in row.name
-  assert "no accuracy" in row.name
+  assert row.name == "7 models"
+  said = row.more["said"]
+  assert "1.4 minutes, 300 an hour; extrapolated from 7.1 %" in said
+  assert "no accuracy" in said
   assert "accuracy" not in row.more
   assert not row.target
 
@@ -53,10 +55,12 @@ def test_accuracy_is_counted_at_its_levels(monkeypatch):
   accuracy = np.array([91.9, 92.0, 93.5, 94.0])
   trained = cifar10.Trained(cifar10.Size(4, 3, 128), 60.0, 1.0, 0, accuracy)
   row = cifar10.summary(WHAT, 4, cifar10.Way(1, "native"), trained)
-  assert row.name == (
-    "4 models in 1 minutes, 240 an hour; accuracy 92.85 %; 91.90 to 94.00;"
+  assert row.more["said"] == (
+    "1 minutes, 240 an hour; accuracy 92.85 %; 91.90 to 94.00;"
     " 3 of 4 have 92 %; 1 of 4 have 94 %"
   )
+  (_, (name, *_)) = measure.cells([row.content()])
+  assert name == f"cifar10: 4 models; {row.more['said']}"
   assert (row.more["at_92"], row.more["at_94"]) == (3, 1)
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   whole = cifar10.summary(cifar10.case(), 4, cifar10.Way(1, "native"), trained)
@@ -92,4 +96,4 @@ def test_generated_images_have_no_accuracy(monkeypatch):
   monkeypatch.setattr(cifar10, "_step", lambda what, way: costs[way])
   found = list(cifar10.rows(2, WHAT, seconds=0.1))
   assert [row.name for row in found[:-1]] == ["step, patches"] * 2
-  assert "no accuracy" in found[-1].name
+  assert "no accuracy" in found[-1].more["said"]
