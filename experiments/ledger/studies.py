@@ -32,6 +32,7 @@ class Study(NamedTuple):
 
   Attributes:
     keys: fields of a row that tell its settings; they make a figure's name.
+    parts: further ones, by the part of the study (`config["study"]`) that varies them.
     values: fields of a row that are measured; a list is of several targets.
     paper: whose cells they are, or None.
     cells: a run's config and figures -> cell -> names of the figures that are its.
@@ -51,6 +52,7 @@ class Study(NamedTuple):
   more: Callable[[Document], Figures] = lambda document: {}
   across: tuple[str, ...] = ()
   settled: tuple[str, ...] = ()
+  parts: Mapping[str, tuple[str, ...]] = {}
 
 
 def figures(study: Study, document: Document) -> Figures:
@@ -62,7 +64,9 @@ def figures(study: Study, document: Document) -> Figures:
     study: whose document it is.
     document: of `report.results.document`.
   """
-  return _of_rows(study, document["rows"]) | study.more(document)
+  further = study.parts.get(document["config"].get("study", ""), ())
+  whole = study._replace(keys=(*study.keys, *further))
+  return _of_rows(whole, document["rows"]) | study.more(document)
 
 
 def _of_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Figures:
@@ -344,7 +348,7 @@ STUDIES: Mapping[str, Study] = {
   "classic_mia": Study(
     ("model", "shadow_model", "defense", "attack"),
     ("auc", "accuracy", "train_accuracy", "test_accuracy", "epsilon_lower"),
-    "yang", _yang_cells, _yang_beside,
+    "yang", _yang_cells, _yang_beside, parts={"gap": ("num_members", "num_epochs")},
   ),
   "membership_encoding": Study(
     ("study", "form", "num_encoded", "width", "mask"),

@@ -455,3 +455,21 @@ def test_rates_that_plans_rest_on_are_those_of_the_runs():
       assert spread == pytest.approx(np.std(figures[name], ddof=1), abs=6e-4)
       accuracies += figures[f"{name.rpartition('/')[0]}/test_accuracy"]
     assert of.accuracy == pytest.approx(np.mean(accuracies), abs=6e-3)
+
+
+def test_what_a_part_of_a_study_varies_is_in_its_figures_names():
+  row = {
+    "model": "mlp", "shadow_model": "mlp", "defense": "none", "attack": "metric_loss",
+    "num_members": 500, "auc": 0.9,
+  }  # fmt: skip
+  rows = [{**row, "num_epochs": 5, "auc": 0.6}, {**row, "num_epochs": 50}]
+
+  def named(part):
+    document = {"config": {"study": part}, "rows": rows}
+    return studies.figures(studies.STUDIES["classic_mia"], document)
+
+  assert named("gap") == {
+    "mlp/mlp/none/metric_loss/num_members 500/num_epochs 5/auc": [0.6],
+    "mlp/mlp/none/metric_loss/num_members 500/num_epochs 50/auc": [0.9],
+  }
+  assert named("metrics") == {"mlp/mlp/none/metric_loss/auc": [0.6, 0.9]}
