@@ -64,9 +64,13 @@ def figures(study: Study, document: Document) -> Figures:
     study: whose document it is.
     document: of `report.results.document`.
   """
+  return _of_rows(_whole(study, document), document["rows"]) | study.more(document)
+
+
+def _whole(study: Study, document: Document) -> Study:
+  """The study with the keys that this part of it varies."""
   further = study.parts.get(document["config"].get("study", ""), ())
-  whole = study._replace(keys=(*study.keys, *further))
-  return _of_rows(whole, document["rows"]) | study.more(document)
+  return study._replace(keys=(*study.keys, *further))
 
 
 def _of_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Figures:
@@ -265,7 +269,7 @@ def _song_more(document: Document) -> Figures:
     if (p := row.get("precision")) is not None:
       ratio = config["num_test"] / row.get("num_encoded", encoded)
       counted.append({**row, "precision of the paper": p / (p + ratio * (1 - p))})
-  study = STUDIES["membership_encoding"]
+  study = _whole(STUDIES["membership_encoding"], document)
   return _of_rows(study._replace(values=("precision of the paper",)), counted)
 
 
@@ -354,6 +358,7 @@ STUDIES: Mapping[str, Study] = {
     ("study", "form", "num_encoded", "width", "mask"),
     ("test_accuracy", "baseline_accuracy", "precision", "recall", "auc"),
     "song", _song_cells, _song_beside, _song_more,
+    parts={"pruning": ("method", "share")},
   ),
   "dp_audit": Study(
     ("mode", "canary", "start", "control", "claimed_epsilon", "threat"),
