@@ -47,8 +47,8 @@ _FILLS_ACCELERATOR = 256 * 2**20
 # thousands of small models do: less than a shorter run could win back.
 _WORTH_TIMING_EPOCHS = 20
 _MOST_SPENT_ON_TIMING = 1 / 4  # of what a run would take without it
-# What tells the memory of a program need not be fast.
-_UNTUNED = {"xla_gpu_autotune_level": 0, "xla_backend_optimization_level": 1}
+# What tells the memory of a program need not be fast. A TPU does not know the option.
+_UNTUNED = {"gpu": {"xla_gpu_autotune_level": 0}}
 _LOWERINGS = (None, *layers.LOWERINGS[1:])  # None: as the network was written
 
 
@@ -389,7 +389,8 @@ def _compile(
     # Of a large network hundreds side by side would take long to compile, if they can
     # be: one model tells.
     update = lower(num_devices).update
-    memory = update.compile(_UNTUNED).memory_analysis()
+    untuned = update.compile(_UNTUNED.get(jax.default_backend()))
+    memory = untuned.memory_analysis()
     of_one = int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
     if _FILLS_ACCELERATOR < of_one <= budget:
       cap = 1
