@@ -26,7 +26,10 @@ from . import help as help_lib
 
 flags.adopt_module_key_flags(runs)
 SEED = flags.DEFINE_integer(
-  "seed", 0, "Seed of every random draw; the same seed repeats a run.", lower_bound=0
+  "seed",
+  0,
+  "Seed of every random draw; the same seed repeats a run, on a GPU up to rounding.",
+  lower_bound=0,
 )
 OUTPUT_DIR = flags.DEFINE_string(
   "output_dir", None, "Folder for the results; made if absent."

@@ -3,9 +3,10 @@
 `run` knows nothing about learning. It stacks jobs, vmaps a recipe's `init` and
 `update` over `width` models, shards the model axis over a mesh, and keeps what
 `collect` returns of each model. Model m's random stream depends on the key and on m
-alone. At a fixed width the results are bitwise reproducible on one machine, also
-after an interruption; across widths and meshes they agree up to floating-point
-reassociation.
+alone. At a fixed width the results are bitwise reproducible on one CPU, also after an
+interruption; across widths and meshes they agree up to floating-point reassociation,
+and so do runs on a GPU, where tuning may pick other kernels each time
+(`XLA_FLAGS=--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0` asks for none).
 """
 
 from collections.abc import Callable, Mapping
