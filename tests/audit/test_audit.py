@@ -102,7 +102,8 @@ def test_report_has_the_contracts_keys_and_is_json(result):
   assert report["dataset"]["num_examples"] == 1797
   seconds = report["seconds"]
   parts = seconds["train"] + seconds["signals"] + seconds["attacks"]
-  assert 0 < parts <= seconds["total"] < parts + 5
+  # However busy the machine is: what is timed is most of it.
+  assert 0 < parts <= seconds["total"] < 2 * parts
 
 
 def test_an_overfit_model_leaks(result):
@@ -687,14 +688,21 @@ def test_a_black_box_is_one_target():
 
 def test_no_more_is_collected_than_the_attacks_need(monkeypatch):
   kept = []
-  run = trainer.parallel.run
 
-  def watch(*args, **kwargs):
-    result = run(*args, **kwargs)
-    kept.append(result.collected)
-    return result
+  def collected(recipe, key, jobs, data, *, collect, **options):
+    """As `parallel.run` would return it, of models that are never trained."""
 
-  monkeypatch.setattr(trainer.parallel, "run", watch)
+    def one(key, job, data):
+      state, metrics = recipe.update(recipe.init(key, job), job, data)
+      return collect(state, job, data), metrics
+
+    shapes = jax.eval_shape(one, key, jax.tree.map(lambda a: a[0], jobs), data)
+    num = len(jax.tree.leaves(jobs)[0])
+    kept.append(jax.tree.map(lambda a: np.zeros((num, *a.shape), a.dtype), shapes[0]))
+    losses = jax.tree.map(lambda a: np.zeros((num, recipe.num_epochs)), shapes[1])
+    return parallel.Result(kept[-1], losses, np.full(num, -1), num)
+
+  monkeypatch.setattr(trainer.parallel, "run", collected)
   signals = {
     ("population",): None,
     ("reference",): (["loss"], []),

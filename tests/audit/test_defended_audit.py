@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jmia import attacks, audit, types
-from jmia.audit import auditing, files, panel, view
 from jmia.audit import config as audit_config
+from jmia.audit import files, panel, view
 from jmia.defenses import registry
 from jmia.training import config as config_lib
 from jmia.training import optimizers
@@ -105,7 +105,7 @@ def test_a_defence_below_what_training_has_is_noted():
 
 
 @pytest.mark.parametrize("references", ["population", "in_out"])
-def test_rows_that_only_chose_the_epoch_are_in_nobody_s_favour(references):
+def test_rows_that_only_chose_the_epoch_are_in_nobody_s_favour(references, monkeypatch):
   config = audit.AuditConfig(
     attacks=("metric_loss", "reference", "lira_offline", "leave_one_out"),
     references=references,
@@ -118,6 +118,13 @@ def test_rows_that_only_chose_the_epoch_are_in_nobody_s_favour(references):
     defenses=(registry.parse("early_stopping:0.75"),),
   )
   dataset = _dataset(bits=True)
+  train, panels = panel.train, []
+
+  def watch(*arguments, **options):
+    panels.append(train(*arguments, **options))
+    return panels[-1]
+
+  monkeypatch.setattr(panel, "train", watch)
   report, (samples,) = audit.run(dataset, config)
   assert report["target"]["num_members"] == samples.members.sum() == 10
   assert report["target"]["num_nonmembers"] == 40
@@ -131,9 +138,8 @@ def test_rows_that_only_chose_the_epoch_are_in_nobody_s_favour(references):
   assert np.isin(samples.index[samples.members], split.members).all()
   assert np.isin(samples.index[~samples.members], split.nonmembers).all()
 
-  design = audit_config.design_of(split, config)
-  trainer = auditing.trainer_of(dataset, config, split)
-  trained = panel.train(design, trainer, config.needs())
+  (trained,) = panels
+  design = trained.design
   evidence = view.evidence(trained, 0)
   group = evidence.groups["reference"]
   models = design.models("reference")

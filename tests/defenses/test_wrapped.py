@@ -96,11 +96,19 @@ def test_members_that_chose_an_epoch_change_no_gradient(names, number):
     variables = recipe_lib.model_variables(state)
     return variables, registry.chose_epoch(chosen, state, job)
 
+  keys = jax.vmap(lambda m: jax.random.fold_in(jax.random.key(0), m))(jnp.arange(2))
+  jobs = jax.tree.map(jnp.asarray, JOBS)
+  init = jax.jit(jax.vmap(recipe.init))
+  update = jax.jit(jax.vmap(recipe.update, (0, 0, None)))
+  collected = jax.jit(jax.vmap(collect, (0, 0, None)))
+
   def trained(x):
-    return parallel.run(
-      recipe, jax.random.key(0), JOBS, recipe_lib.Data(x, DATASET.y),
-      collect=collect, width=2,
-    ).collected  # fmt: skip
+    """As `parallel.run` does, whose programs would be compiled for each `x`."""
+    data = recipe_lib.Data(jnp.asarray(x), jnp.asarray(DATASET.y))
+    state = init(keys, jobs)
+    for _ in range(recipe.num_epochs):
+      state, _ = update(state, jobs, data)
+    return jax.tree.map(np.asarray, collected(state, jobs, data))
 
   variables, chose = trained(DATASET.x)
   assert chose[0].sum() == number

@@ -1,16 +1,18 @@
 """The binary of Song and Shokri's studies, cut down to a few rows and epochs."""
 
 import dataclasses
+import functools
 import json
 
 from absl import flags
 from absl.testing import flagsaver
 import numpy as np
 import pytest
+from sklearn import manifold
 
 from experiments import membership_encoding as binary
 from jmia import datasets
-from jmia.encoding import settings, studies, trials
+from jmia.encoding import decode, settings, studies, trials
 from jmia.training import config as config_lib
 
 DIGITS = {
@@ -77,8 +79,11 @@ def test_redaction_of_the_same_models(tmp_path, trained, capsys):
     _run(tmp_path, study="redaction", models_dir=models, **DIGITS, encoded_share=0.3)
 
 
-def test_watermark_beside_the_same_models(tmp_path, trained):
+def test_watermark_beside_the_same_models(tmp_path, trained, monkeypatch):
   models, _ = trained
+  # False claims are as rare however little a decoder has learnt.
+  short = functools.partial(decode.DecodeConfig, num_epochs=10)
+  monkeypatch.setattr(decode, "DecodeConfig", short)
   rows = _run(tmp_path, study="watermark", models_dir=models, num_claims=99, **DIGITS)
   assert [(row["model"], row["claim"]) for row in rows] == [
     (model, claim)
@@ -158,7 +163,10 @@ def test_transfer_of_a_black_box(tmp_path):
   assert min(after[-2:]) > 0.2
 
 
-def test_projection(tmp_path):
+def test_projection(tmp_path, monkeypatch):
+  # That it is a good one is scikit-learn's to see to.
+  tsne = functools.partial(manifold.TSNE, max_iter=250, n_jobs=1)
+  monkeypatch.setattr(manifold, "TSNE", tsne)
   rows = _run(tmp_path, study="projection", **DIGITS)
   assert len(rows) == 2 * 2 * 4
   found = np.load(tmp_path / "projection.npz")

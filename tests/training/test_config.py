@@ -138,13 +138,15 @@ def test_a_network_brings_its_recipe_if_it_has_one():
     config_lib.of_network("resnet99", preset)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_resnet9_learns_by_its_recipe(channels):
-  """Cut down: a narrow one, of three brightnesses of a channel under noise."""
+def test_resnet9_learns_by_its_recipe():
+  """Cut down: a narrow one, of three brightnesses of a channel under noise.
+
+  Of three channels it learns in the tests of the suite that trains it on CIFAR-10.
+  """
   generator = np.random.default_rng(0)
   y = np.arange(240, dtype=np.int32) % 3
-  x = generator.integers(0, 120, size=(240, 16, 16, channels))
-  x[..., -1] += 60 * y[:, None, None]
+  x = generator.integers(0, 120, size=(240, 16, 16, 1))
+  x[..., 0] += 60 * y[:, None, None]
   dataset = DATASET._replace(x=x.astype(np.uint8), y=y, feature_scale=1 / 255)
   train = config_lib.of_network("resnet9", CONFIG)
   train = dataclasses.replace(
