@@ -381,7 +381,7 @@ STUDIES: Mapping[str, Study] = {
     across=("true_auc", "num_models"),
   ),
   "benchmark": Study(
-    ("suite", "name", "width", "peer"),
+    ("suite", "name", "width", "chosen", "peer"),
     ("ours_s", "peer_s", "ratio", "limit_share", "met", "bytes_needed", "steps",
      "kernels_per_step", "mb_per_step", "floor_ms_per_step", "difference",
      "after_compilation_s", "model_epochs_per_second", "extrapolated_hours_of_eight",
