@@ -48,7 +48,11 @@ def rows(
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, env=environment) as other:
-      here = answers(num_models, batch_size)
+      try:
+        here = answers(num_models, batch_size)
+      except BaseException:
+        other.kill()
+        raise
     if other.returncode:
       raise subprocess.CalledProcessError(other.returncode, command)
     with np.load(file) as found:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jmia import splits, types
+from jmia.datasets import sources
 from jmia.training import config as config_lib
 from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
@@ -242,9 +243,14 @@ def _beside_torch(
       moved = memory.of_step(_num_parameters(case), run.width)
       least = moved / memory.bandwidth() / run.width
     share = case.num_steps * least / run.ours.wall
-  theirs = next((cost for name, cost in run.peers.items() if name not in bare), None)
   return _row(
-    case, run, peer, theirs, target, limit_share=share, more={"chosen": width is None}
+    case,
+    run,
+    peer,
+    run.peers.get(peer),
+    target,
+    limit_share=share,
+    more={"chosen": width is None},
   )
 
 
@@ -260,7 +266,7 @@ def beside_vmap(
     lambda: torch_vmap.trainer(case.dataset(), case.config, members.member_idx),
   )
   run = _run(case, width, peers, num_turns)
-  theirs = next(iter(run.peers.values()), None)
+  theirs = run.peers.get(peer)
   each = theirs and measure.Cost(theirs.wall / width, theirs.cpu / width)
   return _row(case, run, peer, each, target)
 
@@ -276,7 +282,7 @@ def _tried(
     call = build()
     call()
   except Exception as error:
-    return {}, f"{name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return {}, f"{name}: {sources.first_line(error)}"
   return {name: call}, name
 
 
@@ -298,7 +304,7 @@ def _beside(
 
 def _row(
   case: Case,
-  run: "_Run",
+  run: _Run,
   peer: str,
   theirs: measure.Cost | None,
   target: Mapping[str, float],

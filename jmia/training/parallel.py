@@ -390,9 +390,7 @@ def _compile(
     # Of a large network hundreds side by side would take long to compile, if they can
     # be: one model tells.
     update = lower(num_devices).update
-    untuned = update.compile(_UNTUNED.get(jax.default_backend()))
-    memory = untuned.memory_analysis()
-    of_one = int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+    of_one = _own_bytes(update.compile(_UNTUNED.get(jax.default_backend())))
     if _FILLS_ACCELERATOR < of_one <= budget:
       cap = 1
     else:
@@ -485,16 +483,21 @@ def _even(num_models: int, cap: int) -> int:
   return math.ceil(num_models / math.ceil(num_models / min(cap, num_models)))
 
 
+def _own_bytes(program: Any) -> int:
+  """Returns one device's bytes of a program's results and of what it makes for them."""
+  memory = program.memory_analysis()
+  return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+
+
 def _bytes_needed(programs: _Programs) -> int:
   """Returns one device's bytes while the hungriest program runs, shared data apart."""
-
-  def own(program):
-    memory = program.memory_analysis()
-    return memory.temp_size_in_bytes + memory.output_size_in_bytes
-
   # An epoch's output is its input's memory; the states are beside what is collected.
   states = programs.update.memory_analysis().output_size_in_bytes
-  needed = own(programs.init), own(programs.update), states + own(programs.collect)
+  needed = (
+    _own_bytes(programs.init),
+    _own_bytes(programs.update),
+    states + _own_bytes(programs.collect),
+  )
   return int(max(needed))
 
 

@@ -84,24 +84,26 @@ def test_products_of_a_step_by_hand():
   products.runner(shapes, 2)()
 
 
+_SMALL = training.Case(
+  name="fc",
+  shape=(6,),
+  num_classes=3,
+  num_rows=40,
+  num_members=20,
+  config=config_lib.TrainConfig(model="mlp_256_128", batch_size=8),
+)
+
+
 def test_a_case_trains_beside_its_peers(monkeypatch):
-  case = training.Case(
-    name="fc",
-    shape=(6,),
-    num_classes=3,
-    num_rows=40,
-    num_members=20,
-    config=config_lib.TrainConfig(model="mlp_256_128", batch_size=8),
-  )
   shapes = products.of_mlp(8, (6, 256, 128, 3))
   row = training._beside_torch(
-    case, 2, shapes=shapes, target={"ratio": 1e9}, num_turns=2
+    _SMALL, 2, shapes=shapes, target={"ratio": 1e9}, num_turns=2
   ).content()
   assert row["width"] == 2
   assert row["limit_share"] > 0
   assert row["met"] is (False if torch_loop.is_installed() else None)
   monkeypatch.setattr(torch_loop, "is_installed", lambda: False)
-  alone = training._beside_torch(case, 2, target={"ratio": 1}, num_turns=1).content()
+  alone = training._beside_torch(_SMALL, 2, target={"ratio": 1}, num_turns=1).content()
   assert (alone["met"], alone["peer_s"]) == (None, None)
   assert "not installed" in alone["peer"]
 
@@ -193,15 +195,7 @@ def test_bytes_of_a_step_by_hand():
 
 def test_a_peer_that_is_not_there_leaves_its_columns_empty(monkeypatch):
   monkeypatch.setattr(torch_loop, "is_installed", lambda: False)
-  case = training.Case(
-    name="fc",
-    shape=(6,),
-    num_classes=3,
-    num_rows=40,
-    num_members=20,
-    config=config_lib.TrainConfig(model="mlp_256_128", batch_size=8),
-  )
-  row = training.beside_vmap(case, 2, target={"ratio": 3}, num_turns=1).content()
+  row = training.beside_vmap(_SMALL, 2, target={"ratio": 3}, num_turns=1).content()
   assert (row["peer"], row["peer_s"], row["met"]) == (
     "torch.func.vmap (not installed)", None, None,
   )  # fmt: skip
@@ -300,14 +294,6 @@ def test_gpu_day_keeps_what_it_has(monkeypatch, tmp_path, capsys):
 
 
 def test_a_peer_that_fails_costs_no_figure_of_ours(monkeypatch):
-  case = training.Case(
-    name="fc",
-    shape=(6,),
-    num_classes=3,
-    num_rows=40,
-    num_members=20,
-    config=config_lib.TrainConfig(model="mlp_256_128", batch_size=8),
-  )
 
   def fails(*_):
     raise RuntimeError("no kernel image\nand much more")
@@ -315,7 +301,7 @@ def test_a_peer_that_fails_costs_no_figure_of_ours(monkeypatch):
   monkeypatch.setattr(torch_loop, "is_installed", lambda: True)
   monkeypatch.setattr(torch_loop, "name", lambda: "PyTorch 9 loop")
   monkeypatch.setattr(torch_loop, "trainer", fails)
-  row = training._beside_torch(case, 2, target={"ratio": 1}, num_turns=1).content()
+  row = training._beside_torch(_SMALL, 2, target={"ratio": 1}, num_turns=1).content()
   assert row["peer"] == "PyTorch 9 loop: RuntimeError: no kernel image"
   assert (row["peer_s"], row["met"]) == (None, None)
   assert row["examples_per_second"] == pytest.approx(20 / row["ours_s"])
