@@ -158,7 +158,7 @@ def networks() -> list[Program]:
 
 def recipes() -> list[Program]:
   """Every recipe, of Purchase's network on as many models as a chunk holds."""
-  fc, data, plain_job = training.FC, _data(training.FC), _job(training.FC)
+  fc = training.FC
   teacher = _shape((), jnp.int32)
   answers = _shape((1, fc.num_rows, fc.num_classes))
   encoded = encode.EncodeConfig(
@@ -180,15 +180,15 @@ def recipes() -> list[Program]:
     Program(
       "fc, distillation",
       distilled,
-      _of_shapes(distillation.Job, *plain_job, teacher),
-      _of_shapes(distillation.Data, *data, answers),
+      training.of_shapes(distillation.Job, *fc.job, teacher),
+      training.of_shapes(distillation.Data, *fc.data, answers),
       256,
     ),
     Program(
       "mlp_256_128, encoding",
       lambda: encode.recipe(encoded, fc.dataset()),
-      _of_shapes(encode.Job, *plain_job, *keys),
-      data,
+      training.of_shapes(encode.Job, *fc.job, *keys),
+      fc.data,
       256,
     ),
   ]
@@ -236,42 +236,105 @@ def plain(
     return registry.build(plan, dataset).recipe
 
   name = ", ".join((name or case.name, *defenses))
-  return Program(name, recipe, _job(case), _data(case), width, lowering)
+  return Program(name, recipe, case.job, case.data, width, lowering)
 
 
 class Score(NamedTuple):
-  """What attack R computes of losses: what is called, and the shapes that it takes."""
+  """What an attack computes of losses on a device.
+
+  Attributes:
+    name: of the row.
+    function: called with arrays of `shapes`.
+    shapes: of what it takes.
+    result: shape of what it returns.
+  """
 
   name: str
   function: Callable[..., Any]
   shapes: tuple[jax.ShapeDtypeStruct, ...]
+  result: tuple[int, ...]
 
 
 def scores() -> list[Score]:
-  """What `scoring` computes on a device for attack R, each as one program.
+  """What `scoring` computes on a device for attacks R, S and P, each as one program.
 
-  It takes all samples at once, where the attacks take as many as fit into blocks. What
-  S and P compute is the same on fewer columns; what `tests` does is NumPy's.
+  It takes all samples at once, where the attacks take as many as fit into blocks. The
+  moments that S and P need are summed on the host, and are not here; what `tests` does
+  is NumPy's alone.
   """
-  losses = _shape((scoring.NUM_MODELS, scoring.NUM_SAMPLES))
-  alpha = np.linspace(0.001, 0.999, scoring.NUM_LEVELS)
-
-  def thresholds(method):
-    return lambda losses: nulls.quantile(
-      nulls.fit(losses, method=method), alpha, method
-    )
-
-  def p_values(method):
-    return lambda losses: nulls.log_p_value(
-      nulls.fit(losses[1:], method=method), losses[0], method
-    )
-
-  kinds = {"thresholds": thresholds, "scores": p_values}
+  num_losses = scoring.NUM_MODELS * scoring.NUM_SAMPLES
   return [
-    Score(f"scoring: {kind} of R, {method}", make(method), (losses,))
-    for kind, make in kinds.items()
-    for method in scoring.METHODS
+    *(score for method in scoring.METHODS for score in _of_samples(method)),
+    *_of_groups("S", num_losses, scoring.NUM_CLASSES),
+    *_of_groups("P", scoring.NUM_SAMPLES, 1),
   ]
+
+
+def _of_samples(method: str) -> list[Score]:
+  """Attack R: a null of each sample, of all models' losses on it."""
+  alpha = _levels()
+  losses = _shape((scoring.NUM_MODELS, scoring.NUM_SAMPLES))
+
+  def thresholds(losses):
+    return nulls.quantile(nulls.fit(losses, method=method), alpha, method)
+
+  def p_values(losses):
+    null = nulls.fit(losses[1:], method=method)
+    return nulls.log_p_value(null, losses[0], method)
+
+  result = (scoring.NUM_SAMPLES,)
+  return [
+    Score(
+      f"scoring: thresholds of R, {method}",
+      thresholds,
+      (losses,),
+      (len(alpha), *result),
+    ),
+    Score(f"scoring: scores of R, {method}", p_values, (losses,), result),
+  ]
+
+
+def _of_groups(attack: str, num_losses: int, num_groups: int) -> list[Score]:
+  """Attacks S and P: a null of each class, or of all rows; its order statistics."""
+  alpha, method = _levels(), "linear"
+  size = num_losses // num_groups
+  sizes = np.full(num_groups, size, np.int32)
+  starts = np.arange(num_groups, dtype=np.int32) * size
+
+  def fit(group_of, values, groups):
+    values = nulls.ascending(group_of, values)
+    floor = np.array(1e-6, np.float32)
+    return nulls.Null(sizes[groups], floor, values=values, start=starts[groups])
+
+  def thresholds(group_of, values):
+    return nulls.quantile(fit(group_of, values, slice(None)), alpha, method)
+
+  # Which sample is of which group makes no other program.
+  groups = np.arange(scoring.NUM_SAMPLES) % num_groups
+
+  def p_values(group_of, values, losses):
+    return nulls.log_p_value(fit(group_of, values, groups), losses, method)
+
+  pooled = (_shape((num_losses,), jnp.int32), _shape((num_losses,)))
+  attacked = _shape((scoring.NUM_SAMPLES,))
+  return [
+    Score(
+      f"scoring: thresholds of {attack}, {method}",
+      thresholds,
+      pooled,
+      (len(alpha), num_groups),
+    ),
+    Score(
+      f"scoring: scores of {attack}, {method}",
+      p_values,
+      (*pooled, attacked),
+      attacked.shape,
+    ),
+  ]
+
+
+def _levels() -> np.ndarray:
+  return np.linspace(0.001, 0.999, scoring.NUM_LEVELS)
 
 
 def row_of_score(score: Score) -> measure.Row:
@@ -356,21 +419,6 @@ def _as_on_gpu(program: Program) -> Iterator[None]:
 
 def _shape(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _job(case: training.Case) -> Any:
-  members = _shape((case.num_members,), jnp.int32)
-  return _of_shapes(recipe_lib.Job, members, _shape((), jnp.int32))
-
-
-def _data(case: training.Case) -> Any:
-  rows = _shape((case.num_rows, *case.shape), jnp.uint8)
-  return _of_shapes(recipe_lib.Data, rows, _shape((case.num_rows,), jnp.int32))
-
-
-def _of_shapes(kind: Callable[..., Any], *shapes: jax.ShapeDtypeStruct) -> Any:
-  """Returns a tuple that holds arrays elsewhere, of shapes."""
-  return kind(*shapes)
 
 
 def _in(case: training.Case, dtype: str) -> training.Case:

@@ -1,30 +1,50 @@
-"""The machine's other limit: the bytes that a step of training cannot avoid moving.
+"""The machine's other limit: the bytes that a step of training has to move.
 
 Many small models at once do few operations with each weight, so on an accelerator it is
 memory that bounds them, not the products (`products`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import functools
+import math
+from typing import Any
 
 import jax
+from jax.extend import core
 import jax.numpy as jnp
 
 from . import measure
 
-# SGD with momentum: a weight is read forward and again for the gradient of the input;
-# its gradient is written and read; momentum and weight are each read and written.
-_PASSES = 8
+_PRODUCTS = ("dot_general", "conv_general_dilated")
+# SGD with momentum reads the gradient, and reads and writes momentum and weight.
+_UPDATE_PASSES = 5
 
 
-def of_step(num_parameters: int, width: int) -> int:
-  """Returns the bytes that one step of `width` models must move.
+def of_step(epoch: core.Jaxpr, num_parameters: int) -> int:
+  """Returns the bytes that a step of one model has to move.
+
+  What each product and convolution reads and writes, once, and the update of float32
+  weights; all else could be done on the way. Caches may spare some of it, if few models
+  are trained at once.
 
   Args:
-    num_parameters: of one model, float32. Activations are not counted.
-    width: models trained at once.
+    epoch: of a recipe; its products are those of the loop over steps, seen once.
+    num_parameters: of one model.
   """
-  return _PASSES * 4 * num_parameters * width
+  moved = sum(
+    math.prod(of.aval.shape) * of.aval.dtype.itemsize
+    for product in _products(epoch)
+    for of in (*product.invars, *product.outvars)
+  )
+  return moved + _UPDATE_PASSES * 4 * num_parameters
+
+
+def _products(jaxpr: core.Jaxpr) -> Iterator[Any]:
+  for equation in jaxpr.eqns:
+    if equation.primitive.name in _PRODUCTS:
+      yield equation
+    for inner in core.jaxprs_in_params(equation.params):
+      yield from _products(inner)
 
 
 @functools.cache

@@ -11,10 +11,12 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jmia import splits, types
 from jmia.datasets import sources
+from jmia.models import layers
 from jmia.training import config as config_lib
 from jmia.training import optimizers, parallel
 from jmia.training import recipe as recipe_lib
@@ -56,6 +58,19 @@ class Case:
   def num_steps(self) -> int:
     """Minibatches of an epoch, the last, partial one too."""
     return -(-self.num_members // self.config.batch_size)
+
+  @property
+  def job(self) -> Any:
+    """Shapes of a job."""
+    members = jax.ShapeDtypeStruct((self.num_members,), jnp.int32)
+    return of_shapes(recipe_lib.Job, members, jax.ShapeDtypeStruct((), jnp.int32))
+
+  @property
+  def data(self) -> Any:
+    """Shapes of the data."""
+    x = jax.ShapeDtypeStruct((self.num_rows, *self.shape), jnp.uint8)
+    y = jax.ShapeDtypeStruct((self.num_rows,), jnp.int32)
+    return of_shapes(recipe_lib.Data, x, y)
 
   def dataset(self) -> types.Dataset:
     """Returns random bits, or random pixels scaled to [0, 1]."""
@@ -155,6 +170,8 @@ def cnn() -> Iterator[measure.Row]:
     yield _beside(many, 64, "native", num_turns=3)
     yield _beside(_in_bfloat16(many), 64, "native", num_turns=3)
     yield _beside_torch(many, 1, target={}, num_turns=5)
+    # One dense convolution after another, as `lax.map` over models would have it.
+    yield _beside(many, 1, "native", num_turns=3)
     return
   for width in (1, 2, 4, None):
     yield _beside_torch(CNN, width, target={"ratio": 1.1}, num_turns=5)
@@ -235,13 +252,8 @@ def _beside_torch(
     bare["bare"] = products.runner(shapes, limit_width)
   run = _run(case, width, peers | bare, num_turns)
   share = None
-  if shapes is not None:
-    # The CPU's limit is that of the same products; an accelerator's, its memory.
-    if _on_cpu():
-      least = run.peers["bare"].wall * _units(case) / limit_width
-    else:
-      moved = memory.of_step(_num_parameters(case), run.width)
-      least = moved / memory.bandwidth() / run.width
+  if "bare" in bare:
+    least = run.peers["bare"].wall * _units(case) / limit_width
     share = case.num_steps * least / run.ours.wall
   return _row(
     case,
@@ -314,6 +326,10 @@ def _row(
 ) -> measure.Row:
   num_examples = case.num_members / (case.num_steps if case.unit == "step" else 1)
   dtype = case.config.compute_dtype
+  # The CPU's limit is that of the bare products; an accelerator's, its memory.
+  if not _on_cpu():
+    of_units = case.num_steps / _units(case)
+    limit_share = of_units * bytes_of_step(case) / memory.bandwidth() / run.ours.wall
   return measure.Row(
     suite=f"training/{case.name}",
     name=case.unit if dtype == "float32" else f"{case.unit}, {dtype}",
@@ -395,10 +411,20 @@ def _temporary_mib(case: Case, batch_size: int) -> float:
   return memory.temp_size_in_bytes / 2**20
 
 
-def _num_parameters(case: Case) -> int:
-  recipe = config_lib.build(case.config, case.dataset()).recipe
-  state = jax.eval_shape(recipe.init, jax.random.key(0), None)
-  return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+def bytes_of_step(case: Case) -> int:
+  """Returns the bytes that a step of one model has to move, by `memory.of_step`."""
+  # Patches are a way to convolve, and no part of what has to be moved.
+  with layers.on_accelerator("native"):
+    recipe = config_lib.build(case.config, case.dataset()).recipe
+    state = jax.eval_shape(recipe.init, jax.random.key(0), case.job)
+    epoch = jax.make_jaxpr(recipe.update)(state, case.job, case.data)
+  num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  return memory.of_step(epoch.jaxpr, num_parameters)
+
+
+def of_shapes(kind: Callable[..., Any], *shapes: jax.ShapeDtypeStruct) -> Any:
+  """Returns a tuple that holds arrays elsewhere, of shapes."""
+  return kind(*shapes)
 
 
 def _units(case: Case) -> int:

@@ -250,6 +250,16 @@ def log_p_value(null: Null, loss: jax.Array, method: str) -> jax.Array:
   return _LOG_P_VALUES[method](null, jnp.asarray(loss, jnp.float32))
 
 
+def ascending(group_of: jax.Array, values: jax.Array) -> jax.Array:
+  """Returns `[K]` values group after group, each ascending; traceable.
+
+  Args:
+    group_of: `[K]` int32, the group of each value.
+    values: `[K]` float32.
+  """
+  return jax.lax.sort((group_of, values), num_keys=2)[1]
+
+
 class _Levels(NamedTuple):
   """What the significance levels come to, each `[A, N]` or, alike, `[A, 1]`."""
 
@@ -444,8 +454,7 @@ def _ascending_groups(groups: Sequence[np.ndarray], count: np.ndarray) -> _Array
   values = np.concatenate([np.asarray(group, np.float32) for group in groups])
   if not _on_host():
     group_of = np.repeat(np.arange(len(groups), dtype=np.int32), count)
-    keys = (jnp.asarray(group_of), jnp.asarray(values))
-    return jax.lax.sort(keys, num_keys=2)[1]
+    return ascending(jnp.asarray(group_of), jnp.asarray(values))
   for part in np.split(values, np.cumsum(count)[:-1]):
     part.sort()
   return values

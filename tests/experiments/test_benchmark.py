@@ -1,6 +1,7 @@
 """The benchmark's arithmetic and its files; how fast anything is, no test asks."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import subprocess
@@ -188,9 +189,32 @@ def test_bad_input_is_one_line(run, arguments, line):
 
 
 def test_bytes_of_a_step_by_hand():
-  # 100 weights of 4 bytes in 3 models: weight twice; gradient, momentum, weight twice.
-  assert memory.of_step(100, 3) == 100 * 4 * 3 * 8
+  moved, sizes = 0, (6, 256, 128, 3)
+  for inputs, outputs in itertools.pairwise(sizes):
+    forward = 8 * inputs + inputs * outputs + 8 * outputs
+    # The gradient of the weights moves as much; of the first input there is none.
+    moved += forward * (2 if inputs == 6 else 3)
+  biases = sum(sizes[1:])
+  weights = sum(a * b for a, b in itertools.pairwise(sizes)) + biases
+  loss = 2 * (8 + 8 + 1)  # a product of vectors, and its derivative
+  assert training.bytes_of_step(_SMALL) == 4 * (moved + loss + 5 * weights)
   assert memory.bandwidth(2**20) > 0
+
+
+def test_bytes_of_a_convolution_are_those_of_images_however_it_is_computed(monkeypatch):
+  case = dataclasses.replace(
+    training.CNN, num_rows=8, num_members=8, config=dataclasses.replace(
+      training.CNN.config, batch_size=4, model_options=(("features", (2,)),)
+    ),
+  )  # fmt: skip
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  kernel, output = 3 * 3 * 3 * 2, 16 * 16 * 2 * 10
+  images, maps = 4 * 32 * 32 * 3, 4 * 32 * 32 * 2
+  convolved = 2 * (images + kernel + maps)  # and for the gradient of the kernel
+  read_out = 3 * (4 * 16 * 16 * 2 + output + 4 * 10)
+  weights = kernel + 2 + output + 10
+  loss = 2 * (4 + 4 + 1)
+  assert training.bytes_of_step(case) == 4 * (convolved + read_out + loss + 5 * weights)
 
 
 def test_a_peer_that_is_not_there_leaves_its_columns_empty(monkeypatch):

@@ -75,9 +75,7 @@ def test_every_recipe_compiles_for_an_h100(program):
 def test_what_is_scored_of_shapes_is_traced_as_on_a_gpu(score, monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   found = jax.eval_shape(score.function, *score.shapes)
-  num_samples = score.shapes[0].shape[1]
-  rows = (100,) if "thresholds" in score.name else ()
-  assert found.shape == (*rows, num_samples)
+  assert found.shape == score.result
 
 
 @pytest.mark.cuda
@@ -88,4 +86,4 @@ def test_every_score_compiles_for_an_h100(score):
   assert row["met"] is True
   assert row["host_transfers"] == 0
   # The losses are read, which are 80 MB.
-  assert row["mb_per_step"] > 80
+  assert row["mb_per_step"] > (80 if " P, " not in score.name else 0.08)
