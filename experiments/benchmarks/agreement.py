@@ -118,7 +118,8 @@ def _row(name: str, here: np.ndarray, there: np.ndarray) -> measure.Row:
   else:
     scale, tolerance = np.ptp(there[np.isfinite(there)]), _SCORE_TOLERANCE
   same = (here == there) | (np.isnan(here) & np.isnan(there))
-  gap = np.where(same, 0, np.abs(here - there) / np.where(scale == 0, 1, scale))
+  apart = np.subtract(here, there, where=~same, out=np.zeros(same.shape))
+  gap = np.abs(apart) / np.where(scale == 0, 1, scale)
   return measure.Row(
     suite="agreement",
     name=name,
