@@ -134,37 +134,52 @@ def _table(of_table: Sequence[cells.Entry]) -> str:
     if not entry.figures:
       missing.append(entry)
       continue
-    for number, figure in enumerate(entry.figures):
-      lines.append(_line(entry, figure, is_first=number == 0))
+    lines += [_first_line(entry), *_other_lines(entry)]
   if len(lines) == 2:
     lines = []
   return "\n".join(lines + ([""] if lines and missing else []) + _not_run(missing))
 
 
-def _line(entry: cells.Entry, figure: cells.Figure, *, is_first: bool) -> str:
-  cell = entry.cell
+def _first_line(entry: cells.Entry) -> str:
+  """The paper's figure, the run that is held against it, and what comes of that."""
+  cell, figure = entry.cell, entry.figures[0]
   given = cell.value
   if cell.deviation:
     scale = 100 if cell.unit == "%" else 1
     given += f" ± {scale * float(cell.deviation):g}"
-  if not is_first:
-    verdict = "" if not figure.is_comparable else _short(figure.holds(cell))
-  else:
-    verdict = _MARKS[entry.verdict]
-    if entry.explanation is not None:
-      verdict += f": [{entry.explanation.run}](runs/{entry.explanation.run}.json)"
-  where = f"[{figure.run}](runs/{figure.run}.json)"
-  if figure.condition:
-    where += f" ({figure.condition})"
-  if is_first and entry.verdict is Verdict.NOT_RUN and cell.needs:
+  verdict = _MARKS[entry.verdict]
+  if entry.explanation is not None:
+    verdict += f": {_link(entry.explanation.run)}"
+  where = _where([figure.run], figure.condition)
+  if entry.verdict is Verdict.NOT_RUN and cell.needs:
     where += f"; needs {cell.needs}"
-  first = (cell.row, cell.column, given) if is_first else ("", "", "")
-  parts = (*first, _ours(cell, figure), str(len(figure.values)), verdict, where)
+  n = str(len(figure.values))
+  parts = (cell.row, cell.column, given, _ours(cell, figure), n, verdict, where)
   return f"| {' | '.join(parts)} |"
 
 
-def _short(is_inside: bool) -> str:
-  return "(inside)" if is_inside else "(outside)"
+def _other_lines(entry: cells.Entry) -> list[str]:
+  """What other runs give; those that agree in all that is shown share a line."""
+  runs: dict[tuple[str, ...], list[str]] = {}
+  for figure in entry.figures[1:]:
+    verdict = ""
+    if figure.is_comparable:
+      verdict = "(inside)" if figure.holds(entry.cell) else "(outside)"
+    ours, n = _ours(entry.cell, figure), str(len(figure.values))
+    runs.setdefault((ours, n, verdict, figure.condition), []).append(figure.run)
+  return [
+    f"| | | | {ours} | {n} | {verdict} | {_where(of_runs, condition)} |"
+    for (ours, n, verdict, condition), of_runs in runs.items()
+  ]
+
+
+def _where(runs: Sequence[str], condition: str) -> str:
+  found = ", ".join(map(_link, runs))
+  return f"{found} ({condition})" if condition else found
+
+
+def _link(run: str) -> str:
+  return f"[{run}](runs/{run}.json)"
 
 
 def _ours(cell: cells.Cell, figure: cells.Figure) -> str:
@@ -200,7 +215,7 @@ def _not_run(missing: Sequence[cells.Entry]) -> list[str]:
 def _explanations(found: Sequence[cells.Entry]) -> str:
   count = Counter(e.explanation for e in found if e.explanation is not None)
   lines = [
-    f"- {number} cells, [{reason.run}](runs/{reason.run}.json): {reason.because}"
+    f"- {number} cell{'s' if number > 1 else ''}, {_link(reason.run)}: {reason.because}"
     for reason, number in count.items()
   ]
   return "\n".join(lines) or "Nothing is explained yet."
@@ -281,7 +296,6 @@ def _runs(runs: Mapping[str, run_files.Run]) -> str:
   for run in runs.values():
     total = run["seconds"]["total"]
     lines.append(
-      f"| [{run['id']}](runs/{run['id']}.json) | `{run['command']}` | {run['seed']}"
-      f" | {total:,.0f} |"
+      f"| {_link(run['id'])} | `{run['command']}` | {run['seed']} | {total:,.0f} |"
     )
   return "\n".join(lines)

@@ -142,6 +142,18 @@ def test_verdicts(figures, explained, verdict, first):
   assert (entry.figures[0].run if entry.figures else None) == first
 
 
+def test_runs_that_agree_share_a_line():
+  figures = [_figure("a", HIGH), *(_figure(run, LOW) for run in "bc")]
+  entry = cells.judge(CELL, [*figures, _figure("d", LOW, comparable=False)], [])
+  _, _, *lines = pages.of_paper([entry]).splitlines()[2:]
+  ends = [line[line.index("| 3 |") :] for line in lines]
+  assert ends == [
+    "| 3 | inside | [a](runs/a.json) |",
+    "| 3 | (outside) | [b](runs/b.json), [c](runs/c.json) |",
+    "| 3 |  | [d](runs/d.json) |",
+  ]
+
+
 def test_a_value_counts_as_inside_to_the_last_digit_printed():
   assert _figure("a", (0.6885,) * 3).holds(CELL)
   assert not _figure("a", (0.6884,) * 3).holds(CELL)
