@@ -19,6 +19,7 @@ from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
 _OF_DP_SGD = ("delta", "clip_norm", "microbatch_size")
+_LARGEST_COUNT = 2**31 - 1  # an array's axis takes no more
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -409,6 +410,8 @@ def _whole(name: str, value: float | None) -> int:
   """Returns a strength that counts something; raises ValueError if it is none."""
   if value is None or not math.isfinite(value) or value != int(value):
     raise ValueError(f"{name}={value} must be a whole number")
+  if abs(value) > _LARGEST_COUNT:
+    raise ValueError(f"{name}={value:g} must be at most {_LARGEST_COUNT:,}")
   return int(value)
 
 

@@ -4,7 +4,6 @@ Nothing is advised that was not measured.
 """
 
 from collections.abc import Mapping, Sequence
-import shlex
 from typing import Any, NamedTuple
 
 from jmia.report import wording
@@ -102,13 +101,13 @@ def of(report: wording.Report) -> tuple[Sequence[Advice], str]:
     f"Measured on {study.data}, with attackers who know the defence. {study.remark} "
     "Other data may answer otherwise: audit again with the defence, and compare."
   )
+  if any(one.command for one in found):
+    caveat += " In the commands FOLDER is this report's, and NEW another one."
   return found, caveat
 
 
 def _command(config: Mapping[str, Any], defense: str) -> str:
   """As one pastes it; "" for a model that jmia did not train, and so cannot again."""
-  dataset = config.get("dataset")
-  if dataset is None or config.get("model") == "black box":
+  if "train" not in config or config.get("model") == "black box":
     return ""
-  data = "" if dataset == "digits" else f" --dataset={shlex.quote(dataset)}"
-  return f"jmia audit{data} --defense={defense} --output_dir=DIR"
+  return f"jmia audit --repeat=FOLDER/report.json --defense={defense} --output_dir=NEW"

@@ -141,7 +141,7 @@ def test_every_defence_with_a_strength_says_what_it_is():
         lambda name=name, strength=strength: registry.plan(
           [registry.parse(f"{name}:{strength}")], TRAIN, IMAGES, num_members=9
         ),
-        f"{counted}={strength} must be a whole number",
+        f"{counted}={strength} must be {said}",
       )
       for name, counted in (
         ("top_k", "k"),
@@ -150,7 +150,11 @@ def test_every_defence_with_a_strength_says_what_it_is():
         ("cutout", "side"),
         ("stacking", "num_parts"),
       )
-      for strength in ("inf", "nan")
+      for strength, said in (
+        ("inf", "a whole number"),
+        ("nan", "a whole number"),
+        ("1e+30", "at most 2,147,483,647"),
+      )
     ),
     *(
       (

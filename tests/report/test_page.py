@@ -181,18 +181,19 @@ def test_what_to_do_now_is_what_was_measured():
   words = Page(page.render(REPORT, SAMPLES)).words
   assert "What now?" in words
   assert "label_only" in words
-  assert "--dataset=purchase_synthetic --defense=stacking:3" in words
+  command = "jmia audit --repeat=FOLDER/report.json --defense=stacking:3 "
+  assert command not in words  # nobody knows how this one was trained
+  trained = {**REPORT, "config": {"dataset": "digits", "train": {}}}
+  words = Page(page.render(trained, SAMPLES)).words
+  assert command in words
+  assert "FOLDER is this report's" in words
   assert "bit_flip:0.1" not in words.replace("bit_flip:0.1 flips", "")  # no bits known
-  table = {**REPORT, "config": {"dataset": "table:a.csv?target=y&ignore=id"}}
-  words = Page(page.render(table, SAMPLES)).words
-  assert (
-    "--dataset='table:a.csv?target=y&ignore=id' --defense=" in words
-  )  # & is a shell's
-  for config in ({"signals": "a.npz"}, {"dataset": "digits", "model": "black box"}):
+  for config in ({"signals": "a.npz"}, {"train": {}, "model": "black box"}):
     words = Page(page.render({**REPORT, "config": config}, SAMPLES)).words
     assert "What now?" in words
-    assert "jmia audit --d" not in words
-  bits = {**REPORT, "dataset": {**REPORT["dataset"], "holds_bits": True}}
+    assert "jmia audit --r" not in words
+    assert "FOLDER" not in words
+  bits = {**trained, "dataset": {**REPORT["dataset"], "holds_bits": True}}
   assert "--defense=bit_flip:0.1" in Page(page.render(bits, SAMPLES)).words
   report = report_example.report()
   for result in report["attacks"].values():
