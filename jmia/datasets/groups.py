@@ -12,8 +12,9 @@ from jmia.datasets import npz as npz_lib
 def load(dataset: types.Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray]:
   """Returns the named columns of a dataset's rows.
 
-  They are columns of a table that was learnt from; arrays `NAME [N]` of an `.npz` (and
-  `NAME_test` where there is `x_test`); or further columns of a folder's CSV, by title.
+  They are columns of a table that was learnt from; arrays `NAME` of an `.npz`, `[N]` or
+  `[N, 1]` (and `NAME_test` where there is `x_test`); or further columns of a folder's
+  CSV, by title.
   A folder for each class, and a CSV without a line of titles, have none; a title that
   two columns share is no column's.
 
@@ -83,7 +84,7 @@ def _columns(dataset: types.Dataset) -> dict[str, np.ndarray]:
 
 
 def _of_npz(path: str) -> dict[str, np.ndarray]:
-  """The archive's one-dimensional arrays, the test split's after them."""
+  """The archive's arrays `[N]` or `[N, 1]`, the test split's after them."""
   with np.load(pathlib.Path(path).expanduser(), allow_pickle=False) as file:
     names = file.files
   held = {}
@@ -94,8 +95,8 @@ def _of_npz(path: str) -> dict[str, np.ndarray]:
       values = npz_lib.read(path, [name])[name]
     except ValueError:  # of Python objects, which is no fault of the other arrays
       continue
-    if values.ndim == 1:
-      held[name] = values
+    if values.ndim == 1 or values.shape[1:] == (1,):
+      held[name] = values.reshape(-1)
   if "x_test" not in names:
     return held
   return {

@@ -36,6 +36,15 @@ def test_an_array_of_objects_is_not_in_the_way_of_others(tmp_path):
     groups.load(dataset, ("who",))
 
 
+def test_an_array_of_one_column_is_a_column(tmp_path):
+  path = tmp_path / "a.npz"
+  sex = np.arange(6)[:, None]
+  np.savez(path, x=np.eye(6), y=np.arange(6) % 2, sex=sex, two=np.eye(6)[:, :2])
+  dataset = datasets.load(f"npz:{path}")
+  assert set(groups.names(dataset)) == {"y", "sex"}
+  np.testing.assert_array_equal(groups.load(dataset, ("sex",))["sex"], np.arange(6))
+
+
 def test_an_array_of_another_length(tmp_path):
   path = tmp_path / "a.npz"
   np.savez(path, x=np.eye(6), y=np.arange(6) % 2, sex=np.arange(5))
