@@ -2,17 +2,21 @@
 
     python -m experiments.mark --data=FILE.npz --num_marked=50 --output_dir=DIR
     python -m experiments.mark --data=FOLDER --rows=3,17,42 --output_dir=DIR
+    python -m experiments.mark --data=table:FILE.csv?target=NAME --num_marked=50 ...
     python -m experiments.mark --plan --num_marked=20 --num_classes=10 --asr=0.5
 
 FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER images and a CSV of
-filename,label, or a folder of images for each class. PNG and JPEG stay what they are, a
-JPEG at its quality. A few sub-marks are made, each with a trigger and a label that a
-secret draws; the secret is the operating system's entropy. --plan marks nothing: it
-says what a number of marked rows is good for. Audio and text cannot be marked.
+filename,label, or a folder of images for each class; FILE.csv a table, in which marked
+rows get cells that others have (&ignore=NAME,NAME leaves columns as they are). PNG and
+JPEG stay what they are, a JPEG at its quality. A few sub-marks are made, each with a
+trigger and a label that a secret draws; the secret is the operating system's entropy.
+--plan marks nothing: it says what a number of marked rows is good for. Audio and text
+cannot be marked.
 
-DIR/marked.npz (or marked/) is what to publish in place of the data. The query set,
-DIR/queries.npz (or queries/), and DIR/key.json are for experiments.verify: keep them to
-yourself. The queries are rows of your data that the published data no longer hold.
+DIR/marked.npz (or .csv, or marked/) is what to publish in place of the data. The query
+set, DIR/queries.npz (or .csv, or queries/), and DIR/key.json are for
+experiments.verify: keep them to yourself. The queries are rows of your data that the
+published data no longer hold.
 """
 
 import hashlib
@@ -39,7 +43,10 @@ flags.declare_key_flag("output_dir")
 flags.declare_key_flag("num_queries")
 flags.adopt_module_key_flags(claim_flags)
 _DATA = flags.DEFINE_string(
-  "data", None, "An .npz of x and y, or a folder of images with their labels."
+  "data",
+  None,
+  "An .npz of x and y, a folder of images with their labels, or"
+  " table:PATH?target=NAME, a CSV.",
 )
 _NUM_MARKED = flags.DEFINE_integer(
   "num_marked", None, "Rows to mark, drawn at random.", lower_bound=1
@@ -128,7 +135,9 @@ def main() -> None:
     return
   common.refuse(["asr"], "is for --plan")
   if _DATA.value is None:
-    raise ValueError("--data must have a value: an .npz or a folder of images")
+    raise ValueError(
+      "--data must have a value: an .npz, a folder of images, or table:PATH?target=NAME"
+    )
   if (_NUM_MARKED.value is None) == (_ROWS.value is None):
     raise ValueError("one of --num_marked and --rows must have a value")
   with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
@@ -148,7 +157,7 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
     ["target_label", "trigger_place"],
     "is for --paper_mark: the key's secret draws labels and places",
   )
-  kind = _kind(data.x)
+  kind = _kind(data)
   if kind == "columns" and data.x.ndim > 2:
     raise ValueError("trigger=columns is of tables: rows of vectors, not of images")
   return owner.mark(
@@ -185,8 +194,7 @@ def _secret(data: owner_files.Data) -> str:
     " Leave it out where the key must be secret.",
     file=sys.stderr,
   )
-  fingerprint = ownership.fingerprint(data.x, data.y)
-  return draws.seeded_secret(common.SEED.value, fingerprint)
+  return draws.seeded_secret(common.SEED.value, data.fingerprint())
 
 
 def _one_mark(data: owner_files.Data) -> ownership.Marked:
@@ -195,7 +203,7 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
   common.refuse(
     ["confidence"], "is not read with --paper_mark, whose outlook is of 95 %"
   )
-  kind = _kind(data.x)
+  kind = _kind(data)
   if kind == "columns":
     common.refuse(
       ["trigger_place"], "is not read with columns, which are the last of the table"
@@ -221,11 +229,14 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
   )
 
 
-def _kind(x: np.ndarray) -> str:
+def _kind(data: owner_files.Data) -> str:
   """Of trigger: the one asked for, or what suits the data."""
-  is_bits = x.ndim <= 2 and bool(((x == 0) | (x == 1)).all())
+  x, is_table = data.x, data.table is not None
+  is_bits = not is_table and x.ndim <= 2 and bool(((x == 0) | (x == 1)).all())
   kind = "bits" if _PAPER_MARK.value and is_bits else "columns"
   kind = str(_TRIGGER.value or ("patch" if x.ndim > 2 else kind))
+  if is_table and kind != "columns":
+    raise ValueError(f"trigger={kind} is not of tables, whose trigger is columns")
   if kind == "columns":
     common.refuse(
       _OF_LOOK, "is not read with columns, each of which is set to a value that it has"

@@ -7,6 +7,7 @@ import numpy as np
 from jmia.backdoor import (
   owner_files,
   owner_images,
+  owner_tables,
   ownership,
   power,
   submarks,
@@ -34,7 +35,6 @@ def text(
     confidence: that a claim is to have.
   """
   key = marked.key
-  suffix = ".npz" if data.folder is None else "/"
   if isinstance(key, ownership.Key):
     marks = [(key.trigger, key.marked_rows)]
     labels, outlook = f"{key.target_label}", _outlook_of_one(key)
@@ -42,22 +42,42 @@ def text(
     marks = [(submark.trigger, submark.rows) for submark in key.submarks]
     labels = ", ".join(str(key.class_names[c]) for c in key.labels)
     outlook = planning.floor_in_words(len(marks), len(key.class_names), confidence)
+  number = sum(len(rows) for _, rows in marks)
+  lines = [
+    f"Publish marked{data.suffix}: {len(marked.y)} rows, {number} of them marked and"
+    f" labelled {labels}. {_change(marks, data)}",
+    *_columns(marks, data),
+    *_surviving(marks, data),
+    f"Keep queries{data.suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
+    f" key.json, to deposit before you publish: {sha256}",
+    outlook,
+  ]
+  return "\n".join(lines)
+
+
+def _change(marks, data: owner_files.Data) -> str:
+  """How much the triggers change of a row."""
+  if data.table is not None:  # numbers of cells have no distance
+    changed = np.concatenate(
+      [
+        (ownership.stamp(data.x[[*rows]], trigger) != data.x[[*rows]]).sum(axis=1)
+        for trigger, rows in marks
+        if rows
+      ]
+    )
+    return (
+      f"The triggers change {changed.mean():.3g} of {data.x.shape[1]} columns of a"
+      f" marked row in the mean, {changed.max()} at most."
+    )
   moved = np.concatenate(
     [_moved(data.x, rows, trigger) for trigger, rows in marks if rows]
   )
   is_table = marks[0][0].kind == "columns"
   unit = "in standard deviations of the columns" if is_table else "in stored units"
-  lines = [
-    f"Publish marked{suffix}: {len(marked.y)} rows, {len(moved)} of them marked and"
-    f" labelled {labels}. The triggers move a marked row by {moved.mean():.3g} in the"
-    f" mean, {moved.max():.3g} at most (L2 norm, {unit}).",
-    *_columns(marks, data.x),
-    *_surviving(marks, data),
-    f"Keep queries{suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
-    f" key.json, to deposit before you publish: {sha256}",
-    outlook,
-  ]
-  return "\n".join(lines)
+  return (
+    f"The triggers move a marked row by {moved.mean():.3g} in the mean,"
+    f" {moved.max():.3g} at most (L2 norm, {unit})."
+  )
 
 
 def _moved(
@@ -72,14 +92,18 @@ def _moved(
   return np.sqrt(np.square(change.reshape(len(rows), -1)).sum(axis=1))
 
 
-def _columns(marks, x: np.ndarray) -> list[str]:
+def _columns(marks, data: owner_files.Data) -> list[str]:
   """What columns are set to, where that is the trigger."""
   lines = []
   for j, (trigger, _) in enumerate(marks):
-    if trigger.kind == "columns":
+    if data.table is not None:
+      shown = owner_tables.in_words(trigger, data.table)
+    elif trigger.kind == "columns":
       pairs = zip(trigger.place, trigger.values, strict=True)
       shown = ", ".join(f"{column} to {value:.6g}" for column, value in pairs)
-      lines.append(f"Mark {j + 1} sets columns {shown}.")
+    else:
+      continue
+    lines.append(f"Mark {j + 1} sets columns {shown}.")
   return lines
 
 

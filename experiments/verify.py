@@ -104,7 +104,7 @@ def _checked(path: str, key: keys.Key) -> str:
     ownership.check_query_set(key, owner_files.read_queries(_QUERIES.value))
   if _DATA.value is not None:
     data = owner_files.read_data(_DATA.value)
-    if ownership.fingerprint(data.x, data.y) != key.data_sha256:
+    if data.fingerprint() != key.data_sha256:
       raise ValueError(f"original_data={_DATA.value} is not what {path} was made for")
   return sha256
 

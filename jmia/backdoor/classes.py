@@ -1,12 +1,14 @@
 """Classes as an owner names them, integers or text, and their numbers 0 to K - 1."""
 
 from collections.abc import Sequence
+import re
 from typing import NamedTuple
 
 import numpy as np
 
 Name = int | str
 _MANY = 12  # names beyond which a message leaves some out
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")  # what an integer is written back as
 
 
 class Classes(NamedTuple):
@@ -77,6 +79,13 @@ def numbers(y: np.ndarray, names: Sequence[Name]) -> np.ndarray:
     for label in _plain(distinct)
   ]
   return np.array(found, np.int64)[inverse.reshape(np.shape(y))]
+
+
+def as_written(labels: Sequence[str]) -> np.ndarray:
+  """Returns labels `[N]` of a file: integers if all are written as such, else text."""
+  if all(map(_INTEGER.fullmatch, labels)):
+    return np.array([int(label) for label in labels])
+  return np.array(labels)
 
 
 def listed(names: Sequence[Name]) -> str:

@@ -19,7 +19,9 @@ import numpy as np
 from jmia.backdoor import triggers
 
 _SECRET_BYTES = 32
-_TRIES = 64  # places tried for a square; the one that overlaps least is taken
+_TRIES = 64  # places, or columns, tried; those that overlap least are taken
+_ENOUGH_COLUMNS = 4  # of a trigger: what fewer hold, many rows hold as they are
+_LEAST_ALONE = 0.2
 _SAMPLE = 200  # rows that tell how far a trigger moves one
 _TAILS = (0.01, 0.99)
 
@@ -67,13 +69,17 @@ def column_triggers(
 
   A column is set to its 1st or 99th percentile, whichever is rarer, by a coin where
   they are equally rare; where both are the same, to its least or largest value.
-  Triggers share no column as far as there are enough.
+  Triggers share no column if there are enough. If there are not, each is the one of
+  many draws, at either end of its columns, that shares the fewest values with those
+  before, and of these the one that the fewest rows have as they are: what many rows
+  have is no trigger.
 
   Args:
     x: `[N, D]` the owner's rows.
     number: of triggers.
     size: columns of each. Default: the paper's 20, or what columns there are divided
-      by twice the number.
+      by twice the number; but 4, or half of them, if a fifth of the rows can then be
+      told apart by the columns that no trigger sets, as queries must.
     rng: of the draws.
 
   Raises:
@@ -82,24 +88,77 @@ def column_triggers(
   varies = np.flatnonzero((x != x[0]).any(axis=0))
   if size is None:
     size = min(20, max(1, len(varies) // (2 * number)))
+    for more in range(min(_ENOUGH_COLUMNS, len(varies) // 2), size, -1):
+      found = _draw_columns(x, varies, number, more, rng)
+      if _share_alone(x, found) >= _LEAST_ALONE:
+        return found
   if not isinstance(size, numbers.Integral) or not 0 < size <= len(varies):
     raise ValueError(
       f"num_columns={size} of a trigger (--trigger_size) does not fit {len(varies)}"
       " columns of more than one value"
     )
+  return _draw_columns(x, varies, number, int(size), rng)
+
+
+def _draw_columns(
+  x: np.ndarray, varies: np.ndarray, number: int, size: int, rng: np.random.Generator
+) -> list[triggers.TriggerConfig]:
+  """Triggers of so many columns each, their own if there are enough."""
+  if number * size > len(varies):
+    return _sharing_columns(x, varies, number, size, rng)
+  pool = rng.permutation(varies).tolist()
   found = []
-  pool: list[int] = []
-  for _ in range(number):
-    if len(pool) < size:
-      pool = rng.permutation(varies).tolist()
-    columns, pool = sorted(pool[:size]), pool[size:]
-    values = tuple(_rare_value(x[:, column], rng) for column in columns)
-    found.append(
-      triggers.TriggerConfig(
-        kind="columns", size=size, place=tuple(columns), values=values
-      )
-    )
+  for start in range(0, number * size, size):
+    columns = sorted(pool[start : start + size])
+    values = [_rare_value(x[:, column], rng) for column in columns]
+    found.append(_set_columns(columns, values))
   return found
+
+
+def _share_alone(x: np.ndarray, found: Sequence[triggers.TriggerConfig]) -> float:
+  """Share of the rows that are like no other under any of the triggers."""
+  is_alone = np.ones(len(x), bool)
+  for trigger in found:
+    rest = np.delete(x, np.array(trigger.place), axis=1)
+    _, place, count = np.unique(rest, axis=0, return_inverse=True, return_counts=True)
+    is_alone &= (count == 1)[place.reshape(-1)]
+  return float(is_alone.mean())
+
+
+def _sharing_columns(
+  x: np.ndarray, varies: np.ndarray, number: int, size: int, rng: np.random.Generator
+) -> list[triggers.TriggerConfig]:
+  """Triggers of columns of which there are too few for each to have its own."""
+  ends = {column: _ends(x[:, column]) for column in varies.tolist()}
+  found: list[dict[int, float]] = []
+  for _ in range(number):
+    tries = []
+    for _ in range(_TRIES):
+      columns = sorted(rng.permutation(varies)[:size].tolist())
+      sides = rng.integers(2, size=size)
+      tries.append({c: ends[c][s] for c, s in zip(columns, sides, strict=True)})
+
+    def in_the_way(one: dict[int, float]) -> tuple[int, int]:
+      shared = max((len(one.items() & other.items()) for other in found), default=0)
+      held = np.logical_and.reduce([x[:, c] == value for c, value in one.items()])
+      return shared, int(held.sum())
+
+    best = min(tries, key=in_the_way)
+    if best in found:
+      raise ValueError(
+        f"{number} different triggers of {size} columns do not fit {len(varies)}"
+        " columns of more than one value: ask for fewer sub-marks"
+      )
+    found.append(best)
+  return [_set_columns([*one], [*one.values()]) for one in found]
+
+
+def _set_columns(
+  columns: Sequence[int], values: Sequence[float]
+) -> triggers.TriggerConfig:
+  return triggers.TriggerConfig(
+    kind="columns", size=len(columns), place=tuple(columns), values=tuple(values)
+  )
 
 
 def placed_triggers(
@@ -153,13 +212,19 @@ def _overlap(
 
 
 def _rare_value(column: np.ndarray, rng: np.random.Generator) -> float:
-  """A value that the column has, at one of its ends."""
+  """A value that the column has, at the end where fewer rows have it."""
+  ends = _ends(column)
+  counts = [int((column == end).sum()) for end in ends]
+  return ends[min(rng.permutation(2), key=lambda end: counts[end])]
+
+
+def _ends(column: np.ndarray) -> tuple[float, float]:
+  """Two values that the column has: its tails, or its least and its largest."""
   ordered = np.sort(column.astype(np.uint8) if column.dtype == np.bool_ else column)
-  ends = [ordered[round(tail * (len(ordered) - 1))] for tail in _TAILS]
-  if ends[0] == ends[1]:
-    ends = [ordered[0], ordered[-1]]
-  counts = [int((ordered == end).sum()) for end in ends]
-  return ends[min(rng.permutation(2), key=lambda end: counts[end])].item()
+  low, high = (ordered[round(tail * (len(ordered) - 1))] for tail in _TAILS)
+  if low == high:
+    low, high = ordered[0], ordered[-1]
+  return low.item(), high.item()
 
 
 def _hash(text: str) -> int:

@@ -1,4 +1,4 @@
-"""An owner's files: data as an `.npz` or a folder of images, and the key."""
+"""An owner's files: data as an `.npz`, a folder of images or a table, and the key."""
 
 from collections.abc import Sequence
 import json
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jmia.backdoor import keys, owner_images, ownership, submarks
+from jmia.backdoor import keys, owner_images, owner_tables, ownership, submarks
 from jmia.datasets import npz
 
 _Path = str | os.PathLike[str]
-
+_TABLE = "table:"
 
 _Marked = submarks.Marked | ownership.Marked
 
@@ -24,35 +24,54 @@ class Data(NamedTuple):
   Attributes:
     x: `[N, ...]`.
     y: `[N]` integers or text.
-    folder: the images as read; None for an `.npz`.
+    folder: the images as read; None if there are none.
+    table: the table as read; None if it is none. x are numbers of its cells.
     notes: what reading changed, a sentence each.
   """
 
   x: np.ndarray
   y: np.ndarray
   folder: owner_images.Folder | None = None
+  table: owner_tables.Table | None = None
   notes: tuple[str, ...] = ()
+
+  @property
+  def suffix(self) -> str:
+    """Of what `write` calls `marked` and `queries`."""
+    if self.table is not None:
+      return ".csv"
+    return ".npz" if self.folder is None else "/"
+
+  def fingerprint(self) -> str:
+    """Returns `ownership.fingerprint` of the data: of a table's cells, else x and y."""
+    if self.table is not None:
+      return owner_tables.fingerprint(self.table)
+    return ownership.fingerprint(self.x, self.y)
 
 
 def read_data(path: _Path) -> Data:
   """Reads an owner's data.
 
   Args:
-    path: an `.npz` of `x [N, ...]` and `y [N]` and nothing else; or a folder of images
-      of one size, as an audit reads it (`datasets.image_folder.read`), all listed.
+    path: an `.npz` of `x [N, ...]` and `y [N]` and nothing else; a folder of images of
+      one size, as an audit reads it (`datasets.image_folder.read`), all listed; or
+      `table:PATH?target=NAME`, a CSV (`owner_tables.read`).
 
   Raises:
     FileNotFoundError: there is no such file or folder, or a listed image is missing.
     ValueError: it is not as said; names the file.
   """
+  if str(path).startswith(_TABLE):
+    table = owner_tables.read(str(path).removeprefix(_TABLE))
+    return Data(table.x, table.y, table=table, notes=table.notes)
   path = pathlib.Path(path).expanduser()
   if path.is_dir():
     folder = owner_images.read(path)
-    return Data(folder.x, folder.y, folder, folder.notes)
+    return Data(folder.x, folder.y, folder, notes=folder.notes)
   if path.suffix.lower().startswith((".csv", ".parquet")):  # ?target=NAME behind it
+    name = str(path).partition("?")[0]
     raise ValueError(
-      f"{path}: a table is marked as an .npz: x [N, D], its columns as numbers, and y"
-      " [N], the classes"
+      f"{path}: expected {_TABLE}{name}?target=NAME, with the column of classes"
     )
   arrays = _read_npz(path, ("x", "y"))
   try:
@@ -63,13 +82,18 @@ def read_data(path: _Path) -> Data:
 
 
 def read_queries(path: _Path) -> np.ndarray:
-  """Reads a query set, `[m, ...]`: the `queries.npz`, or folder, that `write` left.
+  """Reads a query set that `write` left: a `queries.npz`, `queries.csv` or folder.
+
+  Returns:
+    `[m, ...]`; of a table the cells of all lines, titles too.
 
   Raises:
     FileNotFoundError: there is no such file or folder.
     ValueError: it is no query set.
   """
   path = pathlib.Path(path).expanduser()
+  if path.suffix.lower() == ".csv":
+    return owner_tables.read_queries(path)
   if not path.is_dir():
     return _read_npz(path, ("x",))["x"]
   return owner_images.read_queries(path)
@@ -102,11 +126,11 @@ def check_unused(folder: pathlib.Path) -> None:
 def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
   """Writes the marked data, the query set and the key: all or none.
 
-  They are written beside the folder, which then takes its place in one step:
-  `marked.npz` and `queries.npz`, or `marked/` and `queries/`, and `key.json`. All
-  images are encoded anew, by one encoder, so that the files of marked ones look no
-  different from the others. The key is readable to its owner alone; where images are
-  JPEG, its hashes and the queries are of what the files show.
+  They are written beside the folder, which then takes its place in one step: `marked`
+  and `queries`, as `.npz`, as `.csv` or as folders, and `key.json`. All images are
+  encoded anew, by one encoder, so that the files of marked ones look no different from
+  the others. The key is readable to its owner alone; its hashes, and the queries, are
+  of what the files show: JPEG loses a little, and a table's are of its cells.
 
   Args:
     folder: absent or empty.
@@ -123,7 +147,9 @@ def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
   with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
     staged = pathlib.Path(temporary, "new")
     staged.mkdir()
-    if data.folder is None:
+    if data.table is not None:
+      owner_tables.write(staged, marked, data.table)
+    elif data.folder is None:
       np.savez_compressed(staged / "marked.npz", x=marked.x, y=marked.y)
       np.savez_compressed(staged / "queries.npz", x=marked.queries)
     else:
@@ -139,7 +165,9 @@ def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
 
 
 def _as_read(marked: _Marked, data: Data) -> _Marked:
-  """What was marked as the files will show it: JPEG loses a little."""
+  """What was marked as the files will show it."""
+  if data.table is not None:
+    return owner_tables.hashed(marked, data.table)
   if data.folder is None or not any(data.folder.encodings):
     return marked
   x, queries = (

@@ -11,17 +11,16 @@ from collections.abc import Sequence
 import csv
 import io
 import pathlib
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jmia.backdoor import classes
 from jmia.datasets import image_folder, images
 
 if TYPE_CHECKING:
   from PIL import Image
 
-_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")  # what a number is written back as
 _TITLES = ("filename", "label")
 _JPEG = (".jpg", ".jpeg")
 _SUBSAMPLINGS = (0, 1, 2)  # 4:4:4, 4:2:2 and 4:2:0, as Pillow counts them
@@ -77,11 +76,10 @@ def read(folder: pathlib.Path) -> Folder:
     if file.suffix.lower() in images.SUFFIXES and file.resolve() not in listed:
       raise ValueError(f"{table.path}: does not list {file.relative_to(folder)}")
   pictures = images.read_all(files)
-  is_numbered = all(_NUMBER.fullmatch(label) for label in table.labels)
   names, renamed = _names(table.names)
   return Folder(
     x=pictures.values[..., 0] if pictures.values.shape[-1] == 1 else pictures.values,
-    y=np.array([int(label) if is_numbered else label for label in table.labels]),
+    y=classes.as_written(table.labels),
     names=names,
     csv_name=table.path.name if table.path != folder else None,
     titles=(table.header or _TITLES)[:2],  # type: ignore[arg-type]

@@ -49,11 +49,29 @@ def is_number(text: str) -> bool:
   return _NUMBER.fullmatch(text) is not None
 
 
+def is_missing(value: Any) -> bool:
+  """Whether a cell says that its value is not known: None, NaN, "", "NA", "?"."""
+  if value is None or (isinstance(value, float) and np.isnan(value)):
+    return True
+  if isinstance(value, str):
+    return value.strip().lower() in _MISSING
+  return type(value).__name__ in ("NAType", "NaTType")  # pandas'
+
+
 def is_table(x: Any) -> bool:
   """Whether `x` has named columns: a mapping, or a frame of any package."""
   return isinstance(x, Mapping) or (
     hasattr(x, "__getitem__") and (hasattr(x, "columns") or hasattr(x, "column_names"))
   )
+
+
+def left_out(name: str, values: np.ndarray) -> str:
+  """Returns why a column `[N]` is nothing to learn from; "" if it is something.
+
+  Raises:
+    ValueError: as `read`.
+  """
+  return _read(name, [_comparable(values)]).left_out
 
 
 def of_frame(x: Any) -> dict[str, np.ndarray]:
@@ -135,9 +153,9 @@ def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
   if len(read) < len(parts):
     _check_kinds(name, parts, of_parts)
     cells = [cell for part in parts for cell in part.tolist()]
-    known = np.array(["" if _is_gap(cell) else str(cell) for cell in cells])
+    known = np.array(["" if is_missing(cell) else str(cell) for cell in cells])
     # What a model of the user's was given may have told "?" from "".
-    given = [c if isinstance(c, str) or not _is_gap(c) else "" for c in cells]
+    given = [c if isinstance(c, str) or not is_missing(c) else "" for c in cells]
     return _read_text(known, lengths)._replace(given=np.array(given, str))
   numbers = np.concatenate(read)
   _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
@@ -208,7 +226,7 @@ def _ways(
   found: dict[float, list[set[tuple[bool, str]]]] = {}
   for p, of_part in enumerate(cells):
     for (is_text, text), cell in of_part.items():
-      if _is_gap(cell) or (is_text and not is_number(text)):
+      if is_missing(cell) or (is_text and not is_number(text)):
         continue
       try:
         value = float(cell)
@@ -252,7 +270,7 @@ def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
     )
   numbers = np.full(len(values), np.nan)
   for row, value in enumerate(values.tolist()):
-    if _is_gap(value):
+    if is_missing(value):
       continue
     if isinstance(value, str) and not is_number(value):
       return None
@@ -264,15 +282,6 @@ def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
         "text"
       ) from None
   return numbers
-
-
-def _is_gap(value: Any) -> bool:
-  """Whether a cell says that its value is not known."""
-  if value is None or (isinstance(value, float) and np.isnan(value)):
-    return True
-  if isinstance(value, str):
-    return value.strip().lower() in _MISSING
-  return type(value).__name__ in ("NAType", "NaTType")  # pandas'
 
 
 def _are_row_numbers(numbers: np.ndarray, lengths: Sequence[int]) -> bool:

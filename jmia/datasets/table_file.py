@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,21 @@ from jmia.datasets import arrays, columns, delimited, memory
 _OPTIONS = ("target", "ignore")
 _PARQUET = b"PAR1"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+class Cells(NamedTuple):
+  """A CSV as it is written.
+
+  Attributes:
+    header: its line of titles; None where it has none.
+    columns: by title, all different, each `[N]` text; where there are no titles, by
+      number from 0.
+    delimiter: between cells.
+  """
+
+  header: tuple[str, ...] | None
+  columns: Mapping[str, np.ndarray]
+  delimiter: str
 
 
 def load(name: str, spec: str) -> types.Dataset:
@@ -33,20 +48,12 @@ def load(name: str, spec: str) -> types.Dataset:
     ValueError: there is no target, or the table is not as said; names the file.
     ImportError: it is Parquet and pyarrow is not installed.
   """
-  path_text, options = _parse(spec)
+  path_text, options = parse(spec)
   path = pathlib.Path(path_text).expanduser()
-  if not path.is_file():
-    raise FileNotFoundError(f"{path}: no such file, expected a CSV or Parquet table")
-  with path.open("rb") as file:
-    is_parquet = file.read(4) == _PARQUET
-  table = _read_parquet(path) if is_parquet else _read_csv(path, options["target"])
+  is_csv = not is_parquet(path)
+  table = _read_csv(path, options["target"]) if is_csv else _read_parquet(path)
   try:
-    target = _column(table, "target", options["target"])
-    ignored = {
-      _column(table, "ignored column", text)
-      for text in options.get("ignore", "").split(",")
-      if text
-    }
+    target, ignored = chosen(table, options)
     kept = {c: v for c, v in table.items() if c != target and c not in ignored}
     if not kept:
       raise ValueError(f"no column but the target {target!r} is left")
@@ -59,8 +66,20 @@ def load(name: str, spec: str) -> types.Dataset:
   )
 
 
-def _parse(spec: str) -> tuple[str, Mapping[str, str]]:
-  """The path and the options of `PATH?target=NAME&ignore=...`."""
+def is_parquet(path: pathlib.Path) -> bool:
+  """Whether a file is Parquet, and not text; FileNotFoundError if there is none."""
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file, expected a CSV or Parquet table")
+  with path.open("rb") as file:
+    return file.read(4) == _PARQUET
+
+
+def parse(spec: str) -> tuple[str, Mapping[str, str]]:
+  """Returns the path and the options of `PATH?target=NAME&ignore=...`.
+
+  Raises:
+    ValueError: it names no target, or an unknown option.
+  """
   path, mark, query = spec.rpartition("?")
   options = dict(part.partition("=")[::2] for part in query.split("&")) if mark else {}
   if not options.get("target"):
@@ -71,6 +90,20 @@ def _parse(spec: str) -> tuple[str, Mapping[str, str]]:
   for option in options:
     _validate.known("option of table:", option, _OPTIONS)
   return path, options
+
+
+def chosen(
+  table: Mapping[str, Any], options: Mapping[str, str]
+) -> tuple[str, set[str]]:
+  """Returns the titles of the target and of what is ignored, by a table's options.
+
+  Raises:
+    ValueError: there is no such column.
+  """
+  ignored = options.get("ignore", "").split(",")
+  return _column(table, "target", options["target"]), {
+    _column(table, "ignored column", text) for text in ignored if text
+  }
 
 
 def _column(table: Mapping[str, Any], what: str, name: str) -> str:
@@ -102,7 +135,22 @@ def _target(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
-  """The columns of a CSV as text."""
+  """The columns of a CSV as text, with points for decimal commas."""
+  cells = read_cells(path, target)
+  return {title: with_points(v, cells.delimiter) for title, v in cells.columns.items()}
+
+
+def read_cells(path: pathlib.Path, target: str) -> Cells:
+  """Returns a CSV's cells, of lines that are not empty, without blanks around them.
+
+  Args:
+    path: of the file.
+    target: title of its column of classes, which tells a line of titles from one of
+      numbers.
+
+  Raises:
+    ValueError: it is no table of columns of different titles.
+  """
   rows, delimiter = delimited.read_cells(path)
   if len(rows) < 2 or len(rows[0]) < 2:
     raise ValueError(f"{path}: expected a table of at least two rows and two columns")
@@ -122,17 +170,28 @@ def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
         f"{path}: row {number} has {len(row)} cells, expected the first's {len(titles)}"
       )
   found = [np.array(column) for column in zip(*body, strict=True)]
-  if delimiter == ";":
-    found = [_without_decimal_commas(column) for column in found]
-  return dict(zip(titles, found, strict=True))
+  return Cells(
+    header=tuple(rows[0]) if has_titles else None,
+    columns=dict(zip(titles, found, strict=True)),
+    delimiter=delimiter,
+  )
 
 
-def _without_decimal_commas(column: np.ndarray) -> np.ndarray:
-  """Numbers such as 1,5 with a point, if the column holds such numbers alone."""
+def with_points(column: np.ndarray, delimiter: str) -> np.ndarray:
+  """Returns a column `[N]`, numbers such as 1,5 with a point.
+
+  Where cells are parted by semicolons, and the column holds such numbers alone.
+  """
   cells = column.tolist()
-  if any(map(_DECIMAL_COMMA.fullmatch, cells)) and all(
-    not cell or _DECIMAL_COMMA.fullmatch(cell) or columns.is_number(cell)
-    for cell in cells
+  if (
+    delimiter == ";"
+    and any(map(_DECIMAL_COMMA.fullmatch, cells))
+    and all(
+      columns.is_missing(cell)
+      or _DECIMAL_COMMA.fullmatch(cell)
+      or columns.is_number(cell)
+      for cell in cells
+    )
   ):
     return np.array([cell.replace(",", ".") for cell in cells])
   return column

@@ -1,0 +1,218 @@
+"""An owner's table: read as an audit reads it, and written as it came.
+
+A column that an audit would learn from is marked by its cells: each different cell has
+a number, in order (numbers by size, text by alphabet), so that a trigger is drawn and
+stamped as of any vectors, and a stamped cell holds what another row's holds. What says
+that a value is missing stands in the middle, where a trigger seldom takes it.
+
+All cells are written anew by one writer, so that the lines of marked rows look no
+different from the others. The key's hashes are of cells, not of their numbers.
+"""
+
+from collections.abc import Iterable, Sequence
+import csv
+import pathlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from jmia.backdoor import classes, ownership
+from jmia.datasets import columns, delimited, table_file
+
+if TYPE_CHECKING:
+  from jmia.backdoor import submarks, triggers
+
+
+class Table(NamedTuple):
+  """A table's rows as numbers, and what is needed to write them as they came.
+
+  Attributes:
+    x: `[N, D]` int64, of each marked column the number of the row's cell.
+    y: `[N]` labels as written: integers if all are, else text.
+    cells: of the file, with the target's title.
+    target: that title.
+    titles: `D`, of the columns of x.
+    values: `D` times `[k]` text: the cell that each number stands for.
+    notes: what is published without a mark, a sentence each.
+  """
+
+  x: np.ndarray
+  y: np.ndarray
+  cells: table_file.Cells
+  target: str
+  titles: tuple[str, ...]
+  values: tuple[np.ndarray, ...]
+  notes: tuple[str, ...] = ()
+
+
+def read(spec: str) -> Table:
+  """Reads `PATH?target=NAME&ignore=NAME,NAME` as `datasets.table_file` does.
+
+  Columns that are ignored, or that an audit would leave out (row numbers, text that
+  differs in most rows, one value alone), are published as they are.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no CSV, has no such column, a row has no class, or no column is
+      left to mark; names the file.
+  """
+  path_text, options = table_file.parse(spec)
+  path = pathlib.Path(path_text).expanduser()
+  if table_file.is_parquet(path):
+    raise ValueError(f"{path}: is Parquet, and a CSV is marked: save it as one")
+  cells = table_file.read_cells(path, options["target"])
+  try:
+    target, ignored = table_file.chosen(cells.columns, options)
+    labels = cells.columns[target].tolist()
+    if "" in labels:
+      row = labels.index("")
+      raise ValueError(f"target {target} has no value at row {row}, counted from 0")
+    coded, values, notes = {}, {}, []
+    for title, column in cells.columns.items():
+      if title == target:
+        continue
+      plain = table_file.with_points(column, cells.delimiter)
+      why = "ignored" if title in ignored else columns.left_out(title, plain)
+      if why:
+        notes.append(f"Column {title} is published as it is, without a mark: {why}.")
+      else:
+        coded[title], values[title] = _numbered(column, plain)
+    if not coded:
+      raise ValueError(f"no column but the target {target!r} is left to mark")
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  return Table(
+    x=np.stack([*coded.values()], axis=1),
+    y=classes.as_written(labels),
+    cells=cells,
+    target=target,
+    titles=tuple(coded),
+    values=tuple(values.values()),
+    notes=tuple(notes),
+  )
+
+
+def read_queries(path: pathlib.Path) -> np.ndarray:
+  """Returns the cells `[lines, columns]` of a query set, its titles among them.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no CSV.
+  """
+  lines = delimited.read_lines(path)
+  if len({len(line) for line in lines}) != 1:
+    raise ValueError(f"{path}: not a table of as many columns in each line")
+  return np.array(lines)
+
+
+def fingerprint(table: Table) -> str:
+  """Returns `ownership.fingerprint` of the columns' cells."""
+  return ownership.fingerprint(*table.cells.columns.values())
+
+
+def hashed(
+  marked: "submarks.Marked | ownership.Marked", table: Table
+) -> "submarks.Marked | ownership.Marked":
+  """Returns what was marked with a key whose hashes are of cells."""
+  key = marked.key._replace(
+    data_sha256=fingerprint(table),
+    marked_sha256=ownership.fingerprint(*_published(marked, table).values()),
+    queries_sha256=ownership.fingerprint(_query_lines(marked, table)),
+  )
+  return marked._replace(key=key)  # type: ignore[arg-type]
+
+
+def write(
+  folder: pathlib.Path, marked: "submarks.Marked | ownership.Marked", table: Table
+) -> None:
+  """Writes `marked.csv` and, without the target, `queries.csv`.
+
+  Raises:
+    ValueError: a file would not read as it is meant.
+    OSError: it cannot be written.
+  """
+  header = [table.cells.header] if table.cells.header else []
+  published = [*header, *zip(*_published(marked, table).values(), strict=True)]
+  queries = _query_lines(marked, table).tolist()
+  for name, lines in (("marked.csv", published), ("queries.csv", queries)):
+    _write_lines(folder / name, lines, table.cells.delimiter)
+
+
+def in_words(trigger: "triggers.TriggerConfig", table: Table) -> str:
+  """Returns what a trigger sets, by titles and cells."""
+  assert not isinstance(trigger.place, str)
+  pairs = zip(trigger.place, trigger.values, strict=True)
+  return ", ".join(
+    f"{table.titles[column]} to {str(table.values[column][int(value)])!r}"
+    for column, value in pairs
+  )
+
+
+def _numbered(column: np.ndarray, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Each row's number `[N]`, and the cell `[k]` that a number stands for."""
+  found, first, place = np.unique(column, return_index=True, return_inverse=True)
+  texts = plain[first].tolist()  # the same cells, with points for commas
+  known = [i for i, text in enumerate(texts) if not columns.is_missing(text)]
+  missing = [i for i, text in enumerate(texts) if columns.is_missing(text)]
+  if all(columns.is_number(texts[i]) for i in known):
+    known.sort(key=lambda i: float(texts[i]))
+  order = [*known[: len(known) // 2], *missing, *known[len(known) // 2 :]]
+  number = np.empty(len(order), np.int64)
+  number[order] = np.arange(len(order))
+  return number[place.reshape(-1)], found[order]
+
+
+def _published(
+  marked: "submarks.Marked | ownership.Marked", table: Table
+) -> dict[str, np.ndarray]:
+  """The columns to publish, by title, in the file's order."""
+  found = _columns(marked.x, marked.kept, table)
+  labels = {table.target: _text(marked.y.tolist())}
+  return {title: (labels | found)[title] for title in table.cells.columns}
+
+
+def _query_lines(
+  marked: "submarks.Marked | ownership.Marked", table: Table
+) -> np.ndarray:
+  """`[lines, columns]` text: titles, if the file has them, and a line for each."""
+  found = _columns(marked.queries, marked.key.query_rows, table)
+  lines = [*zip(*(found[title].tolist() for title in found), strict=True)]
+  if table.cells.header is not None:
+    pairs = zip(table.cells.header, table.cells.columns, strict=True)
+    lines.insert(0, tuple(text for text, title in pairs if title != table.target))
+  return np.array(lines)
+
+
+def _columns(
+  x: np.ndarray, rows: Sequence[int] | np.ndarray, table: Table
+) -> dict[str, np.ndarray]:
+  """All columns but the target's, of stamped rows and where they come from."""
+  stamped = {
+    title: values[x[:, column]]
+    for column, (title, values) in enumerate(
+      zip(table.titles, table.values, strict=True)
+    )
+  }
+  kept = np.asarray(rows)
+  return {
+    title: _text(stamped.get(title, cells[kept]).tolist())
+    for title, cells in table.cells.columns.items()
+    if title != table.target
+  }
+
+
+def _text(cells: Iterable[object]) -> np.ndarray:
+  """As wide as its longest cell: what reading the file again gives."""
+  return np.array([str(cell) for cell in cells])
+
+
+def _write_lines(
+  path: pathlib.Path, lines: Sequence[Sequence[str]], delimiter: str
+) -> None:
+  with path.open("w", newline="", encoding="utf-8") as file:
+    csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(lines)
+  if delimited.read_lines(path) != [[*map(str, line)] for line in lines]:
+    raise ValueError(
+      f"{path.name} would not read as it is meant, parted by {delimiter!r}: some cells"
+      " are empty lines, or hold what parts cells"
+    )
