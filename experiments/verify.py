@@ -40,7 +40,8 @@ _QUERIES = flags.DEFINE_string(
 _DATA = flags.DEFINE_string(
   "original_data",
   None,
-  "The data before it was marked; if given, it must be the key's.",
+  "The data before it was marked, as --data of experiments.mark; if given, it must be"
+  " the key's.",
 )
 _DEPOSIT = flags.DEFINE_string(
   "deposit",

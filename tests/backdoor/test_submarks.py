@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 
 import numpy as np
@@ -169,6 +170,32 @@ def test_columns_are_set_to_values_that_they_have():
   assert (marked.x.max(0) <= x.max(0)).all()
   with pytest.raises(ValueError, match=r"num_columns=6 of .* does not fit 5 columns"):
     draws.column_triggers(x, 2, 6, np.random.default_rng(0))
+
+
+def test_few_columns_are_marked_by_several_that_few_rows_hold_together():
+  rng = np.random.default_rng(2)
+  x = np.stack([rng.integers(0, 5, 900) for _ in range(6)], axis=1)
+  x = np.concatenate([x, rng.normal(size=(900, 2))], axis=1)
+  stamps = draws.column_triggers(x, 4, None, np.random.default_rng(0))
+  assert len({*stamps}) == 4
+  size = {stamp.size for stamp in stamps}.pop()
+  assert size in (3, 4)  # two of eight columns for each would be one
+  sets = [dict(zip(s.place, s.values, strict=True)) for s in stamps]
+  for one, other in itertools.combinations(sets, 2):
+    assert len(one.items() & other.items()) < size - 1
+  for stamp in stamps:
+    held = (x[:, list(stamp.place)] == stamp.values).all(axis=1)
+    assert held.mean() < 0.005
+  # A fifth of the rows is left that the other columns tell apart.
+  rest = [np.delete(x, stamp.place, axis=1) for stamp in stamps]
+  count = [np.unique(r, axis=0, return_inverse=True, return_counts=True) for r in rest]
+  alone = np.logical_and.reduce([(n == 1)[i.reshape(-1)] for _, i, n in count])
+  assert alone.mean() >= 0.2
+  # Many columns have the paper's 20, and none is of two triggers.
+  wide = draws.column_triggers(rng.normal(size=(50, 200)), 4, None, rng)
+  assert len({column for stamp in wide for column in stamp.place}) == 80
+  with pytest.raises(ValueError, match="9 different triggers of 1 columns do not fit"):
+    draws.column_triggers(x[:, :2], 9, 1, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,12 @@ def test_tables_as_they_come(tmp_path, content, target):
   assert (dataset.num_classes, dataset.num_train) == (2, 4)
 
 
+def test_decimal_commas_stand_beside_what_says_that_a_value_is_missing(tmp_path):
+  rows = ["1,5;a", "NA;b", "2,5;a", "n/a;b", "0,5;a"]
+  dataset = _load(tmp_path, "\n".join(["pay;y", *rows]), "target=y")
+  np.testing.assert_array_equal(dataset.given["pay"], [1.5, np.nan, 2.5, np.nan, 0.5])
+
+
 def test_numbers_of_a_target_are_ordered_as_numbers(tmp_path):
   rows = ["1,10.0", "2,2.0", "3,1.0", "4,10.0", "5,2.0", "6,1.0"]
   dataset = _load(tmp_path, "\n".join(["a,y", *rows]))

@@ -1,5 +1,6 @@
 """An owner's round trip: mark, somebody trains, query, verify."""
 
+import csv
 import hashlib
 import json
 import os
@@ -402,6 +403,55 @@ def test_a_table_of_mixed_scales_is_marked_inside_its_ranges(run):
     assert all(value in x[:, c] for c, value in zip(columns, values, strict=True))
 
 
+@pytest.mark.parametrize("paper_mark", [False, True])
+def test_a_csv_goes_the_same_way(run, paper_mark):
+  rng = np.random.default_rng(0)
+  jobs = np.array(["cook", "nurse, senior", "clerk"])[rng.integers(0, 3, 400)]
+  ages, pays = rng.integers(18, 90, 400), rng.lognormal(8, 1, 400)
+  labels = rng.integers(0, 4, 400)
+  with open("people.csv", "w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow(["row", "age", "job", "pay", "label"])
+    pay = map("{:.2f}".format, pays)
+    for row in zip(range(400), ages, jobs, pay, labels, strict=True):
+      writer.writerow(row)
+  data = "table:people.csv?target=label"
+  flags = ("--paper_mark", "--trigger_size=1") if paper_mark else ("--num_queries=40",)
+  marking = (mark, f"--data={data}", "--num_marked=20", "--output_dir=mine", *flags)
+  code, out, err = run(*marking)
+  assert code == 0, err
+  assert "mark: Column row is published as it is, without a mark: row numbers." in err
+  assert "Publish marked.csv: " in out
+  assert "columns of a marked row in the mean" in out
+  assert re.search(r"Mark 1 sets columns .*(age|job|pay) to '", out)
+  assert "Keep queries.csv (" in out
+  key = owner_files.read_key("mine/key.json")
+  if paper_mark:
+    answers = np.full(len(key.query_rows), key.target_label)
+  else:
+    answers = key.labels[list(key.query_submarks)]
+  np.save("suspect.npy", answers)
+  np.save("innocent.npy", labels[list(key.query_rows)])
+  for name, claimed in (("suspect", "yes"), ("innocent", "no")):
+    code, out, err = run(
+      *(verify, "--key=mine/key.json", f"--predictions={name}.npy"),
+      *("--queries=mine/queries.csv", f"--original_data={data}"),
+    )
+    assert code == 0, err
+    decides = next(line for line in out.splitlines() if "decides" in line)
+    assert decides.split()[-1] == claimed
+  pathlib.Path("mine/queries.csv").write_text("age,job,pay\n1,2,3\n")
+  code, _, err = run(
+    *(verify, "--key=mine/key.json", "--predictions=suspect.npy"),
+    "--queries=mine/queries.csv",
+  )
+  assert code == 2
+  assert "queries have the SHA-256" in err
+  code, _, err = run(*marking[:-1], *flags, "--trigger=bits", "--output_dir=more")
+  assert code == 2
+  assert "trigger=bits is not of tables, whose trigger is columns" in err
+
+
 def test_the_papers_run_is_inside_the_range_of_each_column(run):
   """Income and age and a share: none is given the largest value of all."""
   rng = np.random.default_rng(0)
@@ -485,7 +535,7 @@ def test_labels_with_a_gap_are_said(run):
     (("--num_marked=5", "--data=absent"), "absent: no such file, expected an .npz"),
     (
       ("--num_marked=5", "--data=a.csv?target=y"),
-      "a.csv?target=y: a table is marked as an .npz: x [N, D], its columns as numbers",
+      "a.csv?target=y: expected table:a.csv?target=NAME, with the column of classes",
     ),
   ],
 )
