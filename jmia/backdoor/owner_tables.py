@@ -9,6 +9,7 @@ All cells are written anew by one writer, so that the lines of marked rows look 
 different from the others. The key's hashes are of cells, not of their numbers.
 """
 
+import codecs
 from collections.abc import Iterable, Sequence
 import csv
 import pathlib
@@ -22,6 +23,8 @@ from jmia.datasets import columns, delimited, table_file
 if TYPE_CHECKING:
   from jmia.backdoor import submarks, triggers
 
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 
 class Table(NamedTuple):
   """A table's rows as numbers, and what is needed to write them as they came.
@@ -33,6 +36,7 @@ class Table(NamedTuple):
     target: that title.
     titles: `D`, of the columns of x.
     values: `D` times `[k]` text: the cell that each number stands for.
+    encoding: to write: UTF-8, with a byte order mark if there was one (Excel's).
     notes: what is published without a mark, a sentence each.
   """
 
@@ -42,6 +46,7 @@ class Table(NamedTuple):
   target: str
   titles: tuple[str, ...]
   values: tuple[np.ndarray, ...]
+  encoding: str
   notes: tuple[str, ...] = ()
 
 
@@ -88,6 +93,7 @@ def read(spec: str) -> Table:
     target=target,
     titles=tuple(coded),
     values=tuple(values.values()),
+    encoding=_encoding(path),
     notes=tuple(notes),
   )
 
@@ -135,7 +141,7 @@ def write(
   published = [*header, *zip(*_published(marked, table).values(), strict=True)]
   queries = _query_lines(marked, table).tolist()
   for name, lines in (("marked.csv", published), ("queries.csv", queries)):
-    _write_lines(folder / name, lines, table.cells.delimiter)
+    _write_lines(folder / name, lines, table)
 
 
 def in_words(trigger: "triggers.TriggerConfig", table: Table) -> str:
@@ -206,10 +212,17 @@ def _text(cells: Iterable[object]) -> np.ndarray:
   return np.array([str(cell) for cell in cells])
 
 
+def _encoding(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    start = file.read(3)
+  return "utf-8-sig" if start.startswith(_MARKS) else "utf-8"
+
+
 def _write_lines(
-  path: pathlib.Path, lines: Sequence[Sequence[str]], delimiter: str
+  path: pathlib.Path, lines: Sequence[Sequence[str]], table: Table
 ) -> None:
-  with path.open("w", newline="", encoding="utf-8") as file:
+  delimiter = table.cells.delimiter
+  with path.open("w", newline="", encoding=table.encoding) as file:
     csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(lines)
   if delimited.read_lines(path) != [[*map(str, line)] for line in lines]:
     raise ValueError(

@@ -120,6 +120,19 @@ def test_cells_are_numbered_in_order_with_gaps_in_the_middle(tmp_path):
   np.testing.assert_array_equal(table.x[:4], [[1, 1], [0, 2], [2, 0], [0, 0]])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_excel_writes_it_can_read_again(tmp_path, encoding):
+  name = _table(tmp_path, [[*line[:5], "Österreich", line[6]] for line in _lines()])
+  path = tmp_path / "people.csv"
+  path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+  data = owner_files.read_data(name + "class")
+  owner_files.write(tmp_path / "mine", _mark(data), data)
+  content = (tmp_path / "mine" / "marked.csv").read_bytes()
+  assert content.startswith(b"\xef\xbb\xbf") is (encoding != "utf-8")
+  assert "Österreich" in content.decode("utf-8-sig")
+  assert content.decode("utf-8-sig").startswith("id,age")
+
+
 def test_columns_that_tell_nothing_bear_no_mark(tmp_path):
   name = _table(tmp_path, _lines()) + "class&ignore=zip"
   data = owner_files.read_data(name)
