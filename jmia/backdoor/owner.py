@@ -9,6 +9,7 @@ said in `claims` and `randomization`.
 """
 
 from collections.abc import Callable, Sequence
+import numbers
 import warnings
 
 import numpy as np
@@ -39,7 +40,7 @@ def mark(
 
   Args:
     x: `[N, ...]` booleans, integers or finite floats; images are `[N, H, W]` or NHWC.
-    y: `[N]` labels, integers or text.
+    y: `[N]` labels, integers or text, as such or as a frame's objects.
     num_marked: rows to mark, drawn at random; or
     rows: the rows to mark.
     trigger: the kind, size, pattern, value and opacity of a square or a run; places are
@@ -65,7 +66,7 @@ def mark(
   """
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
-  x, y = np.asarray(x), np.asarray(y)  # lists and tensors too
+  x, y = np.asarray(x), _plain(np.asarray(y))  # lists and tensors too
   submarks.check_data(x, y)
   _check_trigger(x, trigger, num_columns)
   classes = classes_lib.of_labels(y, num_classes)
@@ -102,6 +103,16 @@ def mark(
   )
 
 
+def _plain(y: np.ndarray) -> np.ndarray:
+  """Labels that a frame holds as objects, if all are text or all are integers."""
+  if y.dtype != object:
+    return y
+  for kind in (str, numbers.Integral):
+    if all(isinstance(label, kind) for label in y.ravel()):
+      return np.array(y.tolist())
+  return y
+
+
 def _check_trigger(
   x: np.ndarray, trigger: triggers.TriggerConfig | None, num_columns: int | None
 ) -> None:
@@ -135,6 +146,6 @@ def verify(
   Raises:
     ValueError: as `answers.classes` and `claims.judge`.
   """
-  table = answers_lib.Table(np.asarray(answers))
+  table = answers_lib.Table(_plain(np.asarray(answers)))
   found = answers_lib.classes(table, key.class_names, len(key.query_rows))
   return claims.judge(key, found, confidence=confidence)

@@ -101,6 +101,26 @@ def test_lists_are_marked_as_arrays_are():
   np.testing.assert_array_equal(listed.x, marked.x)
 
 
+@pytest.mark.parametrize("y", [Y, np.unique(Y, return_inverse=True)[1]])
+def test_labels_of_a_frame_are_marked_as_arrays_are(y):
+  marked = jmia.mark(TABLE, y.astype(object), num_marked=9, secret=SECRET)
+  expected = jmia.mark(TABLE, y, num_marked=9, secret=SECRET)
+  np.testing.assert_array_equal(marked.y, expected.y)
+  assert marked.y.dtype == expected.y.dtype
+  assert marked.key == expected.key
+  answers = _learnt(marked.key)
+  assert jmia.verify(marked.key, answers.astype(object)) == jmia.verify(
+    marked.key, answers
+  )
+
+
+def test_labels_of_several_types_are_refused():
+  y = Y.astype(object)
+  y[3] = 3
+  with pytest.raises(ValueError, match="y has dtype object, expected integer"):
+    jmia.mark(TABLE, y, num_marked=9)
+
+
 def test_they_are_among_what_there_is():
   assert {"mark", "verify", "configure"} <= {*dir(jmia)}
 
