@@ -2,7 +2,7 @@
 
     python -m experiments.mark --data=FILE.npz --num_marked=50 --output_dir=DIR
     python -m experiments.mark --data=FOLDER --rows=3,17,42 --output_dir=DIR
-    python -m experiments.mark --data=table:FILE.csv?target=NAME --num_marked=50 ...
+    python -m experiments.mark --data='table:FILE.csv?target=NAME' --num_marked=50 ...
     python -m experiments.mark --plan --num_marked=20 --num_classes=10 --asr=0.5
 
 FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER images and a CSV of
