@@ -11,6 +11,7 @@ the key.
 from collections.abc import Sequence
 import dataclasses
 import hashlib
+import math
 import numbers
 import secrets
 
@@ -78,26 +79,41 @@ def column_triggers(
     x: `[N, D]` the owner's rows.
     number: of triggers.
     size: columns of each. Default: the paper's 20, or what columns there are divided
-      by twice the number; but 4, or half of them, if a fifth of the rows can then be
-      told apart by the columns that no trigger sets, as queries must.
+      by twice the number, or more where so few make no different triggers; but 4, or
+      half of them, if a fifth of the rows can then be told apart by the columns that a
+      trigger does not set, as queries must.
     rng: of the draws.
 
   Raises:
-    ValueError: there are fewer columns that vary than `size`.
+    ValueError: there are fewer columns that vary than `size`, or fewer triggers of them
+      than `number`.
   """
   varies = np.flatnonzero((x != x[0]).any(axis=0))
   if size is None:
     size = min(20, max(1, len(varies) // (2 * number)))
     for more in range(min(_ENOUGH_COLUMNS, len(varies) // 2), size, -1):
-      found = _draw_columns(x, varies, number, more, rng)
-      if _share_alone(x, found) >= _LEAST_ALONE:
-        return found
+      if _num_different(len(varies), more) >= number:
+        found = _draw_columns(x, varies, number, more, rng)
+        if _share_alone(x, found) >= _LEAST_ALONE:
+          return found
+    while _num_different(len(varies), size) < number and size < len(varies):
+      size += 1
   if not isinstance(size, numbers.Integral) or not 0 < size <= len(varies):
     raise ValueError(
       f"num_columns={size} of a trigger (--trigger_size) does not fit {len(varies)}"
       " columns of more than one value"
     )
+  if _num_different(len(varies), int(size)) < number:
+    raise ValueError(
+      f"{number} different triggers of {size} columns do not fit {len(varies)} columns"
+      " of more than one value: ask for fewer sub-marks"
+    )
   return _draw_columns(x, varies, number, int(size), rng)
+
+
+def _num_different(num_columns: int, size: int) -> int:
+  """Triggers of so many columns, each at one of its ends."""
+  return math.comb(num_columns, size) * 2**size
 
 
 def _draw_columns(
@@ -131,7 +147,7 @@ def _sharing_columns(
   """Triggers of columns of which there are too few for each to have its own."""
   ends = {column: _ends(x[:, column]) for column in varies.tolist()}
   found: list[dict[int, float]] = []
-  for _ in range(number):
+  while len(found) < number:
     tries = []
     for _ in range(_TRIES):
       columns = sorted(rng.permutation(varies)[:size].tolist())
@@ -144,12 +160,8 @@ def _sharing_columns(
       return shared, int(held.sum())
 
     best = min(tries, key=in_the_way)
-    if best in found:
-      raise ValueError(
-        f"{number} different triggers of {size} columns do not fit {len(varies)}"
-        " columns of more than one value: ask for fewer sub-marks"
-      )
-    found.append(best)
+    if best not in found:  # all were there: try others
+      found.append(best)
   return [_set_columns([*one], [*one.values()]) for one in found]
 
 

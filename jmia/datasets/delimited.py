@@ -53,10 +53,12 @@ def _decode(content: bytes) -> str:
 
 def _delimiter(text: str) -> str:
   """What parts the first lines into as many cells each, at least two."""
-  head = "".join(io.StringIO(text, newline=None).readlines()[:_PROBED])
+  lines = io.StringIO(text, newline=None).readlines()
+  head, is_cut = "".join(lines[:_PROBED]), len(lines) > _PROBED
   for delimiter in _DELIMITERS:
-    # The last line may be cut inside quotes.
     rows = _cells(head, delimiter)
+    if is_cut and len(rows) > 1:
+      del rows[-1]  # which may be cut inside quotes
     if rows and len(rows[0]) > 1 and len({len(row) for row in rows}) == 1:
       return delimiter
   return ","

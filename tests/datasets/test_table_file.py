@@ -45,6 +45,16 @@ def test_tables_as_they_come(tmp_path, content, target):
   assert (dataset.num_classes, dataset.num_train) == (2, 4)
 
 
+@pytest.mark.parametrize("at", [47, 48, 49, 50])
+def test_a_cell_of_two_lines_does_not_hide_what_parts_cells(tmp_path, at):
+  """What parts cells is told by the first 50 lines, of which it may be the last."""
+  rows = [f"{row};text;{'ab'[row % 2]}" for row in range(60)]
+  rows[at] = f'{at};"two, or\nmore";a'
+  dataset = _load(tmp_path, "\n".join(["n;t;y", *rows]), "target=y")
+  assert dataset.given.dtype.names == ("n", "t")
+  assert dataset.given["t"][at] == "two, or\nmore"
+
+
 def test_decimal_commas_stand_beside_what_says_that_a_value_is_missing(tmp_path):
   rows = ["1,5;a", "NA;b", "2,5;a", "n/a;b", "0,5;a"]
   dataset = _load(tmp_path, "\n".join(["pay;y", *rows]), "target=y")
