@@ -132,7 +132,8 @@ class Explanation(NamedTuple):
   Attributes:
     cells: patterns of a key's parts, as of `fnmatch`.
     run: in which the paper's figure is one more value.
-    value: in place of the paper's, where that is misprinted, as printed elsewhere; "".
+    value: in place of the paper's, where that is misprinted or cannot be, as printed
+      elsewhere or as its other figures have it; "".
     because: in words.
   """
 
