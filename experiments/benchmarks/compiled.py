@@ -272,7 +272,7 @@ def scores() -> list[Score]:
 
 def _of_samples(method: str) -> list[Score]:
   """Attack R: a null of each sample, of all models' losses on it."""
-  alpha = _levels()
+  alpha = scoring.levels()
   losses = _shape((scoring.NUM_MODELS, scoring.NUM_SAMPLES))
 
   def thresholds(losses):
@@ -296,7 +296,7 @@ def _of_samples(method: str) -> list[Score]:
 
 def _of_groups(attack: str, num_losses: int, num_groups: int) -> list[Score]:
   """Attacks S and P: a null of each class, or of all rows; its order statistics."""
-  alpha, method = _levels(), "linear"
+  alpha, method = scoring.levels(), "linear"
   size = num_losses // num_groups
   sizes = np.full(num_groups, size, np.int32)
   starts = np.arange(num_groups, dtype=np.int32) * size
@@ -331,10 +331,6 @@ def _of_groups(attack: str, num_losses: int, num_groups: int) -> list[Score]:
       attacked.shape,
     ),
   ]
-
-
-def _levels() -> np.ndarray:
-  return np.linspace(0.001, 0.999, scoring.NUM_LEVELS)
 
 
 def row_of_score(score: Score) -> measure.Row:

@@ -39,6 +39,11 @@ _THEIRS = {
 }
 
 
+def levels() -> np.ndarray:
+  """Returns `[NUM_LEVELS]` significance levels that thresholds are asked for."""
+  return np.linspace(0.001, 0.999, NUM_LEVELS)
+
+
 def rows(sizes: tuple[int, int, int] | None = None) -> list[measure.Row]:
   """Each attack's thresholds by each method, and attack R's scores.
 
@@ -49,7 +54,7 @@ def rows(sizes: tuple[int, int, int] | None = None) -> list[measure.Row]:
   rng = np.random.default_rng(0)
   losses = rng.exponential(size=(num_models, num_samples)).astype(np.float32)
   labels = rng.integers(num_classes, size=num_samples)
-  alpha = np.linspace(0.001, 0.999, NUM_LEVELS)
+  alpha = levels()
   flat, groups = losses.ravel(), np.tile(labels, num_models)
   target = losses[0]
 

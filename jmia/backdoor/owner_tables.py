@@ -13,15 +13,14 @@ import codecs
 from collections.abc import Iterable, Sequence
 import csv
 import pathlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jmia.backdoor import classes, ownership
+from jmia.backdoor import classes, ownership, submarks, triggers
 from jmia.datasets import columns, delimited, table_file
 
-if TYPE_CHECKING:
-  from jmia.backdoor import submarks, triggers
+_Marked = submarks.Marked | ownership.Marked
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -116,9 +115,7 @@ def fingerprint(table: Table) -> str:
   return ownership.fingerprint(*table.cells.columns.values())
 
 
-def hashed(
-  marked: "submarks.Marked | ownership.Marked", table: Table
-) -> "submarks.Marked | ownership.Marked":
+def hashed(marked: _Marked, table: Table) -> _Marked:
   """Returns what was marked with a key whose hashes are of cells."""
   key = marked.key._replace(
     data_sha256=fingerprint(table),
@@ -128,9 +125,7 @@ def hashed(
   return marked._replace(key=key)  # type: ignore[arg-type]
 
 
-def write(
-  folder: pathlib.Path, marked: "submarks.Marked | ownership.Marked", table: Table
-) -> None:
+def write(folder: pathlib.Path, marked: _Marked, table: Table) -> None:
   """Writes `marked.csv` and, without the target, `queries.csv`.
 
   Raises:
@@ -144,7 +139,7 @@ def write(
     _write_lines(folder / name, lines, table)
 
 
-def in_words(trigger: "triggers.TriggerConfig", table: Table) -> str:
+def in_words(trigger: triggers.TriggerConfig, table: Table) -> str:
   """Returns what a trigger sets, by titles and cells."""
   assert not isinstance(trigger.place, str)
   pairs = zip(trigger.place, trigger.values, strict=True)
@@ -168,18 +163,14 @@ def _numbered(column: np.ndarray, plain: np.ndarray) -> tuple[np.ndarray, np.nda
   return number[place.reshape(-1)], found[order]
 
 
-def _published(
-  marked: "submarks.Marked | ownership.Marked", table: Table
-) -> dict[str, np.ndarray]:
+def _published(marked: _Marked, table: Table) -> dict[str, np.ndarray]:
   """The columns to publish, by title, in the file's order."""
   found = _columns(marked.x, marked.kept, table)
   labels = {table.target: _text(marked.y.tolist())}
   return {title: (labels | found)[title] for title in table.cells.columns}
 
 
-def _query_lines(
-  marked: "submarks.Marked | ownership.Marked", table: Table
-) -> np.ndarray:
+def _query_lines(marked: _Marked, table: Table) -> np.ndarray:
   """`[lines, columns]` text: titles, if the file has them, and a line for each."""
   found = _columns(marked.queries, marked.key.query_rows, table)
   lines = [*zip(*(found[title].tolist() for title in found), strict=True)]
