@@ -70,6 +70,13 @@ _NUM_TEST = flags.DEFINE_integer(
 _NUM_SYNTHETIC = flags.DEFINE_integer(
   "num_synthetic", None, "Synthetic rows of each kind. Default: 500.", lower_bound=1
 )
+_DISCRIMINATOR_STEPS = flags.DEFINE_integer(
+  "discriminator_steps",
+  None,
+  "Steps of the encoding for each of the classifier's: the paper's k, of which it says"
+  " nothing; more is stronger. Default: 1.",
+  lower_bound=1,
+)
 _ENCODED_SHARE = flags.DEFINE_float(
   "encoded_share", None, "Share of the members to encode. Default: the paper's, 0.2."
 )
@@ -181,6 +188,7 @@ def _setup() -> settings.Setup:
     "num_synthetic": _NUM_SYNTHETIC.value,
     "encoded_share": _ENCODED_SHARE.value,
     "discriminator_rate": encoding_flags.DISCRIMINATOR_RATE.value,
+    "discriminator_steps": _DISCRIMINATOR_STEPS.value,
     "amounts": None if _AMOUNTS.value is None else _numbers("amounts", _AMOUNTS.value),
     "transfer_to": _TRANSFER_TO.value,
     "defenses": defense_flags.chosen(),

@@ -25,6 +25,7 @@ class Setup:
     num_clusters: classes to make by k-means; None keeps the dataset's labels.
     encoded_share: share of the members that is encoded, at random.
     discriminator_rate: eta_d.
+    discriminator_steps: k, which the paper leaves open.
     num_synthetic: rows of D_A-m, and as many of D_A-nm.
     amounts: shares of the members encoded by the study of amounts.
     capacities: what varies in the study of capacity: value -> options of the model.
@@ -39,6 +40,7 @@ class Setup:
   num_clusters: int | None = None
   encoded_share: float = 0.2
   discriminator_rate: float = 0.01
+  discriminator_steps: int = 1
   num_synthetic: int = 500
   amounts: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
   capacities: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
@@ -46,7 +48,7 @@ class Setup:
   defenses: tuple[registry.DefenseConfig, ...] = ()
 
   def __post_init__(self) -> None:
-    for name in ("num_members", "num_test", "num_synthetic"):
+    for name in ("num_members", "num_test", "num_synthetic", "discriminator_steps"):
       _validate.positive(name, getattr(self, name))
     for name, shares in (
       ("encoded_share", (self.encoded_share,)),
@@ -62,6 +64,7 @@ class Setup:
       train=self.train,
       layer=layer,
       discriminator_rate=self.discriminator_rate,
+      discriminator_steps=self.discriminator_steps,
       defenses=self.defenses,
     )
 

@@ -64,6 +64,17 @@ def test_blackbox(tmp_path):
   assert all(row.keys() >= DECODED | {"baseline_accuracy"} for row in rows)
 
 
+def test_more_steps_of_the_encoding_for_each_of_the_classifiers(tmp_path):
+  reached = []
+  for steps in (1, 8):
+    folder = tmp_path / str(steps)
+    rows = _run(folder, study="blackbox", discriminator_steps=steps, **DIGITS)
+    content = json.loads((folder / "results.json").read_text())
+    assert content["config"]["discriminator_steps"] == steps
+    reached.append([row["encoding_accuracy"] for row in rows])
+  assert np.all(np.subtract(reached[1], reached[0]) > 0)
+
+
 def test_redaction_of_the_same_models(tmp_path, trained, capsys):
   models, plain = trained
   rows = _run(tmp_path, study="redaction", models_dir=models, **DIGITS)
