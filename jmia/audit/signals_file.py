@@ -31,6 +31,7 @@ _READ_WITH = {
 }
 ARRAYS = (*_REQUIRED, *_OPTIONAL)  # what a file of signals may hold
 _CALIBRATES = "calibrates"
+_OF_ONE_CLASS = "_true_class_probabilities"
 _GROUP = "group_"  # and a name: what the rows are told apart by
 
 
@@ -95,6 +96,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray], *, outputs: str = "auto") -> E
   arrays = {name: _plain(name, array) for name, array in arrays.items()}
   arrays, notes = _two_classes(arrays, outputs)
   _check(arrays)
+  of_one = {n: a for n, a in arrays.items() if n.endswith(_OF_ONE_CLASS)}
+  as_coarse, said = units.of_one_class(of_one)
+  arrays |= as_coarse
   answers = {name: array for name, array in arrays.items() if _is_logits(name)}
   told = units.recognise(answers, outputs, [n for n in answers if _is_of_several(n)])
   for name, array in answers.items():
@@ -115,7 +119,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], *, outputs: str = "auto") -> E
     population=_signals(arrays, "population", population_labels) or {},
     groups=_groups(arrays, labels, population_labels),
     calibrates=arrays.get(_CALIBRATES),
-    notes=(*notes, *told.notes),
+    notes=(*notes, *said, *told.notes),
   )
 
 
