@@ -7,6 +7,7 @@ import numpy as np
 
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
+from jmia.audit import counts
 from jmia.datasets import memory
 
 _CALIBRATION = 0.25  # share of a target's non-members that calibrate p-values
@@ -99,12 +100,12 @@ class Cohort:
     others = np.delete(np.arange(len(self.names)), target)
     # As many for each target: their samples are written as one array.
     number = int(_CALIBRATION * (~self.held).sum(axis=1).min())
-    held = self.held[others]
+    held, out = counts.equal(self.held[others], members, (seed, target))
     num_rows = len(self.population_labels)
     none = np.zeros((len(others), num_rows), bool)
     group = Group(
       held=held,
-      out=~held,
+      out=out,
       signals=_Rows(self.signals, others),
       population_held=none,
       population_out=~none,
