@@ -16,6 +16,7 @@ from jmia.stats import intervals, paired
 
 FPRS = (0.1, 0.01, 0.001)
 _AT_ONCE = 250  # simulations ranked together
+_FIGURES = 24  # whose intervals are to hold at once, as in a report of six attacks
 
 Progress = Callable[[int, int], None]
 
@@ -85,6 +86,19 @@ def _two_values() -> Pair:
   return Pair(draw, tpr)
 
 
+def _rare_value() -> Pair:
+  """Scores are 0, or 1 of 1 % of the others and of `2 AUC - .99` of the members."""
+
+  def draw(rng, shape, auc, is_member):
+    share = 0.01 + (2 * auc - 1 if is_member else 0)
+    return (rng.random(shape) < share).astype(float)
+
+  def tpr(auc, fpr):
+    return np.interp(fpr, [0, 0.01, 1], [0, 0.01 + 2 * auc - 1, 1])
+
+  return Pair(draw, tpr)
+
+
 def pairs() -> Mapping[str, Pair]:
   """Returns the pairs of distributions, by name."""
   return types.MappingProxyType(
@@ -94,6 +108,7 @@ def pairs() -> Mapping[str, Pair]:
       "exponentials": _exponential(),
       "some stand out": _mixture(),
       "two values": _two_values(),
+      "a rare value": _rare_value(),
     }
   )
 
@@ -123,7 +138,8 @@ def coverage_rows(
 
   Returns:
     A row whose `auc_missed` and `tpr_missed` (by FPR) are shares of the simulations,
-    and whose widths are means.
+    and whose widths are means; `auc_missed_at_once` is of intervals of which 24 are to
+    hold at once.
 
   Raises:
     ValueError: the pair is unknown, or a number is out of range.
@@ -146,10 +162,13 @@ def coverage_rows(
       axis=1,
     )
     area = intervals.auc(scores, members, confidence=confidence)
+    each = intervals.each_of(_FIGURES, confidence=confidence)
+    wide = intervals.auc(scores, members, confidence=each)
     rate = intervals.tpr_at_fpr(scores, members, fprs, confidence=confidence)
     true = pair.tpr(auc, fprs)
     for key, values in (
       ("auc_missed", _missed(area, auc)),
+      ("auc_missed_at_once", _missed(wide, auc)),
       ("auc_width", area.high - area.low),
       ("tpr_missed", _missed(rate, true)),
       ("tpr_width", rate.high - rate.low),
