@@ -10,7 +10,6 @@ Each command is a binary of this folder, with the same flags.
 from collections.abc import Mapping, Sequence
 import difflib
 import importlib
-import importlib.util
 import sys
 from typing import NamedTuple
 
@@ -82,24 +81,23 @@ def overview() -> str:
 
 
 def _table(program: str, commands: Mapping[str, Command]) -> str:
-  """The commands that are there, with their questions."""
-  there = {name: of for name, of in commands.items() if is_there(of)}
-  width = max(15, *(len(f"{program} {name}") for name in there))
+  """Commands with their questions."""
+  width = max(15, *(len(f"{program} {name}") for name in commands))
   return "\n".join(
-    f"  {f'{program} {name}'.ljust(width)}  {of.question}" for name, of in there.items()
+    f"  {f'{program} {name}'.ljust(width)}  {of.question}"
+    for name, of in commands.items()
   )
 
 
 def _run(commands: Mapping[str, Command], args: Sequence[str], program: str) -> None:
   name = args[0]
-  there = [known for known, of in commands.items() if is_there(of)]
-  if name.replace("_", "-") in there:
+  if name.replace("_", "-") in commands:
     name = name.replace("_", "-")
-  if name not in there:
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+  if name not in commands:
+    near = difflib.get_close_matches(name, commands, n=1, cutoff=0.5)
     if commands is COMMANDS and name in STUDIES:
       near = [f"study {name}"]
-    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(there)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(commands)}"
     print(f"{program}: unknown command {name!r}; {hint}", file=sys.stderr)
     sys.exit(2)
   sys.argv = [f"{program} {name}", *args[1:]]
@@ -126,8 +124,3 @@ def _complete(args: Sequence[str]) -> None:
     )
     sys.exit(2)
   print(completion.script(args[0]))
-
-
-def is_there(command: Command) -> bool:
-  """Whether the binary is part of what is installed."""
-  return importlib.util.find_spec(f"{__package__}.{command.module}") is not None

@@ -38,8 +38,6 @@ def script(shell: str) -> str:
 
 def _add(subparsers, commands: Mapping[str, command.Command]) -> None:
   for name, of in commands.items():
-    if not command.is_there(of):
-      continue
     parser = subparsers.add_parser(name, add_help=False, help=of.question)
     module = importlib.import_module(f".{of.module}", __package__)
     for flag in flags.FLAGS.get_key_flags_for_module(module):

@@ -16,10 +16,9 @@ class Interval(NamedTuple):
 
 
 class AucInterval(NamedTuple):
-  """An AUC with DeLong's standard error and its bounds; each `[...]` float64."""
+  """An AUC and its bounds; each `[...]` float64."""
 
   auc: np.ndarray
-  standard_error: np.ndarray
   low: np.ndarray
   high: np.ndarray
 
@@ -200,8 +199,7 @@ def auc(
     axis: the axis of samples.
 
   Returns:
-    An `AucInterval` of `[...]`; the standard error is NaN where it is undefined, and
-    all is NaN in a row without members or without non-members.
+    An `AucInterval` of `[...]`; NaN in a row without members or without non-members.
 
   Raises:
     ValueError: as `roc.rank`, or `confidence` is not in (0, 1).
@@ -236,7 +234,6 @@ def auc(
   is_regular = variance > 0
   return AucInterval(
     auc=area,
-    standard_error=np.sqrt(variance),
     low=np.where(is_regular, wide[0], exact.low),
     high=np.where(is_regular, wide[1], exact.high),
   )
