@@ -61,9 +61,8 @@ class Cohort:
     """Returns the evidence of one model, by name or number, or of each.
 
     A quarter of a target's non-members, or of the fewest that any target has, drawn at
-    random whatever the answers, are
-    evaluated no more but calibrate p-values: other models hold them as they hold the
-    rest of the non-members.
+    random whatever the answers, are evaluated no more but calibrate p-values: other
+    models hold them as they hold the rest of the non-members.
 
     Raises:
       ValueError: if there is no such model, only one model, or a target whose rows are
