@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from jmia import types
 from jmia.backdoor import claims, randomization, triggers, verification
@@ -335,6 +334,5 @@ def _student(values: np.ndarray) -> list[float] | None:
   """The 95 % interval of a mean, kept within [0, 1]; None for one value."""
   if len(values) < 2:
     return None
-  half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1)
-  half /= math.sqrt(len(values))
-  return [max(0.0, values.mean() - half), min(1.0, values.mean() + half)]
+  found = intervals.mean(values)
+  return [max(0.0, float(found.low)), min(1.0, float(found.high))]

@@ -7,9 +7,8 @@ import numpy as np
 
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
+from jmia.audit import calibration
 from jmia.datasets import memory
-
-_CALIBRATION = 0.25  # share of a target's non-members that calibrate p-values
 
 
 class _Rows(Mapping[str, np.ndarray]):
@@ -97,7 +96,7 @@ class Cohort:
       raise ValueError(f"model {self.names[target]}: {error}") from error
     others = np.delete(np.arange(len(self.names)), target)
     # As many for each target: their samples are written as one array.
-    number = int(_CALIBRATION * (~self.held).sum(axis=1).min())
+    number = int(calibration.SHARE * (~self.held).sum(axis=1).min())
     held = self.held[others]
     num_rows = len(self.population_labels)
     none = np.zeros((len(others), num_rows), bool)
