@@ -30,7 +30,7 @@ def script(shell: str) -> str:
   commands = parser.add_subparsers()
   _add(commands, command.COMMANDS)
   studies = commands.add_parser("study", add_help=False, help="The papers' studies")
-  _add(studies.add_subparsers(), command.STUDIES)
+  _add(studies.add_subparsers(), {**command.STUDIES, **command.RECORDS})
   shells = commands.add_parser("completion", add_help=False, help="Of this shell")
   shells.add_argument("shell", choices=SHELLS)
   return str(shtab.complete(parser, shell=shell))
