@@ -46,7 +46,7 @@ from jmia import attacks, audit, datasets, types
 from jmia.attacks import evidence
 from jmia.audit import estimate, importers, limits, repeat, signals_file, units
 from jmia.datasets import groups
-from jmia.report import advice, tables
+from jmia.report import advice, tables, wording
 from jmia.stats import nulls
 from jmia.training import config as config_lib
 
@@ -268,7 +268,7 @@ def _say_plan() -> None:
   plan = estimate.plan(dataset, config)
   cost = estimate.cost(dataset, plan, width=config.width)
   print(
-    f"Would train {plan}, in about {forecast.duration(cost.seconds)} and"
+    f"Would train {plan}, in about {wording.duration(cost.seconds)} and"
     f" {forecast.memory(cost.num_bytes)}."
   )
 

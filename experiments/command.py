@@ -10,7 +10,6 @@ Each command is a binary of this folder, with the same flags.
 from collections.abc import Mapping, Sequence
 import difflib
 import importlib
-import importlib.util
 import sys
 from typing import NamedTuple
 
@@ -41,6 +40,9 @@ STUDIES: Mapping[str, Command] = {
   "membership_encoding": Command("membership_encoding", "Song & Shokri: encoding"),
   "attack_power": Command("attack_power", "How many reference models attacks need"),
   "simulations": Command("simulations", "Do the claims hold where the truth is known?"),
+}
+# What is made of studies and benchmarks, found as `jmia study NAME` too.
+RECORDS: Mapping[str, Command] = {
   "gpu_day": Command("gpu_day", "What a GPU is asked in eight minutes"),
   "ledger": Command("ledger", "Every figure of the papers beside ours"),
 }
@@ -62,9 +64,9 @@ def main() -> None:
     return
   if args[0] == "study":
     if not args[1:] or args[1] in ("-h", "--help", "--helpshort"):
-      print(_table("jmia study", STUDIES))
+      print(studies())
       return
-    _run(STUDIES, args[1:], "jmia study")
+    _run({**STUDIES, **RECORDS}, args[1:], "jmia study")
   else:
     _run(COMMANDS, args, "jmia")
 
@@ -73,7 +75,7 @@ def overview() -> str:
   """What one asks and what one runs."""
   return (
     "jmia tells what a trained classifier gives away about its training data.\n\n"
-    f"{_table('jmia', COMMANDS)}\n"
+    f"{_table('jmia', COMMANDS, len('jmia study NAME'))}\n"
     "  jmia study NAME  What do the papers' studies give here? (jmia study: a list)\n"
     "\nStart with: jmia audit --output_dir=DIR\n"
     "Each command: jmia COMMAND --help\n"
@@ -81,25 +83,32 @@ def overview() -> str:
   )
 
 
-def _table(program: str, commands: Mapping[str, Command]) -> str:
-  """The commands that are there, with their questions."""
-  there = {name: of for name, of in commands.items() if is_there(of)}
-  width = max(15, *(len(f"{program} {name}") for name in there))
+def studies() -> str:
+  """What `jmia study` runs."""
+  width = len("jmia study ") + max(map(len, STUDIES))
+  return (
+    f"{_table('jmia study', STUDIES, width)}\n\n"
+    f"And, of their runs and of speed:\n\n{_table('jmia study', RECORDS, width)}"
+  )
+
+
+def _table(program: str, commands: Mapping[str, Command], width: int) -> str:
+  """Commands with their questions, which begin in one column."""
   return "\n".join(
-    f"  {f'{program} {name}'.ljust(width)}  {of.question}" for name, of in there.items()
+    f"  {f'{program} {name}'.ljust(width)}  {of.question}"
+    for name, of in commands.items()
   )
 
 
 def _run(commands: Mapping[str, Command], args: Sequence[str], program: str) -> None:
   name = args[0]
-  there = [known for known, of in commands.items() if is_there(of)]
-  if name.replace("_", "-") in there:
+  if name.replace("_", "-") in commands:
     name = name.replace("_", "-")
-  if name not in there:
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-    if commands is COMMANDS and name in STUDIES:
+  if name not in commands:
+    near = difflib.get_close_matches(name, commands, n=1, cutoff=0.5)
+    if commands is COMMANDS and name in (*STUDIES, *RECORDS):
       near = [f"study {name}"]
-    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(there)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(commands)}"
     print(f"{program}: unknown command {name!r}; {hint}", file=sys.stderr)
     sys.exit(2)
   sys.argv = [f"{program} {name}", *args[1:]]
@@ -126,8 +135,3 @@ def _complete(args: Sequence[str]) -> None:
     )
     sys.exit(2)
   print(completion.script(args[0]))
-
-
-def is_there(command: Command) -> bool:
-  """Whether the binary is part of what is installed."""
-  return importlib.util.find_spec(f"{__package__}.{command.module}") is not None

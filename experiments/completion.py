@@ -30,7 +30,7 @@ def script(shell: str) -> str:
   commands = parser.add_subparsers()
   _add(commands, command.COMMANDS)
   studies = commands.add_parser("study", add_help=False, help="The papers' studies")
-  _add(studies.add_subparsers(), command.STUDIES)
+  _add(studies.add_subparsers(), {**command.STUDIES, **command.RECORDS})
   shells = commands.add_parser("completion", add_help=False, help="Of this shell")
   shells.add_argument("shell", choices=SHELLS)
   return str(shtab.complete(parser, shell=shell))
@@ -38,8 +38,6 @@ def script(shell: str) -> str:
 
 def _add(subparsers, commands: Mapping[str, command.Command]) -> None:
   for name, of in commands.items():
-    if not command.is_there(of):
-      continue
     parser = subparsers.add_parser(name, add_help=False, help=of.question)
     module = importlib.import_module(f".{of.module}", __package__)
     for flag in flags.FLAGS.get_key_flags_for_module(module):

@@ -5,24 +5,10 @@
 
 Runs suites of `experiments.benchmark`, the most telling first, each in a process of its
 own: one that fails costs the others nothing, and none but the last may take more than
-half of the time that is left.
-The file is written after each, so a run that is cut off keeps what it has, and the
-table comes last.
+half of the time that is left. PyTorch, the peer, may be absent.
 
-On a machine without a network, whose Python 3.12 has JAX, Flax, Optax, NumPy, SciPy,
-scikit-learn and absl-py, the rest comes from a folder of wheels, made elsewhere by
-
-    python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12
-        --implementation cp --platform manylinux_2_28_x86_64
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d wheels
-        annotated-types array_record attrs chex dm-tree dp-accounting etils humanize
-        importlib_resources jax-privacy jinja2 markupsafe matplotlib mpmath
-        orbax-checkpoint pillow pydantic==2.14.4 pydantic-core==2.50.5
-        tensorstore toolz tqdm typing-inspection
-
-(47 MB; pydantic and its core must be of one release) and installed there by
-`pip install --no-index --no-deps --target site wheels/*.whl`, with `site` on
-PYTHONPATH. PyTorch, the peer, may be absent.
+The file of --output gets rows, notes and seconds as JSON, anew after each suite, so
+that a run that is cut off keeps what it has; the table is printed at the end.
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ from . import command
 
 # What most runs of a binary set. Others: the first five of its own.
 FIRST: Mapping[str, Sequence[str]] = {
+  "attack_power": ("output_dir", "dataset", "sizes", "attacks", "num_targets"),
   "audit": ("output_dir", "dataset", "signals", "attacks", "defense"),
   "benchmark": ("suite", "output"),
   "classic_mia": ("output_dir", "study", "dataset", "defenses", "attacks"),
@@ -18,9 +19,11 @@ FIRST: Mapping[str, Sequence[str]] = {
   "data": ("dataset", "data_dir"),
   "dp_audit": ("output_dir", "dataset", "mode", "canary", "claimed_epsilon"),
   "enhanced_mia": ("output_dir", "config", "dataset", "num_models", "num_targets"),
+  "gpu_day": ("output", "steps", "minutes", "tiny"),
   "mark": ("output_dir", "data", "num_marked", "plan", "rows"),
   "membership_encoding": ("output_dir", "study", "setup", "form", "models_dir"),
   "mib": ("output_dir", "study", "dataset", "num_trials", "marked_share"),
+  "simulations": ("output_dir", "study", "dataset", "attacks", "num_simulations"),
   "verify": ("key", "predictions", "deposit", "output_dir", "confidence"),
   "watermark": ("command", "output_dir", "data_file", "key_file", "claim_file"),
 }

@@ -19,6 +19,7 @@ experiments.verify: keep them to yourself. The queries are rows of your data tha
 published data no longer hold.
 """
 
+import dataclasses
 import hashlib
 import sys
 
@@ -246,7 +247,7 @@ def _kind(data: owner_files.Data) -> str:
 
 def _columns_at_end(x: np.ndarray) -> triggers.TriggerConfig:
   """The paper's run of 20, each column at its own largest value."""
-  size = 20 if _SIZE.value is None else _SIZE.value
+  size = triggers.PAPER["bits"].size if _SIZE.value is None else _SIZE.value
   if x.ndim != 2 or size > x.shape[1]:
     raise ValueError(f"size={size} does not fit an example of shape {x.shape[1:]}")
   place = range(x.shape[1] - size, x.shape[1])
@@ -257,22 +258,19 @@ def _columns_at_end(x: np.ndarray) -> triggers.TriggerConfig:
 
 
 def _trigger(x: np.ndarray, kind: str) -> triggers.TriggerConfig:
-  place: str | tuple[int, ...]
-  size, place, opacity = {"patch": (3, "bottom_right", 0.3), "bits": (20, "end", 1.0)}[
-    kind
-  ]
-  given = _PLACE.value
+  paper = triggers.PAPER[kind]
+  place, given = paper.place, _PLACE.value
   if given and (len(given) > 1 or given[0].isdecimal()):
     place = tuple(_integers("trigger_place", given))
   elif given:
     place = given[0]
-  return triggers.TriggerConfig(
-    kind=kind,
-    size=size if _SIZE.value is None else _SIZE.value,
+  return dataclasses.replace(
+    paper,
+    size=paper.size if _SIZE.value is None else _SIZE.value,
     place=place,
     pattern=_PATTERN.value,
     value=float(x.max()) if _VALUE.value is None else _VALUE.value,
-    opacity=opacity if _OPACITY.value is None else _OPACITY.value,
+    opacity=paper.opacity if _OPACITY.value is None else _OPACITY.value,
     seed=common.SEED.value,
   )
 

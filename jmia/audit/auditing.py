@@ -102,11 +102,10 @@ def run(
 
   Raises:
     ValueError: if sizes do not fit the dataset, a group or a column has another number
-      of rows than it, parts of the split overlap, features
-      are not finite, labels are out of range, the target's answers are misshapen or not
-      finite, the target or too many of the other models diverge (what they left in
-      `checkpoint_dir` is removed), or `checkpoint_dir` holds another configuration's
-      run.
+      of rows than it, parts of the split overlap, features are not finite, labels are
+      out of range, the target's answers are misshapen or not finite, the target or too
+      many of the other models diverge (what they left in `checkpoint_dir` is removed),
+      or `checkpoint_dir` holds another configuration's run.
   """
   start = time.monotonic()
   config = config or AuditConfig()

@@ -155,13 +155,8 @@ def changes(audits: Sequence[Audit], attack: str) -> dict[str, np.ndarray]:
     at = np.searchsorted(audit.index, common)
     if "label" not in found:
       found["label"] = audit.labels[at]
-    scores = audit.scores[attack]
-    attacked = ~np.isnan(scores)
-    rank = np.full(len(scores), np.nan)
-    below = np.sort(-scores[attacked])
-    rank[attacked] = 1 + np.searchsorted(below, -scores[attacked], side="left")
     found[f"member_{audit.name}"] = audit.members[at]
-    found[f"rank_{audit.name}"] = rank[at]
+    found[f"rank_{audit.name}"] = roc.places(audit.scores[attack])[at]
   return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn import exceptions, neural_network, pipeline, preprocessing
 
 from jmia import types
-from jmia.backdoor import claims, draws, ownership, submarks, triggers
+from jmia.backdoor import claims, draws, ownership, submarks
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import settings as settings_lib
 from jmia.stats import intervals
@@ -170,14 +170,7 @@ def _marked(
     stamps = draws.column_triggers(dataset.x, num_submarks, None, stream)
   else:
     like = settings_lib.preset(dataset).trigger
-    stamps = draws.placed_triggers(
-      triggers.TriggerConfig(
-        kind="patch", size=3, place=(0, 0), value=like.value, opacity=like.opacity
-      ),
-      dataset.x,
-      num_submarks,
-      stream,
-    )
+    stamps = draws.placed_triggers(like, dataset.x, num_submarks, stream)
   names: tuple[classes_lib.Name, ...] = tuple(range(dataset.num_classes))
   return submarks.mark(
     dataset.x,

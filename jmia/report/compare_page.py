@@ -58,7 +58,7 @@ def write(
     ],
     "rocs": _rocs(curves),
     "legend": [
-      (f"attack-{n % 5}", _dashes(n), f"{c.name}: {wording.attack(c.attack).title}")
+      (*plots.legend_line(n), f"{c.name}: {wording.attack(c.attack).title}")
       for n, c in enumerate(curves)
     ],
     "pareto": plots.svg(
@@ -257,11 +257,6 @@ def _rocs(curves: Sequence[Curve]) -> list[str]:
     )
     for scale in ("linear", "log")
   ]
-
-
-def _dashes(number: int) -> str:
-  dashes = plots.line(number)["linestyle"]
-  return "" if dashes == "-" else " ".join(f"{3 * d:g}" for d in dashes[1])
 
 
 def _notes(

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jmia.report import exposed_file, forest, pictures, plots, wording
+from jmia.report import forest, pictures, plots, wording
 from jmia.report import samples as samples_lib
 from jmia.report.samples import Samples
+from jmia.stats import roc
 
 LIMIT = 50  # records of the page's table; the file has all
 _MOST_COLUMNS = 4  # of the user's own that the table shows
@@ -67,7 +68,7 @@ def records(
   if attack is None:
     return []
   scores = samples.scores[attack]
-  rank = exposed_file.ranks(scores)
+  rank = roc.places(scores)
   at = np.flatnonzero(samples.members & ~np.isnan(scores))
   at = at[np.argsort(-scores[at], kind="stable")][:limit]
   others = np.sort(scores[~samples.members & ~np.isnan(scores)])

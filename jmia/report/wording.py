@@ -168,6 +168,15 @@ def _beside(
   return f"{side}{scale * crossed:{sign}.{decimals}f}"
 
 
+def duration(seconds: float) -> str:
+  """A time to read, such as 3 min 20 s."""
+  minutes, rest = divmod(max(1, round(seconds)), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours} h {minutes} min"
+  return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def level(value: str) -> str:
   """A false positive rate in percent, such as 0.1% for "0.001"."""
   return f"{100 * float(value):g}%"

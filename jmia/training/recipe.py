@@ -226,11 +226,16 @@ def clip_gradient(max_norm: float, gradient: Gradient = value_and_grad) -> Gradi
   return clipped
 
 
+def off_step_key(key: Array, number: int = 0) -> Array:
+  """Returns a key of a model's own that no step has: steps are counted in int32."""
+  return jax.random.fold_in(key, 2**32 - 1 - number)
+
+
 def epoch_order(key: Array, num_slots: int, num_members: Stored) -> Array:
   """Returns `[num_slots]` int32: the members' slots in random order, then padding."""
   # 31 random bits for members, a value above all of them for padding: a sort by one
-  # word shuffles the former and keeps the latter behind (ENGINE: half the cost of
-  # jax.random.permutation).
+  # word shuffles the former and keeps the latter behind, at half the cost of
+  # jax.random.permutation.
   bits = jax.random.bits(key, (num_slots,)) >> 1
   padding = jnp.arange(num_slots) >= num_members
   return jnp.argsort(jnp.where(padding, jnp.uint32(0xFFFFFFFF), bits))

@@ -47,6 +47,16 @@ def test_alone_it_lists_the_questions(monkeypatch, capsys):
   assert max(map(len, out.splitlines())) <= 88
 
 
+def test_studies_are_listed_apart_from_what_is_made_of_their_runs(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys, "study")
+  assert (code, err) == (0, "")
+  parts = out.split("And, of their runs and of speed:")
+  for part, commands in zip(parts, (command.STUDIES, command.RECORDS), strict=True):
+    assert re.findall(r"jmia study (\w+)", part) == [*commands]
+  lines = [line for line in out.splitlines() if "jmia study" in line]
+  assert len({re.match(r" +jmia study \w+ +", line).end() for line in lines}) == 1
+
+
 @pytest.mark.parametrize(
   ("args", "line"),
   [
@@ -108,7 +118,8 @@ def test_a_shell_that_is_not_known(monkeypatch, capsys):
 
 
 def test_every_binary_is_a_command():
-  known = {of.module for of in (*command.COMMANDS.values(), *command.STUDIES.values())}
+  lists = (command.COMMANDS, command.STUDIES, command.RECORDS)
+  known = {of.module for commands in lists for of in commands.values()}
   assert {path.stem for path in _BINARIES} <= known
 
 
