@@ -173,17 +173,20 @@ def auc(
   beats (ties half), and the mean over non-members of `V01_j`, the share of members that
   beat j. Each of the two is bounded by Gaffke's bound of the mean of values in [0, 1],
   which assumes nothing of their distribution, and the distances are joined as the sides
-  of a right angle (`_bounded_mean`).
+  of a right angle (`_bounded_mean`). Where few comparisons are lost, or samples few,
+  another bound may be nearer, and the nearer is taken: Clopper and Pearson's of
+  `k = min(m, n)` comparisons of which `auc k` were won. One can pair up k members and
+  non-members, each used once; these comparisons are independent, and the AUC varies
+  less than their mean.
 
   DeLong's interval is not enough for a verdict: where scores are tied but for a few
   samples, such as correctness at an accuracy of 99 %, the smaller of two unequal kinds
   often holds none of the few, and the variance seen is next to nothing. Of models that
   leak nothing, with 100 members and 2,500 others, it was above 1/2 in 41 of 100.
 
-  Coverage at 95 %, simulated, of AUCs of .5 to .99, of 20 to 2,500 members and others,
-  equal and unequal, of Gaussians of like and of unlike spread, exponentials, mixtures,
-  and scores tied but for 1 to 50 % of the samples: 94.3 % and more, and at the levels
-  of many intervals at once it misses no more often than it says either
+  Coverage at 95 %, simulated 4,000 times each, of AUCs of .5 to .99, of 20 to 1,252
+  members and others, equal and unequal, of Gaussians of like and of unlike spread,
+  exponentials, mixtures and values that are rare: @@COV@@
   (`experiments.simulations --study=intervals`). It is wider than DeLong's by 4 % at 450
   samples of each kind and AUC .5, by 12 % at .9, and by more where few decide.
 
@@ -209,6 +212,11 @@ def auc(
   # Ranks among the other kind, ties half.
   above = (ranked.fp_before + ranked.fp) / (2 * np.maximum(num_others, 1)[..., None])
   beating = (ranked.tp_before + ranked.tp) / (2 * np.maximum(num_members, 1)[..., None])
-  samples = ((1 - above, is_member), (beating, ~is_member))
-  low, high = _bounded_mean.joined(area, samples, (0, 1), (1 - confidence) / 2)
-  return AucInterval(auc=area, low=low, high=high)
+  samples, tail = ((1 - above, is_member), (beating, ~is_member)), (1 - confidence) / 2
+  low, high = _bounded_mean.joined(area, samples, (0, 1), tail)
+  pairs = np.minimum(num_members, num_others)
+  return AucInterval(
+    auc=area,
+    low=np.maximum(low, _exact.lower(area * pairs, pairs, tail)),
+    high=np.minimum(high, _exact.upper(area * pairs, pairs, tail)),
+  )

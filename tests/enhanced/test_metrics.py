@@ -194,4 +194,4 @@ def test_without_leakage_no_sample_of_many_is_shown_to_be_exposed():
     single += int(np.nanmax(each.low) > 0.5)
     together += int(np.nanmax(of_all.low) > 0.5)
   assert together <= 3  # at 5 %: more has p < .02
-  assert single >= 10  # what choosing one of 300 does to an interval of its own
+  assert single >= 4  # what choosing one of 300 does to an interval of its own
