@@ -17,9 +17,11 @@ models N / 2 held a sample; with population none did. DIR gets
 A run that was interrupted goes on where it was when it is started again.
 """
 
+from collections.abc import Callable, Mapping
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 from absl import flags
 import jax
@@ -27,6 +29,7 @@ import jax
 from jmia import audit, datasets
 from jmia.audit import power
 from jmia.report import plots, results, study_plots, wording
+from jmia.stats import levels
 from jmia.training import config as config_lib
 
 from . import attack_flags, common, pair_flags, training_flags
@@ -145,10 +148,13 @@ def _curve(row) -> tuple[str, int]:
   return row["attack"], row["num_queries"]
 
 
-_FIGURES = {
+def _tpr(fpr: str) -> Callable[[Mapping[str, Any]], float]:
+  return lambda row: row["tpr_at_fpr"][fpr]
+
+
+_FIGURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
   "AUC": lambda row: row["auc"],
-  "TPR at 1% FPR": lambda row: row["tpr_at_fpr"]["0.01"],
-  "TPR at 0.1% FPR": lambda row: row["tpr_at_fpr"]["0.001"],
+  **{levels.tpr_title(fpr): _tpr(fpr) for fpr in levels.FPRS[1:]},
 }
 
 

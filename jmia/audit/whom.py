@@ -15,12 +15,10 @@ import numpy as np
 from jmia import _validate, types
 from jmia.report import wording
 from jmia.report.samples import Samples
-from jmia.stats import intervals, roc
+from jmia.stats import intervals, levels, roc
 
-FDR = 0.1  # the expected share of wrong names among the records named
 MOST_GROUPS = 60  # of one grouping; numbers of more values are cut at their quartiles
 MIN_ROWS = 5  # members, and non-members, that a group must have to be told of
-_FPRS = np.array([0.1, 0.01])
 
 
 def check_rows(
@@ -103,11 +101,11 @@ def told(
 
 
 def discoveries(report: wording.Report, samples: Samples) -> dict[str, Any] | None:
-  """Returns how many records can be named at the false discovery rate `FDR`.
+  """Returns how many records can be named at the false discovery rate `levels.FDR`.
 
-  Each of the K attacks with q-values is given a rate of `FDR / K`. The share of wrong
+  Each of the K attacks with q-values is given a K-th of that rate. The share of wrong
   names by whichever is chosen is at most the sum of all their shares, whose expectation
-  is at most `FDR`: so the choice may look at anything.
+  is at most the rate: so the choice may look at anything.
 
   Returns:
     `{"rate", "attack", "at_q", "num_found", "num_members"}`; None without q-values.
@@ -115,10 +113,10 @@ def discoveries(report: wording.Report, samples: Samples) -> dict[str, Any] | No
   attack = wording.sharpest(report)
   if attack is None or attack not in samples.q_values:
     return None
-  at_q = FDR / len(samples.q_values)
+  at_q = levels.FDR / len(samples.q_values)
   found = samples.q_values[attack] <= at_q
   return {
-    "rate": FDR,
+    "rate": levels.FDR,
     "attack": attack,
     "at_q": at_q,
     "num_found": int(found.sum()),
@@ -147,7 +145,11 @@ def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
     for name, of_name in _masks(samples, attack).items()
   }
   kept = {name: of_name for name, of_name in kept.items() if len(of_name) > 1}
-  num = sum(map(len, kept.values())) * (1 + len(_FPRS)) * len(report["attacks"])
+  num = (
+    sum(map(len, kept.values()))
+    * (1 + len(levels.COARSE_FPRS))
+    * len(report["attacks"])
+  )
   confidence = intervals.each_of(max(num, 1))
   by = {
     name: _sorted(
@@ -299,19 +301,19 @@ def _exposure(
 ) -> dict[str, Any]:
   """One group's figures, as JSON values."""
   auc = intervals.auc(scores, members, confidence=confidence)
-  tpr = roc.tpr_at_fpr(scores, members, _FPRS)
-  bounds = intervals.tpr_at_fpr(scores, members, _FPRS, confidence=confidence)
-  enough = _FPRS * (~members).sum() >= 1 - 1e-9
+  fprs, num_others = levels.numbers(levels.COARSE_FPRS), int((~members).sum())
+  tpr = roc.tpr_at_fpr(scores, members, fprs)
+  bounds = intervals.tpr_at_fpr(scores, members, fprs, confidence=confidence)
 
   def by_level(values: np.ndarray) -> dict[str, Any]:
     return {
-      str(fpr): value if is_enough else None
-      for fpr, value, is_enough in zip(_FPRS, values.tolist(), enough, strict=True)
+      fpr: value if levels.can_measure(fpr, num_others) else None
+      for fpr, value in zip(levels.COARSE_FPRS, values.tolist(), strict=True)
     }
 
   return {
     "num_members": int(members.sum()),
-    "num_nonmembers": int((~members).sum()),
+    "num_nonmembers": num_others,
     "auc": float(auc.auc),
     "auc_ci": [float(auc.low), float(auc.high)],
     "tpr_at_fpr": by_level(tpr),

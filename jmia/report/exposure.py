@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia.report import exposed_file, forest, pictures, plots, wording
-from jmia.report import samples as samples_lib
 from jmia.report.samples import Samples
+from jmia.stats import levels
 
 LIMIT = 50  # records of the page's table; the file has all
 _MOST_COLUMNS = 4  # of the user's own that the table shows
@@ -148,7 +148,7 @@ def _named(report: wording.Report) -> str:
   found = report.get("found")
   if not found:
     return ""
-  title, rate = wording.attack(found["attack"]).title, wording.level(str(found["rate"]))
+  title, rate = wording.attack(found["attack"]).title, levels.percent(found["rate"])
   if not found["num_found"]:
     return (
       f"No single record can be named as a member at a false discovery rate of {rate}: "
@@ -204,9 +204,10 @@ def _grouping(
   number: int, name: str, rows: Sequence[Mapping[str, Any]], samples: Samples
 ) -> Mapping[str, Any]:
   """One grouping's sentence, chart and table."""
-  has_low = any(row["tpr_at_fpr"]["0.01"] is not None for row in rows)
-  fpr = "0.01" if has_low else "0.1"
-  sentence, level = comparison(name, rows), wording.level(fpr)
+  low, high = levels.SHARPEST_FPRS
+  has_low = any(row["tpr_at_fpr"][low] is not None for row in rows)
+  fpr = low if has_low else high
+  sentence = comparison(name, rows)
   return {
     "name": name,
     "sentence": sentence,
@@ -221,7 +222,7 @@ def _grouping(
       "Members",
       "Non-members",
       "AUC",
-      f"TPR at {level} FPR",
+      levels.tpr_title(fpr),
     ),
     "rows": [_group_cells(row, fpr) for row in rows],
   }
@@ -282,7 +283,7 @@ def _record(
     p_value=_probability(samples.p_values, attack, n),
     q_value=_probability(samples.q_values, attack, n),
     is_named=named,
-    num_agree=(sum(one <= samples_lib.ALPHA for one in p), len(p)),
+    num_agree=(sum(one <= levels.ALPHA for one in p), len(p)),
     num_as_high=as_high,
     picture="" if samples.images is None else pictures.address(samples.images[n]),
   )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jmia.report import plots, wording
+from jmia.stats import levels
 
 if TYPE_CHECKING:
   from matplotlib import axes, figure
@@ -26,10 +27,10 @@ class Row(NamedTuple):
 def attacks_figure(report: wording.Report) -> "figure.Figure":
   """Every attack's AUC, and its TPR at the lowest rate measured; the best is filled."""
   panels = [("AUC", _aucs(report), 0.5)]
-  for fpr in wording.LOW_LEVELS:
+  for fpr in levels.SHARPEST_FPRS:
     rows = _tprs(report, fpr)
     if rows:
-      panels.append((f"TPR at {wording.level(fpr)} FPR", rows, float(fpr)))
+      panels.append((levels.tpr_title(fpr), rows, float(fpr)))
       break
   names = [wording.attack(name).title for name in report["attacks"]]
   height = 0.75 + 0.27 * len(names)

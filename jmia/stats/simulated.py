@@ -12,9 +12,8 @@ import zlib
 import numpy as np
 
 from jmia import _validate
-from jmia.stats import intervals, paired
+from jmia.stats import intervals, levels, paired
 
-FPRS = (0.1, 0.01, 0.001)
 _AT_ONCE = 250  # simulations ranked together
 
 Progress = Callable[[int, int], None]
@@ -132,7 +131,7 @@ def coverage_rows(
   _validate.positive("num_simulations", num_simulations)
   if not 0.5 <= auc < 1:
     raise ValueError(f"auc={auc}, expected at least 0.5 and below 1")
-  pair, fprs = pairs()[name], np.array(FPRS)
+  pair, fprs = pairs()[name], levels.numbers()
   members = np.arange(num_members + num_others) < num_members
   found: dict[str, list[np.ndarray]] = {}
   for start in range(0, num_simulations, _AT_ONCE):
@@ -165,7 +164,7 @@ def coverage_rows(
       "true_auc": auc,
       "confidence": confidence,
       "num_simulations": num_simulations,
-      **{key: _by_fpr(of) if of.ndim else float(of) for key, of in means.items()},
+      **{key: levels.by_fpr(of) if of.ndim else float(of) for key, of in means.items()},
     }
   ]
 
@@ -237,7 +236,3 @@ def _rng(seed: int, number: int, *cell: Any) -> np.random.Generator:
 
 def _missed(found, truth) -> np.ndarray:
   return np.asarray((found.low > truth) | (found.high < truth))
-
-
-def _by_fpr(values: np.ndarray) -> dict[str, float]:
-  return dict(zip(map(str, FPRS), values.tolist(), strict=True))
