@@ -20,7 +20,7 @@ from jmia import types
 from jmia.backdoor import claims, draws, ownership, submarks, triggers
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import settings as settings_lib
-from jmia.stats import intervals
+from jmia.stats import intervals, levels
 
 _NUM_MODELS = 10  # of each kind, which the keys share in turn
 _MARKED, _MARKED_BY_OTHERS = 20, 60
@@ -153,7 +153,7 @@ def _claims(p: np.ndarray, level: float) -> dict[str, Any]:
   """Of p-values `[n, 3]`: the share at most the level, and its interval."""
   found: dict[str, Any] = {}
   for name, of_test in zip(claims.TESTS, p.T, strict=True):
-    made = int(claims.made(of_test, level).sum())
+    made = int(levels.reaches(of_test, level).sum())
     interval = intervals.clopper_pearson(np.array(made), np.array(len(p)))
     found[name] = made / len(p)
     found[f"{name}_ci"] = [float(interval.low), float(interval.high)]
