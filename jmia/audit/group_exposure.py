@@ -56,7 +56,7 @@ def check_rows(
     raise ValueError(f"{kind} have different numbers of rows: {shown}")
 
 
-def told(
+def with_exposure(
   report: dict[str, Any],
   samples: Samples,
   dataset: types.Dataset | None = None,
@@ -131,17 +131,21 @@ def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
   All intervals of all of them hold at once at 95 %, whichever attack is looked at.
 
   Returns:
-    `{"attack", "num_figures", "by"}`; `by` is grouping -> a list of `{"group",
-    "num_members", "num_nonmembers", "auc", "auc_ci", "tpr_at_fpr", "tpr_at_fpr_ci"}`.
-    Groups with fewer than `MIN_ROWS` members or non-members are not among them; a TPR
-    is None where the group has fewer than 1 / FPR non-members. Empty if no attack ran.
+    `{"attack", "num_figures", "by", "left_out"}`; `by` is grouping -> a list of
+    `{"group", "num_members", "num_nonmembers", "auc", "auc_ci", "tpr_at_fpr",
+    "tpr_at_fpr_ci"}`. Groups with fewer than `MIN_ROWS` members or non-members are not
+    among them; a TPR is None where the group has too few non-members
+    (`levels.can_measure`). `left_out` says of classes `{"min_rows", "most_groups",
+    "num_small", "num_rare", "alone"}`: how many have too few rows; how many have rows
+    enough, but are not of the most frequent; and the one that has nothing to be
+    compared with, if only one is left. Empty if no attack ran.
   """
   attack = wording.sharpest(report)
   if attack is None:
     return {}
   scores = samples.scores[attack]
   kept = {
-    name: {group: at for group, at in of_name.items() if _is_told(samples.members[at])}
+    name: {group: at for group, at in of_name.items() if _has_rows(samples.members[at])}
     for name, of_name in _masks(samples, attack).items()
   }
   kept = {name: of_name for name, of_name in kept.items() if len(of_name) > 1}
@@ -158,7 +162,31 @@ def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
     )
     for name, of_name in kept.items()
   }
-  return {"attack": attack, "num_figures": num, "by": by}
+  left_out = {"class": _left_out(samples, attack)}
+  return {"attack": attack, "num_figures": num, "by": by, "left_out": left_out}
+
+
+def _left_out(samples: Samples, attack: str) -> dict[str, Any]:
+  """Which classes `exposures` does not tell of, counted by the reason."""
+  attacked = samples.attacked(attack)
+  classes, class_of = np.unique(_groupings(samples)["class"], return_inverse=True)
+  rows = [
+    np.bincount(class_of[attacked & kind], minlength=len(classes))
+    for kind in (samples.members, ~samples.members)
+  ]
+  is_small = np.min(rows, axis=0) < MIN_ROWS
+  told = [
+    name
+    for name, at in _masks(samples, attack)["class"].items()
+    if _has_rows(samples.members[at])
+  ]
+  return {
+    "min_rows": MIN_ROWS,
+    "most_groups": MOST_GROUPS,
+    "num_small": int(is_small.sum()),
+    "num_rare": int((~is_small).sum()) - len(told),
+    "alone": told[0] if len(told) == 1 else None,
+  }
 
 
 def group_masks(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -292,7 +320,8 @@ def _groupings(samples: Samples) -> dict[str, np.ndarray]:
   return found | dict(samples.groups)
 
 
-def _is_told(members: np.ndarray) -> bool:
+def _has_rows(members: np.ndarray) -> bool:
+  """Whether a group is large enough to be told of."""
   return min(members.sum(), (~members).sum()) >= MIN_ROWS
 
 
