@@ -32,7 +32,7 @@ from jmia.report import plots, results, study_plots, wording
 from jmia.stats import levels
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, pair_flags, training_flags
+from . import attack_flags, common, shared_flags, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
@@ -66,7 +66,7 @@ def main() -> None:
     num_distilled=max(sizes[-1], 2),
     num_retrained=max(sizes[-1], 2),
     train=training_flags.override(config_lib.preset(name)),
-    num_queries=pair_flags.NUM_QUERIES.value or 1,
+    num_queries=shared_flags.NUM_QUERIES.value or 1,
     seed=common.SEED.value,
     width=common.WIDTH.value,
   )
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def _references() -> str:
-  return pair_flags.REFERENCES.value or "in_out"
+  return shared_flags.REFERENCES.value or "in_out"
 
 
 def _sizes() -> list[int]:
@@ -120,7 +120,7 @@ def _sizes() -> list[int]:
   Raises:
     ValueError: if one is no whole number above 0.
   """
-  texts = _SIZES if pair_flags.SIZES.value is None else pair_flags.SIZES.value
+  texts = _SIZES if shared_flags.SIZES.value is None else shared_flags.SIZES.value
   for text in texts:
     if not text.isdecimal() or int(text) < 1:
       raise ValueError(f"--sizes: {text!r} is no whole number above 0")

@@ -55,7 +55,7 @@ from . import (
   common,
   defense_flags,
   forecast,
-  pair_flags,
+  shared_flags,
   training_flags,
 )
 
@@ -296,7 +296,7 @@ def _audit_signals() -> audit.Result:
       "seed": seed,
       "title": _TITLE.value,
     },
-    delta=pair_flags.DELTA.value or 0.0,
+    delta=shared_flags.DELTA.value or 0.0,
     groups=signals_file.groups(path, names) if names else None,
   )
   result.report["notes"] = [*notes, *result.report["notes"]]
@@ -352,7 +352,7 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
 
 
 def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
-  references = pair_flags.REFERENCES.value or "population"
+  references = shared_flags.REFERENCES.value or "population"
   config = audit.AuditConfig(
     attacks=attack_flags.chosen(
       audit.default_attacks(references, attack_flags.NUM_TARGETS.value or 1)
@@ -367,9 +367,9 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     num_distilled=_NUM_DISTILLED.value,
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
-    num_queries=pair_flags.NUM_QUERIES.value or 1,
+    num_queries=shared_flags.NUM_QUERIES.value or 1,
     estimator=_ESTIMATOR.value,
-    delta=pair_flags.DELTA.value or 0.0,
+    delta=shared_flags.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
     defenses=defense_flags.chosen(reads_delta=True),
     near_copies=_NEAR_COPIES.value,

@@ -35,8 +35,14 @@ from jmia.report import classic_plots, plots, results
 from jmia.stats import intervals
 from jmia.training import config as config_lib
 
-from . import attack_flags, classic_table, common, pair_flags, training_flags
-from . import study as study_flags
+from . import (
+  attack_flags,
+  classic_table,
+  common,
+  shared_flags,
+  study_flags,
+  training_flags,
+)
 
 flags.adopt_module_key_flags(common)
 flags.declare_key_flag("attacks")
@@ -207,7 +213,7 @@ def _defenses(dataset: types.Dataset) -> list[studies.Defenses]:
 
 
 def _delta() -> float:
-  return 1e-5 if pair_flags.DELTA.value is None else pair_flags.DELTA.value
+  return 1e-5 if shared_flags.DELTA.value is None else shared_flags.DELTA.value
 
 
 def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
@@ -215,7 +221,7 @@ def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
   num_parts = 2 * (1 + plan.num_shadows)
   most = plan.num_members or plan.dataset.num_examples // num_parts
   longest = next(iter(plan.networks.values())).num_epochs
-  sizes = _whole_numbers("sizes", pair_flags.SIZES.value) or [
+  sizes = _whole_numbers("sizes", shared_flags.SIZES.value) or [
     most,
     most // 2,
     most // 4,
@@ -235,7 +241,7 @@ def _whole_numbers(name: str, texts: Sequence[str] | None) -> list[int]:
 def _config(study: str, plan: studies.Plan) -> dict[str, Any]:
   """Every setting the rows depend on."""
   given = {
-    "sizes": pair_flags.SIZES.value,
+    "sizes": shared_flags.SIZES.value,
     "epochs": _EPOCHS.value,
     "shadow_dataset": _SHADOW_DATASET.value,
     "defenses": _DEFENSES.value or studies.default_defenses(plan.dataset),

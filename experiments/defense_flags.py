@@ -4,7 +4,7 @@ from absl import flags
 
 from jmia.defenses import registry
 
-from . import common, pair_flags, training_flags
+from . import common, shared_flags, training_flags
 
 flags.declare_key_flag("delta")
 _DEFENSE = flags.DEFINE_list(
@@ -31,7 +31,7 @@ def chosen(*, reads_delta: bool = False) -> tuple[registry.DefenseConfig, ...]:
     ValueError: if one is unknown, its strength is missing or too many, or a flag is
       given that would be ignored for it.
   """
-  delta = pair_flags.DELTA.value
+  delta = shared_flags.DELTA.value
   options = {} if delta is None else {"delta": delta}
   found = tuple(registry.parse(text, **options) for text in _DEFENSE.value or ())
   names = [defense.name for defense in found]

@@ -36,7 +36,7 @@ from jmia.report import results
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
-from . import common, pair_flags, training_flags
+from . import common, shared_flags, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(training_flags)
@@ -147,7 +147,7 @@ def _settings() -> list[engine.Setting]:
       train=train,
       private=dp_sgd.DPConfig(
         epsilon=_number(claimed),
-        delta=1e-5 if pair_flags.DELTA.value is None else pair_flags.DELTA.value,
+        delta=1e-5 if shared_flags.DELTA.value is None else shared_flags.DELTA.value,
         clip_norm=_CLIP_NORM.value,
       ),
       start=_START.value,

@@ -36,7 +36,7 @@ from jmia.backdoor import (
   triggers,
 )
 
-from . import claim_flags, common, mark_summary, pair_flags, planning
+from . import claim_flags, common, mark_summary, planning, shared_flags
 
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
@@ -168,7 +168,7 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
     trigger=None if kind == "columns" else _trigger(data.x, kind),
     num_columns=_SIZE.value if kind == "columns" else None,
     num_submarks=_NUM_SUBMARKS.value,
-    num_queries=pair_flags.NUM_QUERIES.value,
+    num_queries=shared_flags.NUM_QUERIES.value,
     num_classes=_NUM_CLASSES.value,
     secret=_secret(data),
     confidence=claim_flags.CONFIDENCE.value,
@@ -223,8 +223,8 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
     num_marked=_NUM_MARKED.value,
     rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
     num_queries=30
-    if pair_flags.NUM_QUERIES.value is None
-    else pair_flags.NUM_QUERIES.value,
+    if shared_flags.NUM_QUERIES.value is None
+    else shared_flags.NUM_QUERIES.value,
     seed=common.SEED.value,
   )
 
@@ -309,7 +309,8 @@ def _planned() -> str:
       num_marked=num_marked,
       num_classes=num_classes,
       num_submarks=number,
-      num_queries=pair_flags.NUM_QUERIES.value or submarks.default_num_queries(number),
+      num_queries=shared_flags.NUM_QUERIES.value
+      or submarks.default_num_queries(number),
       confidence=claim_flags.CONFIDENCE.value,
     ),
     _ASR.value,

@@ -41,8 +41,7 @@ from jmia.encoding import record_studies, settings, studies, trials
 from jmia.report import encoding_plots, plots, results
 from jmia.training import config as config_lib
 
-from . import common, defense_flags, encoding_flags, training_flags
-from . import study as study_flags
+from . import common, defense_flags, encoding_flags, study_flags, training_flags
 
 if TYPE_CHECKING:
   from matplotlib import figure

@@ -40,8 +40,7 @@ from jmia.defenses import registry
 from jmia.report import asr_plots, plots, results
 from jmia.training import config as config_lib
 
-from . import common, defense_flags, training_flags
-from . import study as study_flags
+from . import common, defense_flags, study_flags, training_flags
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(study_flags)

@@ -54,8 +54,7 @@ from jmia.dp import simulated as simulated_dp
 from jmia.report import results
 from jmia.stats import simulated as simulated_scores
 
-from . import attack_flags, common
-from . import study as study_flags
+from . import attack_flags, common, study_flags
 
 flags.declare_key_flag("output_dir")
 flags.declare_key_flag("dataset")

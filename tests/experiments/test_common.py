@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 import jax
 import pytest
 
-from experiments import common, pair_flags
+from experiments import common, shared_flags
 from jmia import _validate
 
 flags.adopt_module_key_flags(common)
@@ -198,7 +198,7 @@ def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
     ("seed=1", "unexpected argument 'seed=1': flags are written --name=value"),
     # Another binary's, which would be ignored.
     (
-      f"--{pair_flags.NUM_QUERIES.name}=3",
+      f"--{shared_flags.NUM_QUERIES.name}=3",
       "--num_queries is no flag of this command; --help lists those it has",
     ),
   ],
