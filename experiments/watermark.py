@@ -270,7 +270,7 @@ def embed() -> None:
         raise ValueError(f"output_dir holds {name}, which would be lost: name another")
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
     config, key = _settings(dataset, None if prepared is None else prepared.key)
-    model = encode.make_model(config.train, dataset)
+    model = config_lib.make_model(config.train, dataset)
     rows = np.arange(dataset.num_train)
     chosen, claim = _drawn(dataset, key, prepared)
     # Copies of a row share its side, and one of them stands for all in the claim.
@@ -435,7 +435,7 @@ def _settings(
     train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   train = training_flags.override(train)
   if key is None:
-    key = _new_key(encode.make_model(train, dataset), dataset)
+    key = _new_key(config_lib.make_model(train, dataset), dataset)
   rate = encoding_flags.DISCRIMINATOR_RATE.value
   config = encode.EncodeConfig(
     train=train,
