@@ -179,9 +179,8 @@ def test_experiments_use_no_private_attribute_of_the_library(path):
 
 
 def _modules():
-  """Dotted name -> path, of every module of jmia."""
-  paths = sorted(ROOT.glob("jmia/**/*.py"))
-  return {".".join(_module(path)): path for path in paths}
+  """Dotted name -> path, of every module of both packages."""
+  return {".".join(_module(path)): path for path in FILES}
 
 
 def _edges(sources):

@@ -10,8 +10,7 @@ import sys
 import pytest
 import setuptools
 
-from experiments import command, common
-from experiments import help as help_lib
+from experiments import command, command_table, common
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _BINARIES = [
@@ -108,7 +107,10 @@ def test_a_shell_that_is_not_known(monkeypatch, capsys):
 
 
 def test_every_binary_is_a_command():
-  known = {of.module for of in (*command.COMMANDS.values(), *command.STUDIES.values())}
+  known = {
+    of.module
+    for of in (*command_table.COMMANDS.values(), *command_table.STUDIES.values())
+  }
   assert {path.stem for path in _BINARIES} <= known
 
 
@@ -119,7 +121,7 @@ def test_help_has_two_examples_and_names_flags_that_there_are(path):
   assert len(re.findall(rf"python -m experiments\.{path.stem}\b", doc)) >= 2
   given = re.findall(r"--(\w+)", doc.split("\n\n")[1])
   assert given
-  first = help_lib.FIRST.get(path.stem, ())
+  first = command_table.FIRST.get(path.stem, ())
   assert len(first) <= 5
 
 
@@ -127,7 +129,7 @@ def test_help_shows_what_matters_first(monkeypatch, capsys):
   code, out, err = _run(monkeypatch, capsys, "study", "mib", "--helpshort")
   assert (code, err) == (0, "")
   named = re.findall(r"^  --(?:\[no\])?(\w+)$", out, flags=re.MULTILINE)
-  assert named[:5] == list(help_lib.FIRST["mib"])
+  assert named[:5] == list(command_table.FIRST["mib"])
   assert named[5:] == sorted(named[5:])
   assert "mlp_256_128" in out  # --model lists its names
   assert "python -m" not in out
