@@ -32,9 +32,17 @@ from jmia.report import plots, results, study_plots, wording
 from jmia.stats import levels
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, shared_flags, training_flags
+from . import (
+  attack_flags,
+  bars,
+  common_flags,
+  launch,
+  run_folder,
+  shared_flags,
+  training_flags,
+)
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.declare_key_flag("num_queries")
@@ -52,7 +60,7 @@ def main() -> None:
   """Trains, attacks, and writes the files."""
   start = time.monotonic()
   sizes = _sizes()
-  name = common.DATASET.value or "digits"
+  name = common_flags.DATASET.value or "digits"
   config = audit.AuditConfig(
     attacks=attack_flags.chosen(
       _OFFLINE + _ONLINE if _references() == "in_out" else _OFFLINE
@@ -67,19 +75,19 @@ def main() -> None:
     num_retrained=max(sizes[-1], 2),
     train=training_flags.override(config_lib.preset(name)),
     num_queries=shared_flags.NUM_QUERIES.value or 1,
-    seed=common.SEED.value,
-    width=common.WIDTH.value,
+    seed=common_flags.SEED.value,
+    width=common_flags.WIDTH.value,
   )
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       name,
-      data_dir=common.DATA_DIR.value,
-      num_examples=common.NUM_EXAMPLES.value,
-      seed=common.SEED.value,
+      data_dir=common_flags.DATA_DIR.value,
+      num_examples=common_flags.NUM_EXAMPLES.value,
+      seed=common_flags.SEED.value,
     )
     power.check(dataset, config, sizes)
     checkpoints = output_dir / "checkpoints"
-    with common.progress_bars() as progress:
+    with bars.shown() as progress:
       panel = power.train(
         dataset, config, checkpoint_dir=checkpoints, progress=progress
       )
@@ -169,4 +177,4 @@ def _write(output_dir: pathlib.Path, content) -> None:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

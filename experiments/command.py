@@ -77,8 +77,8 @@ def _run(
     sys.exit(2)
   sys.argv = [f"{program} {name}", *args[1:]]
   module = importlib.import_module(f".{commands[name].module}", __package__)
-  common = importlib.import_module(".common", __package__)
-  common.run(module.main)
+  launch = importlib.import_module(".launch", __package__)
+  launch.run(module.main)
 
 
 def _complete(args: Sequence[str]) -> None:

@@ -36,7 +36,15 @@ from jmia.backdoor import (
   triggers,
 )
 
-from . import claim_flags, common, mark_summary, planning, shared_flags
+from . import (
+  claim_flags,
+  common_flags,
+  launch,
+  mark_summary,
+  planning,
+  run_folder,
+  shared_flags,
+)
 
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
@@ -130,17 +138,17 @@ _OF_MARKING = (
 def main() -> None:
   """Marks the data and writes the three files, or plans."""
   if _PLAN.value:
-    common.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
+    common_flags.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
     print(_planned())
     return
-  common.refuse(["asr"], "is for --plan")
+  common_flags.refuse(["asr"], "is for --plan")
   if _DATA.value is None:
     raise ValueError(
       "--data must have a value: an .npz, a folder of images, or table:PATH?target=NAME"
     )
   if (_NUM_MARKED.value is None) == (_ROWS.value is None):
     raise ValueError("one of --num_marked and --rows must have a value")
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     owner_files.check_unused(output_dir)
     data = owner_files.read_data(_DATA.value)
     for note in data.notes:
@@ -153,7 +161,7 @@ def main() -> None:
 
 def _submarks(data: owner_files.Data) -> submarks.Marked:
   """The data with sub-marks of a secret."""
-  common.refuse(
+  common_flags.refuse(
     ["target_label", "trigger_place"],
     "is for --paper_mark: the key's secret draws labels and places",
   )
@@ -194,18 +202,18 @@ def _secret(data: owner_files.Data) -> str:
     " Leave it out where the key must be secret.",
     file=sys.stderr,
   )
-  return draws.seeded_secret(common.SEED.value, data.fingerprint())
+  return draws.seeded_secret(common_flags.SEED.value, data.fingerprint())
 
 
 def _one_mark(data: owner_files.Data) -> ownership.Marked:
   """The data with the paper's mark."""
-  common.refuse(["num_submarks"], "is not for --paper_mark, which makes one mark")
-  common.refuse(
+  common_flags.refuse(["num_submarks"], "is not for --paper_mark, which makes one mark")
+  common_flags.refuse(
     ["confidence"], "is not read with --paper_mark, whose outlook is of 95 %"
   )
   kind = _kind(data)
   if kind == "columns":
-    common.refuse(
+    common_flags.refuse(
       ["trigger_place"], "is not read with columns, which are the last of the table"
     )
   print(
@@ -225,7 +233,7 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
     num_queries=30
     if shared_flags.NUM_QUERIES.value is None
     else shared_flags.NUM_QUERIES.value,
-    seed=common.SEED.value,
+    seed=common_flags.SEED.value,
   )
 
 
@@ -238,7 +246,7 @@ def _kind(data: owner_files.Data) -> str:
   if is_table and kind != "columns":
     raise ValueError(f"trigger={kind} is not of tables, whose trigger is columns")
   if kind == "columns":
-    common.refuse(
+    common_flags.refuse(
       _OF_LOOK, "is not read with columns, each of which is set to a value that it has"
     )
   return kind
@@ -273,7 +281,7 @@ def _trigger(x: np.ndarray, kind: str) -> triggers.TriggerConfig:
     pattern=_PATTERN.value,
     value=float(x.max()) if _VALUE.value is None else _VALUE.value,
     opacity=opacity if _OPACITY.value is None else _OPACITY.value,
-    seed=common.SEED.value,
+    seed=common_flags.SEED.value,
   )
 
 
@@ -318,4 +326,4 @@ def _planned() -> str:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

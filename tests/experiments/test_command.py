@@ -10,13 +10,13 @@ import sys
 import pytest
 import setuptools
 
-from experiments import command, command_table, common
+from experiments import command, command_table, launch
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _BINARIES = [
   path
   for path in (_ROOT / "experiments").glob("*.py")
-  if "common.run(main)" in path.read_text()
+  if "launch.run(main)" in path.read_text()
 ]
 
 
@@ -184,5 +184,5 @@ def test_arguments_that_are_no_flags(values, expected):
   from experiments import watermark
 
   with flagsaver.flagsaver():
-    common._set_positional(watermark.POSITIONAL, values)
+    launch._set_positional(watermark.POSITIONAL, values)
     assert watermark._COMMAND.value == expected
