@@ -21,7 +21,7 @@ import numpy as np
 from jmia.audit import compare
 from jmia.report import compare_page, results, wording
 
-from . import common
+from . import common_flags, launch, run_folder
 
 POSITIONAL = "audits"
 flags.declare_key_flag("output_dir")
@@ -43,7 +43,7 @@ def main() -> None:
     for folder, name in zip(folders, names, strict=True)
   ]
   found = compare.compare(audits)
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     _write(found, audits, output_dir)
   for of in found["comparisons"]:
     print(of["verdict"])
@@ -94,4 +94,4 @@ def _shown(value):
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

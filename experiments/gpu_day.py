@@ -26,7 +26,7 @@ from absl import flags
 
 from jmia.report import results
 
-from . import benchmark, common
+from . import benchmark, common_flags, launch
 from .benchmarks import measure
 
 flags.declare_key_flag("data_dir")
@@ -79,7 +79,7 @@ def main() -> None:
           "tiny": benchmark.TINY.value,
           "minutes": _MINUTES.value,
         },
-        seed=common.SEED.value,
+        seed=common_flags.SEED.value,
         seconds={**seconds, "total": sum(seconds.values())},
         notes=notes,
       ),
@@ -98,7 +98,11 @@ def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
       *(f"--suite={suite}", f"--output={file}"),
       f"--matmul_precision={'float32' if suite in _EXACT else 'tensorfloat32'}",
       f"--seconds={max(1, timeout / 3)}",  # before, programs are compiled and compared
-      *([f"--data_dir={common.DATA_DIR.value}"] if common.DATA_DIR.value else []),
+      *(
+        [f"--data_dir={common_flags.DATA_DIR.value}"]
+        if common_flags.DATA_DIR.value
+        else []
+      ),
       *(["--tiny"] if benchmark.TINY.value else []),
     ]
     try:
@@ -133,4 +137,4 @@ def _bounded(command: Sequence[str], timeout: float) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -69,7 +69,15 @@ from jmia.report import claim_page, results
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
-from . import claim_pages, common, encoding_flags, training_flags
+from . import (
+  bars,
+  claim_pages,
+  common_flags,
+  encoding_flags,
+  launch,
+  run_folder,
+  training_flags,
+)
 
 POSITIONAL = "command"
 flags.declare_key_flag("seed")
@@ -216,21 +224,23 @@ def main() -> None:
   }
   if _COMMAND.value is None:
     raise ValueError(f"expected a command, one of {', '.join(commands)}")
-  common.refuse_of_others("command", _COMMAND.value, _OF_COMMAND)
+  common_flags.refuse_of_others("command", _COMMAND.value, _OF_COMMAND)
   if _COMMAND.value == "commit":  # the model tells which layer is encoded in
     rest = [name for name in _OF_TRAINING if name != "model"]
-    common.refuse([*rest, "seed"], "is not read with commit")
+    common_flags.refuse([*rest, "seed"], "is not read with commit")
   elif _COMMAND.value != "embed":
-    common.refuse(_OF_TRAINING, "is for --command=embed")
+    common_flags.refuse(_OF_TRAINING, "is for --command=embed")
   if _BLACK_BOX.value:
-    common.refuse(["layer"], "is not read with --black_box, which encodes in outputs")
+    common_flags.refuse(
+      ["layer"], "is not read with --black_box, which encodes in outputs"
+    )
   commands[_COMMAND.value]()
 
 
 def commit() -> None:
   """Writes what is committed to, and prints the commitment."""
   _require(_DATA_FILE)
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     path = output_dir / "secret.json"
     if path.exists():
       raise ValueError(
@@ -262,15 +272,15 @@ def embed() -> None:
     raise ValueError("--prepared and --nonce need each other")
   prepared = None
   if _PREPARED.value is not None:
-    common.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
+    common_flags.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
     prepared = files.read_prepared(str(_PREPARED.value))
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     for name in ("model.npz", "key.json", "claim.npz"):
       if (output_dir / name).exists():
         raise ValueError(f"output_dir holds {name}, which would be lost: name another")
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
     config, key = _settings(dataset, None if prepared is None else prepared.key)
-    model = encode.make_model(config.train, dataset)
+    model = config_lib.make_model(config.train, dataset)
     rows = np.arange(dataset.num_train)
     chosen, claim = _drawn(dataset, key, prepared)
     # Copies of a row share its side, and one of them stands for all in the claim.
@@ -281,12 +291,12 @@ def embed() -> None:
     # A secret that was drawn ends with its process: no other run could go on from it.
     is_given = _SECRET.value is not None or prepared is not None
     kept = output_dir / "checkpoints" if is_given else None
-    with common.progress_bars() as progress:
+    with bars.shown() as progress:
       trained = encode.train(
         config,
         dataset,
         jobs,
-        jax.random.key(common.SEED.value),
+        jax.random.key(common_flags.SEED.value),
         checkpoint_dir=kept,
         progress=lambda done, total: progress("embed", done, total),
       )
@@ -340,7 +350,7 @@ def write_queries() -> None:
   """Writes what a black-box model is to be asked."""
   _require(_KEY_FILE, _CLAIM_FILE)
   key, claim = _key_and_claim()
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     keys = _shuffled(key)
     drawn = [_synthetic(one, claim.x.shape[1:]) for one in keys]
     rows = claim.x.astype(np.float32) * np.float32(claim.feature_scale)
@@ -378,8 +388,8 @@ def verify() -> None:
     "commitment_given": _COMMITMENT.value is not None,
     "nonce": _NONCE.value,
   }
-  if common.OUTPUT_DIR.value is not None:
-    with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  if common_flags.OUTPUT_DIR.value is not None:
+    with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
       results.write(
         output_dir / "verdict.json", {"schema": 1, **verdict._asdict(), **words}
       )
@@ -435,7 +445,7 @@ def _settings(
     train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   train = training_flags.override(train)
   if key is None:
-    key = _new_key(encode.make_model(train, dataset), dataset)
+    key = _new_key(config_lib.make_model(train, dataset), dataset)
   rate = encoding_flags.DISCRIMINATOR_RATE.value
   config = encode.EncodeConfig(
     train=train,
@@ -574,8 +584,8 @@ def _commitment(key: keys_lib.Key, claim: files.Claim, schema: int = 3) -> str:
 def _ask_model(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
   """`[1 + K, N]` scores by a model that is at hand."""
   model = files.read_model(str(_MODEL_FILE.value), claim.x.shape[1:])
-  wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common.SEED.value)
-  with common.progress_bars("key") as progress:
+  wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common_flags.SEED.value)
+  with bars.shown("key") as progress:
     decoders = decode.fit(
       model.module,
       model.variables,
@@ -600,7 +610,7 @@ def _read_answers(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
   num_queries = len(keys) * num_synthetic + len(claim.x)
   answers = files.read_answers(str(_ANSWERS_FILE.value), num_queries)
   of_synthetic = answers[: len(keys) * num_synthetic]
-  with common.progress_bars("key") as progress:
+  with bars.shown("key") as progress:
     scores = decode.scores_of_readings(
       of_synthetic.reshape(len(keys), num_synthetic, -1),
       answers[len(of_synthetic) :],
@@ -613,7 +623,7 @@ def _read_answers(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
 
 def _shuffled(key: keys_lib.Key) -> list[keys_lib.Key]:
   """The key among wrong ones, where nobody can tell it."""
-  wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common.SEED.value)
+  wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common_flags.SEED.value)
   return sorted([key, *wrong], key=lambda one: one.secret)
 
 
@@ -664,4 +674,4 @@ def _require(*needed: flags.FlagHolder) -> None:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -13,7 +13,7 @@ from jmia.backdoor import claims, randomization, triggers, verification
 from jmia.backdoor import plan as plan_lib
 from jmia.backdoor import settings as settings_lib
 from jmia.backdoor import variants as variants_lib
-from jmia.stats import intervals
+from jmia.stats import intervals, levels
 from jmia.training import parallel
 
 Row = dict[str, Any]
@@ -321,7 +321,9 @@ def _claims_together(
   return {
     f"{test}{asked}": {
       f"{level:g}": float(
-        claims.made([row[f"p_value_{test}{asked}"] for row in by_trial], level).mean()
+        levels.reaches(
+          [row[f"p_value_{test}{asked}"] for row in by_trial], level
+        ).mean()
       )
       for level in claims.LEVELS
     }

@@ -15,7 +15,7 @@ from scipy import special
 
 from jmia import _validate
 from jmia.backdoor import claims, randomization, verification
-from jmia.stats import rate_tests
+from jmia.stats import levels, rate_tests
 
 _TRIALS = 1000  # of a simulated power: at most 1.6 points of standard error
 
@@ -117,6 +117,7 @@ def of_submarks(
     )
   rng = np.random.default_rng(0)
   submarks = np.arange(num_queries) % num_submarks
+  level = levels.of_confidence(confidence)
   made = np.zeros((_TRIALS, len(claims.TESTS)))
   for trial in range(_TRIALS):
     labels = rng.integers(num_classes, size=num_submarks)
@@ -131,6 +132,6 @@ def of_submarks(
     answers = np.where(knows, labels[submarks], answers)
     tallied = randomization.tally(answers, truth, submarks, num_submarks, num_classes)
     p_values = claims.p_values(tallied, labels)
-    made[trial] = claims.made(p_values, round(1 - confidence, 12))
+    made[trial] = levels.reaches(p_values, level)
   randomized, binomial, student = made.mean(axis=0).tolist()
   return randomized, binomial, student

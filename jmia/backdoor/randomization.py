@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia import _validate
+from jmia.stats import levels
 
 # Where the shares have no small common denominator they are rounded to 1 / _UNITS, a
 # multiple of every number up to 12: another statistic, and no less exact a test.
@@ -105,7 +106,7 @@ def range_of_submarks(num_classes: int, confidence: float = 0.95) -> tuple[int, 
   if num_classes < 2:
     raise ValueError(f"num_classes={num_classes} must be at least 2")
   _validate.probability("confidence", confidence, open_interval=True)
-  level = round(1 - confidence, 12)
+  level = levels.of_confidence(confidence)
   return _with_floor(num_classes, level), _with_floor(num_classes, level / _SLACK)
 
 
@@ -178,7 +179,7 @@ def test(tallied: Tally, labels: np.ndarray) -> Result:
 def _with_floor(num_classes: int, level: float) -> int:
   """The least T with `K^-T` at most the level."""
   number = 1
-  while float(num_classes) ** -number > level * (1 + 1e-9):
+  while not levels.reaches(float(num_classes) ** -number, level):
     number += 1
   return number
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jmia.report import _files, classic_plots, forest, page, plots, tables, wording
-from jmia.stats import roc
+from jmia.stats import levels, roc
 
 if TYPE_CHECKING:
   from matplotlib import figure
 
-_TITLES = {"auc": "AUC", "0.1": "TPR at 10% FPR", "0.01": "TPR at 1% FPR"}
+_TITLES = {"auc": "AUC"} | {f: levels.tpr_title(f) for f in levels.COARSE_FPRS}
 _MOST_MOVED = 15
 
 

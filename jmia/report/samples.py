@@ -7,9 +7,6 @@ import numpy as np
 
 from jmia import _validate
 
-# The level the loss histograms and the table of exposed samples decide at.
-ALPHA = 0.1
-
 
 class Samples(NamedTuple):
   """The evaluated samples, members and non-members of the target together.

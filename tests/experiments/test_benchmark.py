@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from experiments import benchmark as binary
-from experiments import common, gpu_day
+from experiments import gpu_day, launch
 from experiments.benchmarks import (
   agreement,
   measure,
@@ -144,7 +144,7 @@ def run(monkeypatch, capsys):
       sys, "argv", ["benchmark", "--compilation_cache=", *map(str, arguments)]
     )
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     jax.config.update("jax_enable_compilation_cache", True)
     return stopped.value.code or 0, *capsys.readouterr()
 

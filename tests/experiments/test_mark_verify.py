@@ -16,7 +16,7 @@ from PIL import Image
 import pytest
 from sklearn import datasets, neural_network
 
-from experiments import common, mark, verify
+from experiments import launch, mark, verify
 from jmia.backdoor import keys, measured, owner_files
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def run(monkeypatch, capsys, tmp_path):
     name = binary.__name__.split(".")[-1]
     monkeypatch.setattr(sys, "argv", [name, "--compilation_cache=", *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     return stopped.value.code or 0, *capsys.readouterr()
 
   return run
