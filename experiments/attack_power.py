@@ -18,13 +18,12 @@ A run that was interrupted goes on where it was when it is started again.
 """
 
 import pathlib
-import tempfile
 import time
 
 from absl import flags
 import jax
 
-from jmia import audit, datasets
+from jmia import atomic, audit, datasets
 from jmia.audit import power
 from jmia.report import plots, results, study_plots, wording
 from jmia.training import config as config_lib
@@ -154,12 +153,10 @@ _FIGURES = {
 
 def _write(output_dir: pathlib.Path, content) -> None:
   """Writes both files, or none: `results.json` is moved last."""
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
-    folder = pathlib.Path(name)
+  with atomic.folder(output_dir) as folder:
     results.write(folder / "results.json", content)
     plots.write_png(folder / "power.png", study_plots.power_figure(content["rows"]))
-    for file in ("power.png", "results.json"):
-      (folder / file).replace(output_dir / file)
+    atomic.move(folder, output_dir, ("power.png", "results.json"))
 
 
 if __name__ == "__main__":

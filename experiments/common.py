@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 import jmia
-from jmia import datasets
+from jmia import atomic, datasets
 
 from . import config_file, runs
 from . import help as help_lib
@@ -296,6 +296,7 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
       raise PermissionError("it is not writable")
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
+  atomic.remove_left(folder)
   global _has_kept
   try:
     yield folder

@@ -12,7 +12,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -26,13 +25,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmia import _validate, models
+from jmia import _validate, atomic, models
 from jmia.encoding import keys as keys_lib
 from jmia.encoding import nonces
 
 _Path = str | os.PathLike[str]
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
+_SECRET = 0o600  # readable to its owner alone
 # What NumPy raises of a file that is none of its own; MemoryError of a header that asks
 # for more than is stored.
 _BROKEN = (
@@ -90,7 +90,7 @@ def write_key(path: _Path, key: keys_lib.Key, commitment: str) -> None:
   The file is readable to its owner alone.
   """
   content = {"schema": _KEY_SCHEMA, **_of_key(key), "commitment": commitment}
-  _write(path, (json.dumps(content, indent=2) + "\n").encode())
+  atomic.write(path, (json.dumps(content, indent=2) + "\n").encode(), _SECRET)
 
 
 def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
@@ -134,7 +134,7 @@ def write_prepared(path: _Path, prepared: nonces.Prepared) -> None:
     "key": _of_key(prepared.key),
     "commitment": nonces.commitment(prepared),
   }
-  _write(path, (json.dumps(content, indent=2) + "\n").encode())
+  atomic.write(path, (json.dumps(content, indent=2) + "\n").encode(), _SECRET)
 
 
 def read_prepared(path: _Path) -> nonces.Prepared:
@@ -219,7 +219,7 @@ def _check_variables(
 def write_claim(path: _Path, claim: Claim) -> None:
   """Writes a claim, readable to its owner alone."""
   arrays = {name: value for name, value in claim._asdict().items() if value is not None}
-  _write_npz(path, arrays, mode=0o600)
+  _write_npz(path, arrays, mode=_SECRET)
 
 
 def read_claim(path: _Path) -> Claim:
@@ -320,18 +320,5 @@ def _read_npz(path: _Path) -> dict[str, np.ndarray]:
 
 
 def _write_npz(path: _Path, arrays: Mapping[str, Any], mode: int = 0o666) -> None:
-  """Writes an archive, by way of memory."""
-  content = io.BytesIO()
-  np.savez(content, **arrays)
-  _write(path, content.getvalue(), mode)
-
-
-def _write(path: _Path, content: bytes, mode: int = 0o600) -> None:
-  """Writes a file beside its place first, so that it is there whole or not at all."""
-  path = pathlib.Path(path)
-  partial = path.with_name(f".{path.name}.partial")
-  partial.unlink(missing_ok=True)
-  new = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-  with os.fdopen(new, "wb") as file:
-    file.write(content)
-  partial.replace(path)
+  with atomic.opened(path, mode) as file:
+    np.savez(file, **arrays)
