@@ -19,14 +19,13 @@ A run that was interrupted goes on where it was when it is started again.
 
 from collections.abc import Callable, Mapping
 import pathlib
-import tempfile
 import time
 from typing import Any
 
 from absl import flags
 import jax
 
-from jmia import audit, datasets
+from jmia import atomic, audit, datasets
 from jmia.audit import power
 from jmia.report import plots, results, study_plots, wording
 from jmia.stats import levels
@@ -168,12 +167,10 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
 
 def _write(output_dir: pathlib.Path, content) -> None:
   """Writes both files, or none: `results.json` is moved last."""
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
-    folder = pathlib.Path(name)
+  with atomic.folder(output_dir) as folder:
     results.write(folder / "results.json", content)
     plots.write_png(folder / "power.png", study_plots.power_figure(content["rows"]))
-    for file in ("power.png", "results.json"):
-      (folder / file).replace(output_dir / file)
+    atomic.move(folder, output_dir, ("power.png", "results.json"))
 
 
 if __name__ == "__main__":

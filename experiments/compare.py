@@ -11,13 +11,12 @@ sample's rank in every audit.
 """
 
 import csv
-import os
 import pathlib
-import tempfile
 
 from absl import flags
 import numpy as np
 
+from jmia import atomic
 from jmia.audit import compare
 from jmia.report import compare_page, results, wording
 
@@ -56,15 +55,13 @@ def _write(found, audits, output_dir: pathlib.Path) -> None:
   if attack is None or attack not in found["attacks"]:
     attack = found["attacks"][0]
   changes = compare.changes(audits, attack)
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
-    folder = pathlib.Path(name)
+  with atomic.folder(output_dir) as folder:
     _write_changes(folder / "changes.csv", changes)
     reports = [audit.report for audit in audits]
     curves = [_curve(audit) for audit in audits]
     compare_page.write(folder / "comparison.html", found, reports, curves, changes)
     results.write(folder / "comparison.json", found)
-    for file in FILES:
-      os.replace(folder / file, output_dir / file)
+    atomic.move(folder, output_dir, FILES)
 
 
 def _curve(audit: compare.Audit) -> compare_page.Curve:

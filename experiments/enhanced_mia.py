@@ -26,14 +26,13 @@ A run that was interrupted goes on where it was when it is started again.
 
 import dataclasses
 import pathlib
-import tempfile
 import time
 from typing import Any
 
 from absl import flags
 import jax
 
-from jmia import datasets
+from jmia import atomic, datasets
 from jmia.enhanced import cohort as cohort_lib
 from jmia.enhanced import configs, figures, rows
 from jmia.report import plots, results
@@ -150,13 +149,11 @@ def _given(value: int | None, default: int) -> int:
 
 def _write(output_dir: pathlib.Path, content: dict[str, Any], drawn) -> None:
   """Writes all files, or none: made in a folder beside, `results.json` moved last."""
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
-    folder = pathlib.Path(name)
+  with atomic.folder(output_dir) as folder:
     results.write(folder / "results.json", content)
     for file, figure in drawn.items():
       plots.write_png(folder / file, figure)
-    for file in (*drawn, "results.json"):
-      (folder / file).replace(output_dir / file)
+    atomic.move(folder, output_dir, (*drawn, "results.json"))
 
 
 if __name__ == "__main__":

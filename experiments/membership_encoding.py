@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 import numpy as np
 
-from jmia import datasets, types
+from jmia import atomic, datasets, types
 from jmia.datasets import clusters
 from jmia.defenses import registry
 from jmia.encoding import record_studies, settings, studies, trials
@@ -276,7 +276,8 @@ def _project(output_dir: pathlib.Path, context: trials.Context) -> list[dict[str
   drawing = encoding_plots.projection_figure(panels, studies.GROUPS)
   plots.write_png(output_dir / "projection.png", drawing)
   points: dict[str, Any] = {f"{p.what}_{p.method}": p.points for p in found}
-  np.savez(output_dir / "projection.npz", **points, group=found[0].group)
+  with atomic.opened(output_dir / "projection.npz") as file:
+    np.savez(file, **points, group=found[0].group)
   return [
     {
       "study": "projection",

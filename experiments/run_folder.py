@@ -6,6 +6,8 @@ import errno
 import os
 import pathlib
 
+from jmia import atomic
+
 from . import common_flags, runs
 
 # The command that this process runs, and the stages that it resumes.
@@ -83,6 +85,7 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
       raise PermissionError("it is not writable")
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
+  atomic.remove_left(folder)
   global _has_kept
   try:
     yield folder

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jmia.report import _files, classic_plots, forest, page, plots, tables, wording
+from jmia import atomic
+from jmia.report import classic_plots, forest, page, plots, tables, wording
 from jmia.stats import levels, roc
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def write(
     "notes": _notes(comparison, reports),
   }
   text = page.template("compare.html.jinja2").render(content)
-  _files.write(path, text.encode())
+  atomic.write(path, text.encode())
 
 
 def moved(

@@ -8,8 +8,8 @@ import json
 import os
 from typing import Any
 
+from jmia import atomic
 from jmia.report import (
-  _files,
   advice,
   exposure,
   forest,
@@ -42,7 +42,7 @@ def write(
     ValueError: if `samples` does not fit together or to `report`.
     OSError: if the file cannot be written; nothing is left behind then.
   """
-  _files.write(path, render(report, samples).encode())
+  atomic.write(path, render(report, samples).encode())
 
 
 def render(report: wording.Report, samples: samples_lib.Samples) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from jmia.report import _files, histograms, wording
+from jmia import atomic
+from jmia.report import histograms, wording
 from jmia.report.samples import Samples
 from jmia.stats import roc
 
@@ -212,7 +213,7 @@ def write_png(path: str | os.PathLike[str], drawing: "figure.Figure") -> None:
   """
   content = io.BytesIO()
   drawing.savefig(content, format="png", dpi=160)
-  _files.write(path, content.getvalue())
+  atomic.write(path, content.getvalue())
 
 
 @styled

@@ -368,3 +368,12 @@ def test_a_cpu_is_split_into_devices(monkeypatch, arguments, settings, count):
 )
 def test_bars_say_what_is_done(what, title):
   assert bars.stage(what) == title
+
+
+def test_what_a_killed_command_left_half_written_goes(tmp_path):
+  killed = 99_999_999  # more than processes are numbered to
+  (tmp_path / f".key.json.{killed}-ab.partial").write_text("half a secret")
+  (tmp_path / f".incomplete-{killed}-ab").mkdir()
+  (tmp_path / ".mine.partial").write_text("")
+  with run_folder.results_dir(str(tmp_path)):
+    assert [path.name for path in tmp_path.iterdir()] == [".mine.partial"]

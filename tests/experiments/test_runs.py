@@ -121,7 +121,9 @@ def test_an_interruption_before_anything_is_kept_promises_nothing(run):
   def stop(folder):
     _keep(folder)
     (folder / "checkpoints" / "others" / "chunk_00000.npz").unlink()
-    (folder / "checkpoints" / "others" / "chunk_00000.7.tmp").write_text("half")
+    (folder / "checkpoints" / "others" / ".chunk_00000.npz.7-ab.partial").write_text(
+      "half"
+    )
     raise KeyboardInterrupt
 
   code, _, err = run("--seed=3", work=stop)
@@ -132,7 +134,7 @@ def test_an_interruption_before_anything_is_kept_promises_nothing(run):
 
 def test_what_a_killed_run_left_half_written_goes(run):
   (run.folder / ".incomplete-7-x").mkdir(parents=True)
-  (run.folder / ".results.json.7.partial").write_text("half")
+  (run.folder / ".results.json.7-ab.partial").write_text("half")
   (run.folder / ".mine.partial").write_text("whole")
   assert run()[0] == 0
   left = sorted(os.listdir(run.folder))
