@@ -19,7 +19,7 @@ from jmia.audit import group_exposure, repeat, view
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
-from jmia.audit.checks import learnt
+from jmia.audit.checks import calibrating, learnt
 from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
@@ -374,7 +374,7 @@ def _attack(
       found[name] = [outcome_lib.evaluate(e, name, **options) for e in targets]
     except outcome_lib.NothingToCompareError as error:
       missing[name] = str(error)
-  return found, missing
+  return calibrating.checked(found), missing
 
 
 def _reasons(evidence: Evidence, missing: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from jmia.stats import over_targets as over_targets_lib
 
 # What is measured on a target's samples, and what is a mean where there are several.
 _MEASURED = ("auc", "accuracy", "tpr_at_fpr")
+OF_P_VALUES = ("num_calibration", "found_at_fdr", "accused_at_p")
 
 
 class NothingToCompareError(ValueError):
@@ -38,6 +39,8 @@ class Outcome(NamedTuple):
     p_values: `[N]` conformal (`stats.conformal`), NaN where a sample was not attacked;
       None without rows that calibrate.
     q_values: `[N]`, of the same, for a false discovery rate.
+    excess: the p-value of whether non-members score higher than the rows that
+      calibrate, which they must be like (`conformal.excess`); None without such rows.
   """
 
   scores: np.ndarray
@@ -48,6 +51,7 @@ class Outcome(NamedTuple):
   notes: list[str]
   p_values: np.ndarray | None = None
   q_values: np.ndarray | None = None
+  excess: float | None = None
 
 
 def evaluate(
@@ -106,11 +110,12 @@ def evaluate(
     )
   about = {**attack.options, "num_models": num_models(evidence, attack)}
   about |= _queries(evidence, attack)
-  p = q = None
+  p = q = excess = None
   if of_calibration is not None and not np.isnan(of_calibration).all():
     p = conformal.p_values(scores, of_calibration)
     q = conformal.q_values(p)
     about |= _discoveries(evidence.members, p, q, of_calibration)
+    excess = conformal.excess(scores[~evidence.members], of_calibration)
   return Outcome(
     scores,
     evidence.members,
@@ -120,6 +125,7 @@ def evaluate(
     _left_out(attack, attacked),
     p,
     q,
+    excess,
   )
 
 

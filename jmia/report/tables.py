@@ -109,7 +109,9 @@ def footnotes(report: wording.Report) -> list[str]:
     if coverage:
       notes.append(f"{wording.attack(name).title} attacked {coverage}.")
   entries = report["attacks"].values()
-  if entries and not any("found_at_fdr" in entry for entry in entries):
+  is_said = any(note.startswith("no p-values") for note in report.get("notes", ()))
+  has_any = any("found_at_fdr" in entry for entry in entries)
+  if entries and not has_any and not is_said:
     notes.append(
       "There are no p-values: no rows were set apart to calibrate them, so scores rank "
       "samples and no more."
