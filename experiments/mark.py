@@ -140,6 +140,8 @@ def main() -> None:
     )
   if (_NUM_MARKED.value is None) == (_ROWS.value is None):
     raise ValueError("one of --num_marked and --rows must have a value")
+  if common.OUTPUT_DIR.value:  # before it is made there
+    owner_files.check_apart(common.OUTPUT_DIR.value, _DATA.value)
   with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
     owner_files.check_unused(output_dir)
     data = owner_files.read_data(_DATA.value)

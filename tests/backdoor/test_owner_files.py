@@ -356,3 +356,12 @@ def test_folders_of_classes_that_are_refused(tmp_path, change, message):
   change(tmp_path)
   with pytest.raises(ValueError, match=message):
     owner_files.read_data(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["key.json", "queries.npz"])
+def test_data_that_hold_a_key_or_queries_are_refused(tmp_path, name):
+  folder = _folder(tmp_path / "mine", *_images((8, 6)))
+  (folder / "b" / "old").mkdir()
+  (folder / "b" / "old" / name).write_text("{}")
+  with pytest.raises(ValueError, match=f"holds b/old/{name}, of a marking, and its"):
+    owner_files.read_data(folder)

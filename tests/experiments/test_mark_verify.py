@@ -595,3 +595,19 @@ def test_every_flag_says_what_it_means():
   for binary in (mark, verify):
     for flag in flags.FLAGS.get_flags_for_module(binary):
       assert len(flag.help) > 10, flag.name
+
+
+@pytest.mark.parametrize("inside", ["photos", "photos/mine", "photos/a/deep/mine"])
+def test_nothing_secret_is_written_into_the_data(run, inside):
+  rng = np.random.default_rng(0)
+  for i in range(90):
+    path = pathlib.Path("photos", "ab"[i % 2], f"{i}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+  before = _files(pathlib.Path())
+  code, _, err = run(mark, "--data=photos", "--num_marked=9", f"--output_dir={inside}")
+  assert code == 2
+  assert err.startswith(f"mark: output_dir={inside} lies in the data, photos: the sec")
+  assert err.count("\n") == 1
+  assert _files(pathlib.Path()) == before
+  assert inside == "photos" or not pathlib.Path(inside).exists()
