@@ -72,9 +72,9 @@ def read(folder: pathlib.Path) -> Folder:
       " folder alone"
     )
   listed = {file.resolve() for file in files}
-  for file in sorted(folder.rglob("*")):
-    if file.suffix.lower() in images.SUFFIXES and file.resolve() not in listed:
-      raise ValueError(f"{table.path}: does not list {file.relative_to(folder)}")
+  for name in image_folder.files_below(folder):
+    if image_folder.is_image(name) and (folder / name).resolve() not in listed:
+      raise ValueError(f"{table.path}: does not list {name}")
   pictures = images.read_all(files)
   names, renamed = _names(table.names)
   return Folder(

@@ -365,3 +365,16 @@ def test_data_that_hold_a_key_or_queries_are_refused(tmp_path, name):
   (folder / "b" / "old" / name).write_text("{}")
   with pytest.raises(ValueError, match=f"holds b/old/{name}, of a marking, and its"):
     owner_files.read_data(folder)
+
+
+def test_what_macos_adds_to_an_archive_is_no_image(tmp_path):
+  folder = _folder(tmp_path / "mine", *_images((8, 6)))
+  for name in ("._0.png", "__MACOSX/._0.png", "__MACOSX/0.png"):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"resource fork")
+  (folder / "0.txt").write_text("a caption")
+  data = owner_files.read_data(folder)
+  assert len(data.x) == 80
+  assert data.notes == (
+    "1 file (0.txt) not listed in labels.csv is no image that can be read.",
+  )
