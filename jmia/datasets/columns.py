@@ -91,6 +91,31 @@ def of_frame(x: Any) -> dict[str, np.ndarray]:
   return found
 
 
+def as_given(x: Any, dtype: np.dtype) -> np.ndarray:
+  """Returns a table's rows as those that `read` gives back: a structured array `[N]`.
+
+  Args:
+    x: as `of_frame` takes it, its columns in any order.
+    dtype: of the rows that they are to be compared with: float64 or text of each name.
+
+  Raises:
+    ValueError: the columns are others, or one holds text where numbers are expected.
+  """
+  found = of_frame(x)
+  names = dtype.names or ()
+  if {*found} != {*names}:
+    raise ValueError(f"x has the columns {[*found]}, expected {[*names]}")
+  parts = {}
+  for name in names:
+    values = _comparable(found[name])
+    is_text = dtype[name].kind == "U"
+    part = _text(values.tolist()) if is_text else _numbers(name, values)
+    if part is None:
+      raise ValueError(f"column {name} holds text, expected numbers")
+    parts[name] = _Read(part[:, None], part)
+  return _given(parts)
+
+
 def read(parts: Sequence[Columns]) -> tuple[features.Features, np.ndarray]:
   """Reads columns as features.
 
@@ -154,9 +179,7 @@ def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
     _check_kinds(name, parts, of_parts)
     cells = [cell for part in parts for cell in part.tolist()]
     known = np.array(["" if is_missing(cell) else str(cell) for cell in cells])
-    # What a model of the user's was given may have told "?" from "".
-    given = [c if isinstance(c, str) or not is_missing(c) else "" for c in cells]
-    return _read_text(known, lengths)._replace(given=np.array(given, str))
+    return _read_text(known, lengths)._replace(given=_text(cells))
   numbers = np.concatenate(read)
   _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
   is_gap = np.isnan(numbers)
@@ -178,6 +201,13 @@ def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
     numbers,
     is_standardised=not is_bits,
     has_gaps=bool(is_gap.any()),
+  )
+
+
+def _text(cells: Sequence[Any]) -> np.ndarray:
+  """Cells as text; what a model of the user's was given may have told "?" from ""."""
+  return np.array(
+    [c if isinstance(c, str) or not is_missing(c) else "" for c in cells], str
   )
 
 
