@@ -10,6 +10,7 @@ said in `claims` and `randomization`.
 
 from collections.abc import Callable, Sequence
 import numbers
+from typing import Any
 import warnings
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from jmia.backdoor import answers as answers_lib
 from jmia.backdoor import claims, draws, randomization, submarks, triggers
 from jmia.backdoor import classes as classes_lib
+from jmia.datasets import columns
 
 _SQUARE, _OPACITY = 3, 0.3  # the paper's
 
@@ -66,7 +68,7 @@ def mark(
   """
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
-  x, y = np.asarray(x), _plain(np.asarray(y))  # lists and tensors too
+  x, y = np.asarray(x), _labels(y)  # lists and tensors too
   submarks.check_data(x, y)
   _check_trigger(x, trigger, num_columns)
   classes = classes_lib.of_labels(y, num_classes)
@@ -101,6 +103,16 @@ def mark(
     rows=rows,
     num_queries=num_queries,
   )
+
+
+def _labels(y: Any) -> np.ndarray:
+  """Labels as an array; ValueError where a row has none."""
+  array = _plain(columns.as_array(y))
+  if array.dtype == object:
+    for row, label in enumerate(array.tolist()):
+      if not isinstance(label, str) and columns.is_missing(label):
+        raise ValueError(f"y has no label at row {row}, expected one at each")
+  return array
 
 
 def _plain(y: np.ndarray) -> np.ndarray:

@@ -145,7 +145,7 @@ def _array(name: str, value: Any) -> np.ndarray:
   if np.ma.is_masked(value):
     raise ValueError(f"{name} has masked values, expected a value at each place")
   try:
-    array = np.asarray(value)
+    array = columns.as_array(value)
   except (TypeError, ValueError) as error:
     cause = str(error).splitlines()[0]
     raise ValueError(f"{name} is no array, but {type(value)}: {cause}") from error

@@ -58,6 +58,19 @@ def is_missing(value: Any) -> bool:
   return type(value).__name__ in ("NAType", "NaTType")  # pandas'
 
 
+def as_array(values: Any) -> np.ndarray:
+  """Returns `np.asarray`, but of a list of text and other things one of objects.
+
+  NumPy would make text of all of them, and of a NaN the word "nan".
+  """
+  array = np.asarray(values)
+  if array.dtype.kind not in "US" or hasattr(values, "dtype"):
+    return array
+  objects = np.asarray(values, object)
+  is_text = all(isinstance(value, str | bytes) for value in objects.ravel().tolist())
+  return array if is_text else objects
+
+
 def is_table(x: Any) -> bool:
   """Whether `x` has named columns: a mapping, or a frame of any package."""
   return isinstance(x, Mapping) or (
@@ -82,7 +95,7 @@ def of_frame(x: Any) -> dict[str, np.ndarray]:
   """
   names = x.keys() if isinstance(x, Mapping) else getattr(x, "column_names", None)
   names = list(x.columns if names is None else names)
-  found = {str(name): np.asarray(x[name]) for name in names}
+  found = {str(name): as_array(x[name]) for name in names}
   if len(found) != len(names) or not found:
     raise ValueError(f"x has the columns {names}, expected some, all different")
   for name, values in found.items():

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia import _validate
+from jmia.datasets import columns
 
 _SHOWN = 5  # labels that a note names
 _WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")  # a class that is called a whole number
@@ -59,7 +60,7 @@ def read(name: str, labels: Any, classes: Sequence[Any] | None = None) -> Labels
     ValueError: they are no labels, are all of one class, are of about as many classes
       as rows, or may be names of `classes` and numbers from 0 alike and differ.
   """
-  labels = np.asarray(labels)
+  labels = columns.as_array(labels)
   values, notes = _flat(name, labels)
   if not len(values):
     raise ValueError(f"{name} is empty")
@@ -129,6 +130,9 @@ def _plain(name: str, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def _from_objects(name: str, values: np.ndarray) -> np.ndarray:
   """An array of Python's objects as one of numbers or of text."""
+  for row, value in enumerate(values.tolist()):
+    if not isinstance(value, str) and columns.is_missing(value):
+      raise ValueError(f"{name} has no label at row {row}, expected one at each")
   kinds = {type(value) for value in values.tolist()}
   if kinds and kinds <= {bool, np.bool_}:
     return values.astype(bool)

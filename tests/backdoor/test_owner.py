@@ -116,6 +116,15 @@ def test_labels_of_a_frame_are_marked_as_arrays_are(y):
   assert found == plain
 
 
+@pytest.mark.parametrize("missing", [float("nan"), None])
+@pytest.mark.parametrize("kind", [list, lambda y: np.array(y, object)])
+def test_a_row_without_a_label_is_named(missing, kind):
+  y = Y.tolist()
+  y[7] = missing
+  with pytest.raises(ValueError, match="y has no label at row 7, expected one at each"):
+    jmia.mark(TABLE, kind(y), num_marked=9, secret=SECRET)
+
+
 def test_labels_of_several_types_are_refused():
   y = Y.astype(object)
   y[3] = 3

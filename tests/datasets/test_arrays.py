@@ -216,3 +216,9 @@ def test_tensors_of_pytorch(dtype):
   x = torch.tensor([[0.5, 1], [1, 0.25], [0, 0]], requires_grad=True)
   dataset = datasets.from_arrays(x.to(getattr(torch, dtype)), torch.tensor(_Y))
   np.testing.assert_array_equal(dataset.x, [[0.5, 1], [1, 0.25], [0, 0]])
+
+
+def test_a_label_that_is_missing_from_a_list_is_no_class():
+  y = ["a", float("nan"), *["b"] * 18]
+  with pytest.raises(ValueError, match="y has no label at row 1, expected one at each"):
+    datasets.from_arrays(np.eye(20), y)

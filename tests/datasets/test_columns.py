@@ -27,6 +27,12 @@ def _read(*tables):
       "Gaps in c are filled with the column's mean",
     ),
     (["1", "?", "", "0"] * 3, [[1, 0], [0.5, 1], [0.5, 1], [0, 0]] * 3, "Gaps in c"),
+    (
+      ["1", float("nan"), "", "0"] * 3,
+      [[1, 0], [0.5, 1], [0.5, 1], [0, 0]] * 3,
+      "Gaps",
+    ),
+    (["m", float("nan"), ""] * 4, [[0, 1], [1, 0], [1, 0]] * 4, "became 2 columns"),
     (["m", "", None] * 4, [[0, 1], [1, 0], [1, 0]] * 4, "became 2 columns"),
     (["1_1", "11"] * 6, [[0, 1], [1, 0]] * 6, "became 2 columns"),  # 11 to Python
     (["٣", "3"] * 6, [[0, 1], [1, 0]] * 6, "became 2 columns"),
