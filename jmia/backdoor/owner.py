@@ -111,7 +111,9 @@ def _labels(y: Any) -> np.ndarray:
   if array.dtype == object:
     for row, label in enumerate(array.tolist()):
       if not isinstance(label, str) and columns.is_missing(label):
-        raise ValueError(f"y has no label at row {row}, expected one at each")
+        raise ValueError(
+          f"y has no label at row {row}, counted from 0, expected one at each"
+        )
   return array
 
 

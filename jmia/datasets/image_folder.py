@@ -116,7 +116,9 @@ def read(path: str | os.PathLike[str]) -> Folder:
     raise FileNotFoundError(f"{path}: no such folder, expected images and a CSV")
   table = read_table(folder)
   try:
-    classes = labels.read("label", np.array(table.labels))
+    classes = labels.read(
+      "label", np.array(table.labels), are_titles=table.path == folder
+    )
   except ValueError as error:
     raise ValueError(f"{table.path}: {error}") from error
   pictures = images.read_all([folder / file for file in table.names])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia import _validate, types
-from jmia.datasets import arrays, columns, delimited, memory
+from jmia.datasets import arrays, columns, delimited, labels, memory
 
 _OPTIONS = ("target", "ignore")
 _PARQUET = b"PAR1"
@@ -124,11 +124,13 @@ def _target(name: str, values: np.ndarray) -> np.ndarray:
   """Classes, of which none may be missing; a CSV's numbers as such."""
   for row, value in enumerate(values.tolist()):
     if value is None or value == "" or value != value:
-      raise ValueError(f"target {name} has no value at row {row}, counted from 0")
+      raise ValueError(f"target {name} has no label at row {row}, counted from 0")
+  if values.dtype.kind == "U":  # which names the column; what it says is said later
+    labels.clean(f"target {name}", values)
   if values.dtype.kind != "U" or not all(map(columns.is_number, values.tolist())):
     return values
   numbers = values.astype(np.float64)
-  if len(np.unique(numbers)) < len(np.unique(values)):  # "1" and "01" stay apart
+  if len(np.unique(numbers)) < len(np.unique(values)):  # `labels` says which are one
     return values
   is_whole = (numbers == np.rint(numbers)).all() and np.abs(numbers).max() < 2**53
   return numbers.astype(np.int64) if is_whole else numbers

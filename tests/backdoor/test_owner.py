@@ -121,7 +121,7 @@ def test_labels_of_a_frame_are_marked_as_arrays_are(y):
 def test_a_row_without_a_label_is_named(missing, kind):
   y = Y.tolist()
   y[7] = missing
-  with pytest.raises(ValueError, match="y has no label at row 7, expected one at each"):
+  with pytest.raises(ValueError, match="y has no label at row 7, counted from 0"):
     jmia.mark(TABLE, kind(y), num_marked=9, secret=SECRET)
 
 

@@ -378,3 +378,21 @@ def test_what_macos_adds_to_an_archive_is_no_image(tmp_path):
   assert data.notes == (
     "1 file (0.txt) not listed in labels.csv is no image that can be read.",
   )
+
+
+def test_labels_of_a_folder_are_read_as_an_audit_reads_them(tmp_path):
+  x, y = _images((8, 6))
+  folder = _folder(tmp_path / "mine", x, y)
+  table = folder / "labels.csv"
+  text = table.read_text()
+  table.write_text(text.replace("\n5.png", "\n./5.png").replace(",1\n", ",1.0\n", 1))
+  data = owner_files.read_data(folder)
+  assert classes.of_labels(data.y).names == (0, 1, 2, 3)
+  assert data.notes == (
+    "Labels of label that write one number are one class: '1', '1.0'.",
+  )
+  table.write_text(text.replace(",1\n", ",n/a\n", 1))
+  with pytest.raises(
+    ValueError, match=r"labels.csv: label has no label at row \d+, co"
+  ):
+    owner_files.read_data(folder)

@@ -220,5 +220,5 @@ def test_tensors_of_pytorch(dtype):
 
 def test_a_label_that_is_missing_from_a_list_is_no_class():
   y = ["a", float("nan"), *["b"] * 18]
-  with pytest.raises(ValueError, match="y has no label at row 1, expected one at each"):
+  with pytest.raises(ValueError, match="y has no label at row 1, counted from 0"):
     datasets.from_arrays(np.eye(20), y)

@@ -135,7 +135,12 @@ def test_parquet(tmp_path):
     ("a,a\n1,2\n", "target=a", "titles are .* all different"),
     ("a,y\n1,0\n2\n3,1\n", "target=y", "row 3 has 1 cells, expected the first's 2"),
     ("a,y\n1,0\n2,0,9\n3,1\n", "target=y", "row 3 has 3 cells"),
-    ("a,y\n1,0\n2,\n3,1\n", "target=y", "target y has no value at row 1"),
+    (
+      "a,y\n1,0\n2,\n3,1\n",
+      "target=y",
+      "target y has no label at row 1, counted from 0",
+    ),
+    ("a,y\n1,0\n2,NA\n3,1\n", "target=y", "own.csv: target y has no label at row 1, "),
     ("a,y\n1,0.5\n2,1\n", "target=y", r"own.csv: y holds 0\.5, expected classes"),
     ("1,0\n2,1\n", "target=y", "no line of titles: give the target as a number from 0"),
     ("1,0\n2,1\n", "target=7", "no line of titles"),
@@ -154,3 +159,10 @@ def test_what_is_no_table_is_refused(tmp_path, content, options, message):
 def test_absent_table(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
     datasets.load(f"table:{tmp_path / 'none.csv'}?target=y")
+
+
+def test_ways_to_write_one_number_are_one_class(tmp_path):
+  dataset = _load(tmp_path, "a,y\n1,1\n2,1.0\n3,0\n4,0\n")
+  np.testing.assert_array_equal(dataset.y, [1, 1, 0, 0])
+  assert dataset.num_classes == 2
+  assert any("are one class: '1', '1.0'." in note for note in dataset.notes)
