@@ -78,6 +78,7 @@ def read(spec: str) -> Table:
         notes.append(f"Column {title} is published as it is, without a mark: {why}.")
       else:
         coded[title], values[title] = _numbered(column, plain)
+    table_file.check_points(cells, coded)
     if not coded:
       raise ValueError(f"no column but the target {target!r} is left to mark")
   except ValueError as error:

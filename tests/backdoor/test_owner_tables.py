@@ -201,3 +201,12 @@ def test_ways_to_write_one_number_are_one_class(tmp_path):
   owner_files.write(tmp_path / "out", marked, data)
   with (tmp_path / "out" / "marked.csv").open() as file:
     assert {row["class"] for row in csv.DictReader(file)} == {"0", "1"}
+
+
+def test_points_that_may_be_of_thousands_are_refused(tmp_path):
+  lines = [["1", f"1.{440 + i}", ["a", "b"][i % 2]] for i in range(300)]
+  name = _table(tmp_path, lines, ";", ["p", "cost", "y"]) + "y"
+  with pytest.raises(
+    ValueError, match=r"column cost holds 1\.440, which may be 1440 or"
+  ):
+    owner_files.read_data(name)
