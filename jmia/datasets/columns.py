@@ -34,7 +34,10 @@ Columns = Mapping[str, np.ndarray]
 
 
 class _Read(NamedTuple):
-  """What one column becomes: `[N, F]`, and why it is left out, if it is."""
+  """What one column becomes: `[N, F]`, and why it is left out, if it is.
+
+  `note` says why cells that are mostly numbers are text.
+  """
 
   values: np.ndarray
   given: np.ndarray
@@ -42,6 +45,7 @@ class _Read(NamedTuple):
   is_category: bool = False
   has_gaps: bool = False
   left_out: str = ""
+  note: str = ""
 
 
 def is_number(text: str) -> bool:
@@ -192,7 +196,9 @@ def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
     _check_kinds(name, parts, of_parts)
     cells = [cell for part in parts for cell in part.tolist()]
     known = np.array(["" if is_missing(cell) else str(cell) for cell in cells])
-    return _read_text(known, lengths)._replace(given=_text(cells))
+    return _read_text(known, lengths)._replace(
+      given=_text(cells), note=_mostly_numbers(known.tolist())
+    )
   numbers = np.concatenate(read)
   _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
   is_gap = np.isnan(numbers)
@@ -302,6 +308,19 @@ def _read_text(values: np.ndarray, lengths: Sequence[int]) -> _Read:
   return _Read(one_hot, values, is_category=True)
 
 
+def _mostly_numbers(cells: Sequence[str]) -> str:
+  """Says what makes text of a column of numbers; "" if most cells are text anyway."""
+  known = [cell for cell in cells if cell]
+  others = [cell for cell in known if not is_number(cell)]
+  if 2 * len(others) >= len(known):
+    return ""
+  first, row = others[0], cells.index(others[0])
+  return (
+    f"{len(known) - len(others):,} of {len(known):,} cells are numbers, {first!r} in "
+    f"row {row}, counted from 0, is not"
+  )
+
+
 def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
   """A column as float64 with NaN for gaps; None if it holds text."""
   if values.dtype.kind in "biuf":
@@ -364,6 +383,11 @@ def _notes(columns: Mapping[str, _Read]) -> tuple[str, ...]:
       f"{len(widths)} of {len(columns)} columns are categories and became "
       f"{sum(widths)} columns of 0 and 1."
     )
+  notes += [
+    f"{name}: {column.note}: taken for categories."
+    for name, column in columns.items()
+    if column.note and not column.left_out
+  ]
   gaps = [name for name, column in columns.items() if column.has_gaps]
   if gaps:
     notes.append(
@@ -371,7 +395,8 @@ def _notes(columns: Mapping[str, _Read]) -> tuple[str, ...]:
       "and 1 says where."
     )
   notes += [
-    f"Column {name} is left out: {column.left_out}."
+    f"Column {name} is left out: {column.left_out}"
+    f"{f' ({column.note})' if column.note else ''}."
     for name, column in columns.items()
     if column.left_out
   ]

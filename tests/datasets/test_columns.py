@@ -159,3 +159,19 @@ def test_a_dataset_of_columns_keeps_what_came():
   dataset = datasets.from_arrays(table, [0, 1] * 6)
   assert dataset.given["age"].tolist() == _AGES.tolist()
   assert dataset.x.shape == (12, 3)
+
+
+@pytest.mark.parametrize("odd", ["<5", "40 mg", "1,75", "unknown"])
+def test_a_cell_that_makes_text_of_numbers_is_named(odd):
+  crp = [str(row % 9) for row in range(300)]
+  crp[7], crp[8] = odd, "NA"
+  found, _ = _read({"crp": crp, "sex": ["m", "f"] * 150, "bit": [0, 1] * 150})
+  said = f"298 of 299 cells are numbers, {odd!r} in row 7, counted from 0, is not"
+  assert f"crp: {said}: taken for categories." in found.notes
+  assert not any(note.startswith("sex") for note in found.notes)
+  crp = [f"{row}.5" for row in range(300)]
+  crp[7] = odd
+  found, _ = _read({"crp": crp, "sex": ["m", "f"] * 150})
+  why = "text that differs in most rows"
+  said = said.replace("298 of 299", "299 of 300")
+  assert f"Column crp is left out: {why} ({said})." in found.notes
