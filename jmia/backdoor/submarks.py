@@ -22,6 +22,7 @@ import numpy as np
 from jmia import _validate
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import draws, ownership, randomization, triggers
+from jmia.datasets import features
 
 _QUERIES = 30  # the paper's, of a mark
 _FEWEST_QUERIES = 10  # of a sub-mark, by default
@@ -191,8 +192,17 @@ def mark(
 
 
 def check_data(x: np.ndarray, y: np.ndarray) -> None:
-  """Raises ValueError unless x holds finite rows `[N, ...]` and y labels `[N]`."""
+  """Raises ValueError unless x holds finite rows `[N, ...]` and y labels `[N]`.
+
+  Images with their channels first too: a square would be stamped across channels.
+  """
   ownership.check_rows(x)
+  if features.are_channels_first(x.shape):
+    raise ValueError(
+      f"x of shape {x.shape} looks like images with their channels first (NCHW),"
+      " expected NHWC: give x.transpose(0, 2, 3, 1), and publish what is marked"
+      " .transpose(0, 3, 1, 2)"
+    )
   _validate.shape("y", y, (len(x),))
   if y.dtype.kind not in "biuU":
     raise ValueError(f"y has dtype {y.dtype}, expected integer labels or text")

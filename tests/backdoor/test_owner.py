@@ -125,6 +125,17 @@ def test_a_row_without_a_label_is_named(missing, kind):
     jmia.mark(TABLE, kind(y), num_marked=9, secret=SECRET)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_with_their_channels_first_are_refused(channels):
+  x = IMAGES.repeat(channels, axis=3).transpose(0, 3, 1, 2)
+  with pytest.raises(
+    ValueError, match=r"x of shape \(300, .*, 8, 8\) looks like images"
+  ):
+    jmia.mark(x, Y, num_marked=9, secret=SECRET)
+  marked = jmia.mark(x.transpose(0, 2, 3, 1), Y, num_marked=9, secret=SECRET)
+  assert marked.x.shape[1:] == (8, 8, channels)
+
+
 def test_labels_of_several_types_are_refused():
   y = Y.astype(object)
   y[3] = 3

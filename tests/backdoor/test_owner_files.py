@@ -137,6 +137,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     ({"x": np.full((2, 2), np.nan), "y": np.zeros(2, int)}, "x holds 4 NaN"),
     ({"x": np.full((2, 2), "a"), "y": np.zeros(2, int)}, "and dtype <U1, expected"),
     ({"x": np.zeros((2, 2)), "y": np.zeros(2)}, "y has dtype float64, expected"),
+    ({"x": np.zeros((2, 3, 8, 8)), "y": np.zeros(2, int)}, "looks like images with th"),
     ({"x": np.zeros((2, 2)), "y": np.zeros(3, int)}, r"y has shape \(3,\), expected"),
   ],
 )
