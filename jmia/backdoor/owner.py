@@ -142,7 +142,7 @@ def _check_trigger(
 
 def verify(
   key: submarks.Key,
-  answers: np.ndarray,
+  answers: Any,
   *,
   confidence: float = 0.95,
 ) -> claims.Verdict:
@@ -151,7 +151,7 @@ def verify(
   Args:
     key: of `mark`, fixed before the model was.
     answers: the model's, to the queries in their order: `[m]` labels, numbers or names,
-      or `[m, K]` probabilities or logits.
+      or `[m, K]` probabilities or logits; of a frame, titles say which column is which.
     confidence: in [0.5, 1).
 
   Returns:
@@ -160,6 +160,7 @@ def verify(
   Raises:
     ValueError: as `answers.classes` and `claims.judge`.
   """
-  table = answers_lib.Table(_plain(np.asarray(answers)))
+  table = answers_lib.of_array(answers)
+  table = table._replace(cells=_plain(table.cells))
   found = answers_lib.classes(table, key.class_names, len(key.query_rows))
   return claims.judge(key, found, confidence=confidence)

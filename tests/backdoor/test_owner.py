@@ -51,6 +51,17 @@ def test_probabilities_are_answers_too():
   assert jmia.verify(marked.key, np.eye(4)[labels]).claim
 
 
+def test_titles_of_a_frame_are_read():
+  marked = jmia.mark(TABLE, Y, num_marked=30, secret=SECRET)
+  labels = marked.key.labels[np.array(marked.key.query_submarks)]
+  scores = {
+    name: np.eye(4)[labels][:, c] for c, name in enumerate(marked.key.class_names)
+  }
+  assert jmia.verify(
+    marked.key, {name: scores[name] for name in sorted(scores)[::-1]}
+  ).claim
+
+
 def test_a_title_above_names_costs_no_claim():
   marked = jmia.mark(TABLE, Y, num_marked=30, secret=SECRET)
   learnt = _learnt(marked.key).tolist()
