@@ -68,6 +68,7 @@ def mark(
   """
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
+  columns.check_order("x", x, "y", y)
   x, y = np.asarray(x), _labels(y)  # lists and tensors too
   submarks.check_data(x, y)
   _check_trigger(x, trigger, num_columns)

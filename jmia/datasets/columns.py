@@ -82,6 +82,33 @@ def is_table(x: Any) -> bool:
   )
 
 
+def check_order(name: str, x: Any, name_y: str, y: Any) -> None:
+  """Refuses labels whose index has that of the features in another order.
+
+  As pandas' frames and series have one: rows are matched by their place, so that these
+  would be matched with labels of others.
+
+  Args:
+    name: of x, for messages.
+    x: features, of any package.
+    name_y: of y.
+    y: labels, of any package.
+
+  Raises:
+    ValueError: both have an index, of the same values in another order.
+  """
+  of_x: Any = getattr(x, "index", None)
+  of_y: Any = getattr(y, "index", None)
+  if not hasattr(of_x, "equals") or not hasattr(of_y, "equals") or of_x.equals(of_y):
+    return
+  if len(of_x) == len(of_y) and {*of_x} == {*of_y}:
+    raise ValueError(
+      f"{name_y} has the index of {name} in another order: give "
+      f"{name_y}.loc[{name}.index], or reset_index(drop=True) of both if rows belong "
+      "together as they stand"
+    )
+
+
 def left_out(name: str, values: np.ndarray) -> str:
   """Returns why a column `[N]` is nothing to learn from; "" if it is something.
 

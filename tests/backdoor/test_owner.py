@@ -147,6 +147,15 @@ def test_images_with_their_channels_first_are_refused(channels):
   assert marked.x.shape[1:] == (8, 8, channels)
 
 
+def test_labels_in_another_order_than_their_frame_are_refused():
+  pandas = pytest.importorskip("pandas")
+  x, y = pandas.DataFrame(TABLE), pandas.Series(Y)
+  with pytest.raises(ValueError, match="y has the index of x in another order"):
+    jmia.mark(x, y[::-1], num_marked=9, secret=SECRET)
+  marked = jmia.mark(x, y, num_marked=9, secret=SECRET)
+  assert marked.key == jmia.mark(TABLE, Y, num_marked=9, secret=SECRET).key
+
+
 def test_labels_of_several_types_are_refused():
   y = Y.astype(object)
   y[3] = 3

@@ -222,3 +222,28 @@ def test_a_label_that_is_missing_from_a_list_is_no_class():
   y = ["a", float("nan"), *["b"] * 18]
   with pytest.raises(ValueError, match="y has no label at row 1, counted from 0"):
     datasets.from_arrays(np.eye(20), y)
+
+
+def test_labels_in_another_order_than_their_frame_are_refused():
+  pandas = pytest.importorskip("pandas")
+  labels = np.arange(20) % 2
+  x = pandas.DataFrame({"a": np.arange(20) / 7, "b": labels})
+  y = pandas.Series(labels)
+  message = (
+    r"y has the index of x in another order: give y\.loc\[x\.index\], or reset_in"
+  )
+  with pytest.raises(ValueError, match=message):
+    datasets.from_arrays(x, y.iloc[::-1])
+  with pytest.raises(ValueError, match="y_test has the index of x_test in another ord"):
+    datasets.from_arrays(x, y, x_test=x, y_test=y[::-1])
+  expected = datasets.from_arrays(x, y)
+  for of_x, of_y in (
+    (x[::-1], y[::-1]),
+    (x, y.set_axis(range(30, 50))),  # another index says nothing
+    (x, y.to_numpy()),
+    (x.to_numpy(), y[::-1]),
+  ):
+    np.testing.assert_array_equal(datasets.from_arrays(of_x, of_y).y, np.asarray(of_y))
+  np.testing.assert_array_equal(
+    datasets.from_arrays(x, y[::-1].loc[x.index]).y, expected.y
+  )
