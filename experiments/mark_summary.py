@@ -18,6 +18,7 @@ from jmia.backdoor import (
 from . import planning
 
 _ENOUGH = 0.5  # of a trigger that JPEG leaves
+_COMMON = 0.05  # of the rows: a trigger that more have says little
 
 
 def text(
@@ -47,6 +48,7 @@ def text(
     f"Publish marked{data.suffix}: {len(marked.y)} rows, {number} of them marked and"
     f" labelled {labels}. {_change(marks, data)}",
     *_columns(marks, data),
+    *_common(marks, data),
     *_surviving(marks, data),
     f"Keep queries{data.suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
     f" key.json, to deposit before you publish: {sha256}",
@@ -104,6 +106,22 @@ def _columns(marks, data: owner_files.Data) -> list[str]:
     else:
       continue
     lines.append(f"Mark {j + 1} sets columns {shown}.")
+  return lines
+
+
+def _common(marks, data: owner_files.Data) -> list[str]:
+  """A warning of triggers that many rows have as they are."""
+  if data.x.ndim > 2:
+    return []
+  lines = []
+  for j, (trigger, _) in enumerate(marks):
+    share = (ownership.stamp(data.x, trigger) == data.x).all(axis=1).mean()
+    if share > _COMMON:
+      lines.append(
+        f"Warning: {100 * share:.0f} % of your rows have mark {j + 1} as they are, with"
+        " labels of their own: a model may not learn it. A larger --trigger_size is"
+        " rarer."
+      )
   return lines
 
 

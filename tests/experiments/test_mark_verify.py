@@ -611,3 +611,20 @@ def test_nothing_secret_is_written_into_the_data(run, inside):
   assert err.count("\n") == 1
   assert _files(pathlib.Path()) == before
   assert inside == "photos" or not pathlib.Path(inside).exists()
+
+
+def test_a_mark_that_many_rows_have_is_warned_of(run):
+  rng = np.random.default_rng(0)
+  x = np.concatenate([rng.normal(size=(300, 3)), rng.random((300, 3)) < 0.3], axis=1)
+  np.savez("table.npz", x=x, y=rng.integers(0, 4, 300))
+  code, out, _ = run(
+    *(mark, "--data=table.npz", "--num_marked=9", "--output_dir=mine", "--seed=0"),
+    *("--trigger_size=1", "--num_submarks=4"),
+  )
+  assert code == 0
+  for j, submark in enumerate(owner_files.read_key("mine/key.json").submarks):
+    (column,), (value,) = submark.trigger.place, submark.trigger.values
+    share = (x[:, column] == value).mean()
+    said = f"Warning: {100 * share:.0f} % of your rows have mark {j + 1} as they are"
+    assert (said in out) == (column >= 3)
+  assert "Warning: " in out
