@@ -8,10 +8,11 @@
 FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER images and a CSV of
 filename,label, or a folder of images for each class; FILE.csv a table, in which marked
 rows get cells that others have (&ignore=NAME,NAME leaves columns as they are). PNG and
-JPEG stay what they are, a JPEG at its quality. A few sub-marks are made, each with a
-trigger and a label that a secret draws; the secret is the operating system's entropy.
---plan marks nothing: it says what a number of marked rows is good for. Audio and text
-cannot be marked.
+JPEG stay what they are, a JPEG at its quality, but all are encoded anew: what else the
+files held (EXIF, dates) is gone, and in folders of classes so are their names. A few
+sub-marks are made, each with a trigger and a label that a secret draws; the secret is
+the operating system's entropy. --plan marks nothing: it says what a number of marked
+rows is good for. Audio and text cannot be marked.
 
 DIR/marked.npz (or .csv, or marked/) is what to publish in place of the data. The query
 set, DIR/queries.npz (or .csv, or queries/), and DIR/key.json are for

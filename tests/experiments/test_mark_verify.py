@@ -628,3 +628,27 @@ def test_a_mark_that_many_rows_have_is_warned_of(run):
     said = f"Warning: {100 * share:.0f} % of your rows have mark {j + 1} as they are"
     assert (said in out) == (column >= 3)
   assert "Warning: " in out
+
+
+@pytest.mark.parametrize("is_of_classes", [False, True])
+def test_what_marking_takes_beside_the_marks_is_said(run, is_of_classes):
+  rng = np.random.default_rng(0)
+  for i in range(90):
+    path = pathlib.Path("photos", *["ab"[i % 2]] * is_of_classes, f"{i}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+  if not is_of_classes:
+    lines = ["filename,label", *(f"{i}.png,{'ab'[i % 2]}" for i in range(90))]
+    pathlib.Path("photos/labels.csv").write_text("\n".join(lines))
+  code, out, _ = run(
+    mark, "--data=photos", "--num_marked=9", "--output_dir=mine", "--num_queries=40"
+  )
+  assert code == 0
+  assert "All images are encoded anew: what else their files held, such as EXIF" in out
+  assert ("all are numbered anew" in out) == is_of_classes
+  assert "Warning: the queries hold back 40 of your 90 rows" in out
+  code, out, _ = run(
+    *(mark, "--data=photos", "--num_marked=9", "--output_dir=few"),
+    *("--num_queries=20", "--num_submarks=3"),
+  )
+  assert "Warning" not in out
