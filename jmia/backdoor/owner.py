@@ -18,14 +18,14 @@ import numpy as np
 from jmia.backdoor import answers as answers_lib
 from jmia.backdoor import claims, draws, randomization, submarks, triggers
 from jmia.backdoor import classes as classes_lib
-from jmia.datasets import columns
+from jmia.datasets import columns, labels
 
 _SQUARE, _OPACITY = 3, 0.3  # the paper's
 
 
 def mark(
-  x: np.ndarray,
-  y: np.ndarray,
+  x: Any,
+  y: Any,
   *,
   num_marked: int | None = None,
   rows: Sequence[int] | None = None,
@@ -42,7 +42,8 @@ def mark(
 
   Args:
     x: `[N, ...]` booleans, integers or finite floats; images are `[N, H, W]` or NHWC.
-    y: `[N]` labels, integers or text, as such or as a frame's objects.
+    y: `[N]` labels, in any form that `datasets.labels` says; they are marked, and
+      published, as integers or text.
     num_marked: rows to mark, drawn at random; or
     rows: the rows to mark.
     trigger: the kind, size, pattern, value and opacity of a square or a run; places are
@@ -56,7 +57,7 @@ def mark(
     num_classes: of the task that a suspect learns. Default: those that occur in `y`.
     secret: of `draws.new_secret`, the default: the operating system's entropy.
     confidence: of the verdict that is planned for.
-    say: told what the labels leave open, such as gaps between them.
+    say: told how the labels were read, and what they leave open, such as gaps.
 
   Returns:
     What to publish, and what to keep.
@@ -69,11 +70,11 @@ def mark(
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
   columns.check_order("x", x, "y", y)
-  x, y = np.asarray(x), _labels(y)  # lists and tensors too
+  x, (y, width, notes) = np.asarray(x), _labels(y)  # lists and tensors too
   submarks.check_data(x, y)
   _check_trigger(x, trigger, num_columns)
-  classes = classes_lib.of_labels(y, num_classes)
-  for note in classes.notes:
+  classes = classes_lib.of_labels(y, width if num_classes is None else num_classes)
+  for note in (*notes, *classes.notes):
     say(note)
   if num_submarks is None:
     most = len(rows) if num_marked is None and rows is not None else num_marked
@@ -106,16 +107,14 @@ def mark(
   )
 
 
-def _labels(y: Any) -> np.ndarray:
-  """Labels as an array; ValueError where a row has none."""
+def _labels(y: Any) -> tuple[np.ndarray, int | None, tuple[str, ...]]:
+  """Labels `[N]` as integers or text, columns of one-hot rows, and what was done."""
   array = _plain(columns.as_array(y))
-  if array.dtype == object:
-    for row, label in enumerate(array.tolist()):
-      if not isinstance(label, str) and columns.is_missing(label):
-        raise ValueError(
-          f"y has no label at row {row}, counted from 0, expected one at each"
-        )
-  return array
+  if array.ndim == 1 and array.dtype.kind in "biu":
+    return array, None, ()
+  width = array.shape[1] if array.ndim == 2 and array.shape[1] > 1 else None
+  values, notes = labels.plain("y", array)
+  return values, width, notes
 
 
 def _plain(y: np.ndarray) -> np.ndarray:

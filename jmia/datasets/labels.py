@@ -99,6 +99,28 @@ def read(
   return Labels(y.astype(np.int32), len(names), names, tuple(notes))
 
 
+def plain(name: str, labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Returns labels `[N]`, integers or text, of any form that `read` takes.
+
+  Args:
+    name: for messages.
+    labels: as `read` takes them.
+
+  Returns:
+    `[N]` integers or text, not renumbered, and what was done, a sentence each.
+
+  Raises:
+    ValueError: they are no labels, or a row has none; names the row.
+  """
+  values, flattened = _flat(name, columns.as_array(labels))
+  values, said = _plain(name, values)
+  notes = (*flattened, *said)
+  if values.dtype.kind != "U":
+    return values, notes
+  values, cleaned = clean(name, values)
+  return values, (*notes, *cleaned)
+
+
 def clean(name: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
   """Returns labels of text with each number written in one way.
 

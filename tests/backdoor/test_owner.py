@@ -156,10 +156,38 @@ def test_labels_in_another_order_than_their_frame_are_refused():
   assert marked.key == jmia.mark(TABLE, Y, num_marked=9, secret=SECRET).key
 
 
+@pytest.mark.parametrize(
+  ("form", "said"),
+  [
+    (lambda y: y.astype(float), "y holds floats that are whole numbers."),
+    (lambda y: y[:, None], None),
+    (lambda y: np.eye(4)[y], "y holds one-hot rows: read as classes."),
+    (lambda y: np.eye(5)[y], "y holds one-hot rows: read as classes."),
+    (
+      lambda y: [["0.0", "1", "2", "3"][c] if i else "0" for i, c in enumerate(y)],
+      "Labels of y that write one number are one class: '0', '0.0'.",
+    ),
+  ],
+)
+def test_labels_are_taken_in_the_forms_that_an_audit_takes(form, said):
+  y = np.unique(Y, return_inverse=True)[1]
+  y[0] = 0
+  told, given = [], form(y)
+  marked = jmia.mark(TABLE, given, num_marked=9, secret=SECRET, say=told.append)
+  assert told == ([said] if said else [])
+  num_classes = 5 if np.shape(given)[1:] == (5,) else 4
+  assert [*map(str, marked.key.class_names)] == [*map(str, range(num_classes))]
+  kept = [*map(int, marked.y)]
+  rows = [row for mark in marked.key.submarks for row in mark.rows]
+  is_marked = np.isin(marked.kept, rows)
+  np.testing.assert_array_equal(np.array(kept)[~is_marked], y[marked.kept][~is_marked])
+  assert jmia.verify(marked.key, _learnt(marked.key)).claim
+
+
 def test_labels_of_several_types_are_refused():
   y = Y.astype(object)
   y[3] = 3
-  with pytest.raises(ValueError, match="y has dtype object, expected integer"):
+  with pytest.raises(ValueError, match="y holds objects of the types int, str, "):
     jmia.mark(TABLE, y, num_marked=9)
 
 
