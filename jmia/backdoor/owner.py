@@ -69,6 +69,7 @@ def mark(
   """
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
+  columns.is_table(x)  # refuses what has no rows yet
   columns.check_order("x", x, "y", y)
   x, (y, width, notes) = np.asarray(x), _labels(y)  # lists and tensors too
   submarks.check_data(x, y)
@@ -158,8 +159,14 @@ def verify(
     The verdict; `claims.sentence` has it in words.
 
   Raises:
+    TypeError: the key is none, but a path or the like.
     ValueError: as `answers.classes` and `claims.judge`.
   """
+  if not isinstance(key, submarks.Key):
+    raise TypeError(
+      f"key is of type {type(key).__name__}, expected marked.key, or"
+      " owner_files.read_key(PATH) of a file"
+    )
   table = answers_lib.of_array(answers)
   table = table._replace(cells=_plain(table.cells))
   found = answers_lib.classes(table, key.class_names, len(key.query_rows))

@@ -76,7 +76,13 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def is_table(x: Any) -> bool:
-  """Whether `x` has named columns: a mapping, or a frame of any package."""
+  """Whether `x` has named columns: a mapping, or a frame of any package.
+
+  Raises:
+    ValueError: it is a lazy frame, which has no rows yet.
+  """
+  if type(x).__name__ == "LazyFrame":
+    raise ValueError("x is a LazyFrame, which has no rows yet: collect() it first")
   return isinstance(x, Mapping) or (
     hasattr(x, "__getitem__") and (hasattr(x, "columns") or hasattr(x, "column_names"))
   )

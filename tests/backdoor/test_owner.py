@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jmia
+from jmia import datasets
 from jmia.backdoor import claims, draws, submarks, triggers
 
 SECRET = draws.seeded_secret(0, "a test")
@@ -182,6 +183,24 @@ def test_labels_are_taken_in_the_forms_that_an_audit_takes(form, said):
   is_marked = np.isin(marked.kept, rows)
   np.testing.assert_array_equal(np.array(kept)[~is_marked], y[marked.kept][~is_marked])
   assert jmia.verify(marked.key, _learnt(marked.key)).claim
+
+
+@pytest.mark.parametrize("key", ["mine/key.json", None, {"secret": SECRET}])
+def test_what_is_no_key_is_refused(key):
+  message = r"key is of type (str|NoneType|dict), expected marked\.key, or owner_files"
+  with pytest.raises(TypeError, match=message):
+    jmia.verify(key, Y)
+
+
+def test_a_lazy_frame_is_to_be_collected_first():
+  polars = pytest.importorskip("polars")
+  frame = polars.DataFrame(TABLE)
+  message = r"x is a LazyFrame, which has no rows yet: collect\(\) it first"
+  with pytest.raises(ValueError, match=message):
+    jmia.mark(frame.lazy(), Y, num_marked=9)
+  with pytest.raises(ValueError, match=message):
+    datasets.from_arrays(frame.lazy(), Y)
+  assert len(jmia.mark(frame.lazy().collect(), Y, num_marked=9).x) < 300
 
 
 def test_labels_of_several_types_are_refused():
