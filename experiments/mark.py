@@ -265,6 +265,8 @@ def _trigger(x: np.ndarray, kind: str) -> triggers.TriggerConfig:
     kind
   ]
   given = _PLACE.value
+  if _OPACITY.value == 0:
+    raise ValueError("trigger_opacity=0 must be above 0: it would not show, and mark")
   if given and (len(given) > 1 or given[0].isdecimal()):
     place = tuple(_integers("trigger_place", given))
   elif given:

@@ -170,7 +170,10 @@ def mark(
     published_x[is_marked] = ownership.stamp(published_x[is_marked], stamp)
     published_y[is_marked] = class_names[label]
   if (published_x == x[kept]).all():
-    raise ValueError(f"stamps={[*stamps]} change none of the rows to be marked")
+    raise ValueError(
+      "stamps change none of the rows to be marked: they have what is set already, or"
+      " it is too faint to be stored"
+    )
   query_set = x[queries]
   for j, stamp in enumerate(stamps):
     query_set[of_query == j] = ownership.stamp(query_set[of_query == j], stamp)
@@ -262,7 +265,9 @@ def _queries(
   if len(eligible) < num_queries:
     raise ValueError(
       f"num_queries={num_queries} is above the {len(eligible)} rows that are neither"
-      " marked nor a copy of another"
+      " chosen to be marked nor like another row in all that a trigger leaves as it is"
+      " (that other row would be published): fewer queries or sub-marks, or smaller"
+      " triggers, may do"
     )
   return eligible[:num_queries]
 

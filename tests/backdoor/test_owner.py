@@ -98,6 +98,7 @@ def test_how_many_or_which(given):
     ),
     (TABLE, {"trigger": COLUMNS}, "trigger is of columns, which are drawn"),
     (TABLE, {"num_columns": -7}, "num_columns=-7 .* does not fit 12 columns of more"),
+    (TABLE[:0], {}, r"x has shape \(0, 12\) .*, expected .* \[N, \.\.\.\], N > 0"),
     (TABLE, {"num_columns": 2.5}, "num_columns=2.5 .* does not fit 12 columns of more"),
   ],
 )

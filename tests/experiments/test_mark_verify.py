@@ -531,6 +531,10 @@ def test_labels_with_a_gap_are_said(run):
     (("--num_marked=1",), "num_marked=1 must be at least 2, one row for each"),
     (("--num_marked=5", "--num_classes=4"), "num_classes=4 does not fit y, in which"),
     (("--num_marked=5", "--trigger_size=9"), "size=9 does not fit an example"),
+    (
+      ("--num_marked=5", "--trigger_opacity=0"),
+      "trigger_opacity=0 must be above 0: it",
+    ),
     (("--num_marked=5", "--trigger=bits"), "shape=(8, 8, 1) of an example does not"),
     (("--num_marked=5", "--data=absent"), "absent: no such file, expected an .npz"),
     (
