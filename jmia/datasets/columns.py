@@ -28,6 +28,7 @@ _NUMBER = re.compile(
   r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)\s*",
   re.IGNORECASE,
 )
+_LONGEST = 2.0**53  # from here on float64 does not hold every whole number
 _FEW = 10  # rows below which nothing is said to be a row number, or to differ in most
 
 Columns = Mapping[str, np.ndarray]
@@ -233,11 +234,14 @@ def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
       given=_text(cells), note=_mostly_numbers(known.tolist())
     )
   numbers = np.concatenate(read)
-  _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
+  _validate.storable(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
   is_gap = np.isnan(numbers)
   known = numbers[~is_gap]
   if not known.size or ((known == known[0]).all() and not is_gap.any()):
-    return _Read(numbers[:, None], numbers, left_out="one value alone")
+    why = "one value alone"
+    if len({str(cell) for part in parts for cell in part.tolist()}) > 1 and known.size:
+      why = why if abs(known[0]) < _LONGEST else "numbers too long to tell apart"
+    return _Read(numbers[:, None], numbers, left_out=why)
   if not is_gap.any() and _are_row_numbers(numbers, lengths):
     return _Read(numbers[:, None], numbers, left_out="row numbers")
   is_bits = bool(((known == 0) | (known == 1)).all())

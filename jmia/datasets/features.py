@@ -68,9 +68,7 @@ def read(name: str, x: np.ndarray) -> Features:
     raise ValueError(
       f"{name} has dtype {x.dtype}, expected booleans or real numbers{hint}"
     )
-  if x.dtype.kind == "f":
-    with np.errstate(over="ignore"):  # what float64 holds may overflow float32
-      _validate.finite(name, x.astype(np.float32))
+  _validate.storable(name, x)
   x, notes = _as_nhwc(name, x)
   if x.min() == x.max():  # bytes that were divided by 255 are all 0
     raise ValueError(_constant(name, x))

@@ -157,15 +157,17 @@ def read_table(folder: pathlib.Path) -> Table:
   if unused:
     notes = (*notes, f"Columns of {path.name} that are not used: {', '.join(unused)}.")
   names = []
-  for line, row in enumerate(rows, start=1 + bool(header)):
+  for at, row in enumerate(rows, start=int(bool(header))):
     if len(row) <= max(file_at, label_at) or not row[file_at] or not row[label_at]:
+      line = delimited.line_numbers(path)[at]
       raise ValueError(
-        f"{path}: row {line} is {[*row]}, expected a filename and a label"
+        f"{path}: line {line} is {[*row]}, expected a filename and a label"
       )
     name = _inside(folder, row[file_at])
     if name is None:
+      line = delimited.line_numbers(path)[at]
       raise ValueError(
-        f"{path}: row {line}: {row[file_at]} is no file inside the folder"
+        f"{path}: line {line}: {row[file_at]} is no file inside the folder"
       )
     names.append(name)
   if len({*names}) != len(names):

@@ -169,10 +169,11 @@ def read_cells(path: pathlib.Path, target: str) -> Cells:
   if len({*titles}) != len(titles):
     raise ValueError(f"{path}: titles are {titles}, expected all different")
   body = rows[1:] if has_titles else rows
-  for number, row in enumerate(body, start=1 + has_titles):
+  for at, row in enumerate(body, start=int(has_titles)):
     if len(row) != len(titles):
+      line = delimited.line_numbers(path)[at]
       raise ValueError(
-        f"{path}: row {number} has {len(row)} cells, expected the first's {len(titles)}"
+        f"{path}: line {line} has {len(row)} cells, expected the first's {len(titles)}"
       )
   found = [np.array(column) for column in zip(*body, strict=True)]
   return Cells(

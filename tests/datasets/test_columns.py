@@ -141,6 +141,10 @@ def test_train_and_test_rows_are_read_alike():
   [
     (({"a": [1, 2]}, {"b": [1]}), r"x_test has the columns \['b'\], not \['a'\]"),
     (({"a": [1.0, np.inf]},), "column a holds 1 NaN or infinite"),
+    (
+      ({"a": [1e300, 2]},),
+      r"column a holds a number of size 1e\+300, expected at most",
+    ),
     (({"a": ["1e999", "2"]},), "column a holds 1 NaN or infinite"),
     (({"a": [1j, 2]},), "column a has dtype complex128"),
     (({"a": np.array(["2020-01-01"] * 2, "M8[D]")},), "give times as a number of days"),
@@ -175,3 +179,12 @@ def test_a_cell_that_makes_text_of_numbers_is_named(odd):
   why = "text that differs in most rows"
   said = said.replace("298 of 299", "299 of 300")
   assert f"Column crp is left out: {why} ({said})." in found.notes
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_ids_that_are_too_long_to_tell_apart(kind):
+  ids = [kind(10**20 + row) for row in range(12)]
+  found, _ = _read({"id": ids, "bit": [0, 1] * 6})
+  assert "Column id is left out: numbers too long to tell apart." in found.notes
+  found, _ = _read({"id": [kind(10**20)] * 12, "bit": [0, 1] * 6})
+  assert "Column id is left out: one value alone." in found.notes

@@ -133,8 +133,8 @@ def test_parquet(tmp_path):
     ("a\n1\n", "target=a", "at least two rows and two columns"),
     ("a,y\n", "target=y", "at least two rows"),
     ("a,a\n1,2\n", "target=a", "titles are .* all different"),
-    ("a,y\n1,0\n2\n3,1\n", "target=y", "row 3 has 1 cells, expected the first's 2"),
-    ("a,y\n1,0\n2,0,9\n3,1\n", "target=y", "row 3 has 3 cells"),
+    ("a,y\n1,0\n2\n3,1\n", "target=y", "line 3 has 1 cells, expected the first's 2"),
+    ("a,y\n1,0\n2,0,9\n3,1\n", "target=y", "line 3 has 3 cells"),
     (
       "a,y\n1,0\n2,\n3,1\n",
       "target=y",
