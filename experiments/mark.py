@@ -8,10 +8,11 @@
 FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER images and a CSV of
 filename,label, or a folder of images for each class; FILE.csv a table, in which marked
 rows get cells that others have (&ignore=NAME,NAME leaves columns as they are). PNG and
-JPEG stay what they are, a JPEG at its quality. A few sub-marks are made, each with a
-trigger and a label that a secret draws; the secret is the operating system's entropy.
---plan marks nothing: it says what a number of marked rows is good for. Audio and text
-cannot be marked.
+JPEG stay what they are, a JPEG at its quality, but all are encoded anew: what else the
+files held (EXIF, dates) is gone, and in folders of classes so are their names. A few
+sub-marks are made, each with a trigger and a label that a secret draws; the secret is
+the operating system's entropy. --plan marks nothing: it says what a number of marked
+rows is good for. Audio and text cannot be marked.
 
 DIR/marked.npz (or .csv, or marked/) is what to publish in place of the data. The query
 set, DIR/queries.npz (or .csv, or queries/), and DIR/key.json are for
@@ -149,6 +150,8 @@ def main() -> None:
     )
   if (_NUM_MARKED.value is None) == (_ROWS.value is None):
     raise ValueError("one of --num_marked and --rows must have a value")
+  if common_flags.OUTPUT_DIR.value:  # before it is made there
+    owner_files.check_apart(common_flags.OUTPUT_DIR.value, _DATA.value)
   with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     owner_files.check_unused(output_dir)
     data = owner_files.read_data(_DATA.value)
@@ -268,6 +271,8 @@ def _columns_at_end(x: np.ndarray) -> triggers.TriggerConfig:
 def _trigger(x: np.ndarray, kind: str) -> triggers.TriggerConfig:
   paper = triggers.PAPER[kind]
   place, given = paper.place, _PLACE.value
+  if _OPACITY.value == 0:
+    raise ValueError("trigger_opacity=0 must be above 0: it would not show, and mark")
   if given and (len(given) > 1 or given[0].isdecimal()):
     place = tuple(_integers("trigger_place", given))
   elif given:

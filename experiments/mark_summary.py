@@ -18,6 +18,8 @@ from jmia.backdoor import (
 from . import planning
 
 _ENOUGH = 0.5  # of a trigger that JPEG leaves
+_MANY = 1 / 3  # of the rows: queries that take more leave little to publish
+_COMMON = 0.05  # of the rows: a trigger that more have says little
 
 
 def text(
@@ -47,9 +49,12 @@ def text(
     f"Publish marked{data.suffix}: {len(marked.y)} rows, {number} of them marked and"
     f" labelled {labels}. {_change(marks, data)}",
     *_columns(marks, data),
+    *_common(marks, data),
     *_surviving(marks, data),
+    *_rewritten(data),
     f"Keep queries{data.suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
     f" key.json, to deposit before you publish: {sha256}",
+    *_held_back(marked, data),
     outlook,
   ]
   return "\n".join(lines)
@@ -107,6 +112,22 @@ def _columns(marks, data: owner_files.Data) -> list[str]:
   return lines
 
 
+def _common(marks, data: owner_files.Data) -> list[str]:
+  """A warning of triggers that many rows have as they are."""
+  if data.x.ndim > 2:
+    return []
+  lines = []
+  for j, (trigger, _) in enumerate(marks):
+    share = (ownership.stamp(data.x, trigger) == data.x).all(axis=1).mean()
+    if share > _COMMON:
+      lines.append(
+        f"Warning: {100 * share:.0f} % of your rows have mark {j + 1} as they are, with"
+        " labels of their own: a model may not learn it. A larger --trigger_size is"
+        " rarer."
+      )
+  return lines
+
+
 def _surviving(marks, data: owner_files.Data) -> list[str]:
   """What JPEG leaves of the triggers."""
   if data.folder is None or not any(data.folder.encodings):
@@ -126,6 +147,30 @@ def _surviving(marks, data: owner_files.Data) -> list[str]:
   return [
     f"JPEG at the originals' quality keeps only {share}: a larger --trigger_size or"
     " --trigger_opacity is safer."
+  ]
+
+
+def _rewritten(data: owner_files.Data) -> list[str]:
+  """What the published images lose beside what is marked."""
+  if data.folder is None:
+    return []
+  names = ", and all are numbered anew" if data.folder.csv_name is None else ""
+  return [
+    "All images are encoded anew: what else their files held, such as EXIF data, is"
+    f" gone{names}."
+  ]
+
+
+def _held_back(
+  marked: submarks.Marked | ownership.Marked, data: owner_files.Data
+) -> list[str]:
+  """A warning of queries that take much of the data."""
+  number, total = len(marked.queries), len(data.y)
+  if number <= _MANY * total:
+    return []
+  return [
+    f"Warning: the queries hold back {number} of your {total} rows, which are not"
+    " published: --num_queries and --num_submarks hold back fewer."
   ]
 
 

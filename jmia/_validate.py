@@ -51,6 +51,19 @@ def finite(name: str, array: np.ndarray) -> None:
     )
 
 
+def storable(name: str, array: np.ndarray) -> None:
+  """Raises ValueError if a number is NaN, infinite or beyond what float32 holds."""
+  finite(name, array)
+  if array.dtype.kind != "f" or array.dtype.itemsize <= 4 or not array.size:
+    return
+  largest = max(float(array.max()), -float(array.min()))
+  if largest > float(np.finfo(np.float32).max):
+    raise ValueError(
+      f"{name} holds a number of size {largest:g}, expected at most 3.4e+38, which "
+      "float32 holds"
+    )
+
+
 def labels(name: str, array: np.ndarray, num_classes: int) -> None:
   """Raises ValueError unless `array` holds integer labels in [0, num_classes)."""
   if not np.issubdtype(array.dtype, np.integer):

@@ -6,17 +6,17 @@ says what it means to the classes of a key.
 """
 
 from collections.abc import Sequence
-import csv
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import zipfile
 
 import numpy as np
 
 from jmia.backdoor import answer_titles as titles_lib
 from jmia.backdoor import classes as classes_lib
+from jmia.datasets import columns, delimited, table_file
 
 _NEAR = 0.02  # of one: what probabilities of 16 bits or few votes may sum to
 _OFF_DECIMAL = 1e-6  # by how much float32 may miss one
@@ -43,9 +43,10 @@ def read(path: str | os.PathLike[str]) -> Table:
   Args:
     path: a `.npy` of `[m]` labels (numbers or text) or `[m, C]` scores; or a `.csv` of
       one line for each query, with a label or with C scores, and maybe one line of
-      titles. A column titled label, class, prediction, predicted, top1, answer or the
-      like (`answer_titles.LABELS`) holds the labels, and others beside it are ignored,
-      but that scores of the classes must not contradict it; one titled index, id, row,
+      titles; decimals may have a comma where semicolons part cells. A column titled
+      label, class, prediction, predicted, top1, answer or the like
+      (`answer_titles.LABELS`) holds the labels, and others beside it are ignored, but
+      that scores of the classes must not contradict it; one titled index, id, row,
       query, filename or image is left out.
 
   Raises:
@@ -63,6 +64,23 @@ def read(path: str | os.PathLike[str]) -> Table:
     array.close()
     raise ValueError(f"{path}: an .npz, expected a .npy or a .csv")
   return Table(array)
+
+
+def of_array(values: Any) -> Table:
+  """Returns answers in memory as a file's: a frame's columns have titles.
+
+  Args:
+    values: `[m]` labels or `[m, C]` scores; or a table of named columns, which its
+      titles say the meaning of, as those of a CSV.
+
+  Raises:
+    ValueError: columns of a table have one title, or are no lists of values.
+  """
+  if not columns.is_table(values):
+    return Table(np.asarray(values))
+  found = columns.of_frame(values)
+  cells = [[str(cell) for cell in column.tolist()] for column in found.values()]
+  return Table(np.array(cells).T, tuple(found))
 
 
 def classes(
@@ -99,17 +117,14 @@ def classes(
 
 
 def _read_csv(path: pathlib.Path) -> Table:
-  """The cells of a CSV as text."""
-  try:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-      text = file.read()
-    semicolons = ";" in text and "," not in text
-    lines = csv.reader(text.splitlines(), delimiter=";" if semicolons else ",")
-    rows = [[cell.strip() for cell in row] for row in lines if any(row)]
-  except (csv.Error, UnicodeDecodeError) as error:
-    raise ValueError(f"{path}: not a CSV in UTF-8: {error}") from error
+  """The cells of a CSV as text, read as a table of data is."""
+  rows, delimiter = delimited.read_cells(path)
   if not rows or len({len(row) for row in rows}) > 1:
     raise ValueError(f"{path}: not a table of as many columns in each line")
+  found = [
+    _with_points(np.array(cells), delimiter) for cells in zip(*rows, strict=True)
+  ]
+  rows = [[*row] for row in zip(*found, strict=True)]
   titles = None
   if (
     len(rows[0]) > 1
@@ -121,6 +136,14 @@ def _read_csv(path: pathlib.Path) -> Table:
       raise ValueError(f"{path}: not a table: it holds titles alone")
   cells = np.array(rows)
   return Table(cells[:, 0] if cells.shape[1] == 1 else cells, titles)
+
+
+def _with_points(cells: np.ndarray, delimiter: str) -> list[str]:
+  """A column with points for decimal commas, below a title or from its first cell."""
+  whole = table_file.with_points(cells, delimiter).tolist()
+  if whole != cells.tolist():
+    return [*whole]
+  return [str(cells[0]), *table_file.with_points(cells[1:], delimiter).tolist()]
 
 
 def _are_titles(rows: Sequence[Sequence[str]]) -> bool:

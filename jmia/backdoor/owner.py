@@ -11,6 +11,7 @@ said in `claims` and `randomization`.
 from collections.abc import Callable, Sequence
 import dataclasses
 import numbers
+from typing import Any
 import warnings
 
 import numpy as np
@@ -18,11 +19,12 @@ import numpy as np
 from jmia.backdoor import answers as answers_lib
 from jmia.backdoor import claims, draws, randomization, submarks, triggers
 from jmia.backdoor import classes as classes_lib
+from jmia.datasets import columns, labels
 
 
 def mark(
-  x: np.ndarray,
-  y: np.ndarray,
+  x: Any,
+  y: Any,
   *,
   num_marked: int | None = None,
   rows: Sequence[int] | None = None,
@@ -39,7 +41,8 @@ def mark(
 
   Args:
     x: `[N, ...]` booleans, integers or finite floats; images are `[N, H, W]` or NHWC.
-    y: `[N]` labels, integers or text, as such or as a frame's objects.
+    y: `[N]` labels, in any form that `datasets.labels` says; they are marked, and
+      published, as integers or text.
     num_marked: rows to mark, drawn at random; or
     rows: the rows to mark.
     trigger: the kind, size, pattern, value and opacity of a square or a run; places are
@@ -53,7 +56,7 @@ def mark(
     num_classes: of the task that a suspect learns. Default: those that occur in `y`.
     secret: of `draws.new_secret`, the default: the operating system's entropy.
     confidence: of the verdict that is planned for.
-    say: told what the labels leave open, such as gaps between them.
+    say: told how the labels were read, and what they leave open, such as gaps.
 
   Returns:
     What to publish, and what to keep.
@@ -65,11 +68,13 @@ def mark(
   """
   if (num_marked is None) == (rows is None):
     raise ValueError("one of num_marked and rows must have a value")
-  x, y = np.asarray(x), _plain(np.asarray(y))  # lists and tensors too
+  columns.is_table(x)  # refuses what has no rows yet
+  columns.check_order("x", x, "y", y)
+  x, (y, width, notes) = np.asarray(x), _labels(y)  # lists and tensors too
   submarks.check_data(x, y)
   _check_trigger(x, trigger, num_columns)
-  classes = classes_lib.of_labels(y, num_classes)
-  for note in classes.notes:
+  classes = classes_lib.of_labels(y, width if num_classes is None else num_classes)
+  for note in (*notes, *classes.notes):
     say(note)
   if num_submarks is None:
     most = len(rows) if num_marked is None and rows is not None else num_marked
@@ -94,6 +99,16 @@ def mark(
     rows=rows,
     num_queries=num_queries,
   )
+
+
+def _labels(y: Any) -> tuple[np.ndarray, int | None, tuple[str, ...]]:
+  """Labels `[N]` as integers or text, columns of one-hot rows, and what was done."""
+  array = _plain(columns.as_array(y))
+  if array.ndim == 1 and array.dtype.kind in "biu":
+    return array, None, ()
+  width = array.shape[1] if array.ndim == 2 and array.shape[1] > 1 else None
+  values, notes = labels.plain("y", array)
+  return values, width, notes
 
 
 def _plain(y: np.ndarray) -> np.ndarray:
@@ -121,7 +136,7 @@ def _check_trigger(
 
 def verify(
   key: submarks.Key,
-  answers: np.ndarray,
+  answers: Any,
   *,
   confidence: float = 0.95,
 ) -> claims.Verdict:
@@ -130,15 +145,22 @@ def verify(
   Args:
     key: of `mark`, fixed before the model was.
     answers: the model's, to the queries in their order: `[m]` labels, numbers or names,
-      or `[m, K]` probabilities or logits.
+      or `[m, K]` probabilities or logits; of a frame, titles say which column is which.
     confidence: in [0.5, 1).
 
   Returns:
     The verdict; `claims.sentence` has it in words.
 
   Raises:
+    TypeError: the key is none, but a path or the like.
     ValueError: as `answers.classes` and `claims.judge`.
   """
-  table = answers_lib.Table(_plain(np.asarray(answers)))
+  if not isinstance(key, submarks.Key):
+    raise TypeError(
+      f"key is of type {type(key).__name__}, expected marked.key, or"
+      " owner_files.read_key(PATH) of a file"
+    )
+  table = answers_lib.of_array(answers)
+  table = table._replace(cells=_plain(table.cells))
   found = answers_lib.classes(table, key.class_names, len(key.query_rows))
   return claims.judge(key, found, confidence=confidence)

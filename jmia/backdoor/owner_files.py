@@ -14,6 +14,7 @@ from jmia.datasets import npz
 
 _Path = str | os.PathLike[str]
 _TABLE = "table:"
+_SECRET = ("key.json", "queries.npz")  # of what `write` leaves
 
 _Marked = submarks.Marked | ownership.Marked
 
@@ -59,13 +60,15 @@ def read_data(path: _Path) -> Data:
 
   Raises:
     FileNotFoundError: there is no such file or folder, or a listed image is missing.
-    ValueError: it is not as said; names the file.
+    ValueError: it is not as said, or a folder holds a key or the queries of a marking,
+      which would be published; names the file.
   """
   if str(path).startswith(_TABLE):
     table = owner_tables.read(str(path).removeprefix(_TABLE))
     return Data(table.x, table.y, table=table, notes=table.notes)
   path = pathlib.Path(path).expanduser()
   if path.is_dir():
+    _check_no_secret(path)
     folder = owner_images.read(path)
     return Data(folder.x, folder.y, folder, notes=folder.notes)
   if path.suffix.lower().startswith((".csv", ".parquet")):  # ?target=NAME behind it
@@ -120,6 +123,35 @@ def check_unused(folder: pathlib.Path) -> None:
   if folder.exists() and any(folder.iterdir()):
     raise ValueError(
       f"output_dir={folder} must be new or empty: an overwritten key is lost"
+    )
+
+
+def check_apart(folder: _Path, data: _Path) -> None:
+  """Raises ValueError where what is written would lie among the images of the data.
+
+  The query images would be taken for a class of them, and be published, when the data
+  are marked or learnt from again.
+
+  Args:
+    folder: to write to; it need not exist.
+    data: as `read_data` takes it.
+  """
+  inside = pathlib.Path(folder).expanduser().resolve()
+  whole = pathlib.Path(data).expanduser().resolve()
+  if whole.is_dir() and inside.is_relative_to(whole):
+    raise ValueError(
+      f"output_dir={folder} lies in the data, {data}: the secret queries would be taken"
+      " for images of it; give a folder beside it"
+    )
+
+
+def _check_no_secret(folder: pathlib.Path) -> None:
+  """Raises ValueError if a marking's key or queries lie in a folder, at any depth."""
+  found = (file for name in _SECRET for file in sorted(folder.rglob(name)))
+  for file in found:
+    raise ValueError(
+      f"{folder}: holds {file.relative_to(folder)}, of a marking, and its queries would"
+      " be published with the data: move the marking elsewhere"
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from jmia.backdoor import classes
 from jmia.datasets import image_folder, images
+from jmia.datasets import labels as labels_lib
 
 if TYPE_CHECKING:
   from PIL import Image
@@ -72,19 +73,26 @@ def read(folder: pathlib.Path) -> Folder:
       " folder alone"
     )
   listed = {file.resolve() for file in files}
-  for file in sorted(folder.rglob("*")):
-    if file.suffix.lower() in images.SUFFIXES and file.resolve() not in listed:
-      raise ValueError(f"{table.path}: does not list {file.relative_to(folder)}")
+  for name in image_folder.files_below(folder):
+    if image_folder.is_image(name) and (folder / name).resolve() not in listed:
+      raise ValueError(f"{table.path}: does not list {name}")
+  said: tuple[str, ...] = ()
+  found = np.array(table.labels)
+  if table.path != folder:  # names of folders are neither missing nor numbers
+    try:
+      found, said = labels_lib.clean("label", found)
+    except ValueError as error:
+      raise ValueError(f"{table.path}: {error}") from error
   pictures = images.read_all(files)
   names, renamed = _names(table.names)
   return Folder(
     x=pictures.values[..., 0] if pictures.values.shape[-1] == 1 else pictures.values,
-    y=classes.as_written(table.labels),
+    y=classes.as_written(found.tolist()),
     names=names,
     csv_name=table.path.name if table.path != folder else None,
     titles=(table.header or _TITLES)[:2],  # type: ignore[arg-type]
     encodings=tuple(map(_encoding, files)),
-    notes=(*table.notes, *pictures.notes, *renamed),
+    notes=(*table.notes, *said, *pictures.notes, *renamed),
   )
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia.backdoor import classes, ownership, submarks, triggers
-from jmia.datasets import columns, delimited, table_file
+from jmia.datasets import columns, delimited, labels, table_file
 
 _Marked = submarks.Marked | ownership.Marked
 
@@ -67,11 +67,8 @@ def read(spec: str) -> Table:
   cells = table_file.read_cells(path, options["target"])
   try:
     target, ignored = table_file.chosen(cells.columns, options)
-    labels = cells.columns[target].tolist()
-    if "" in labels:
-      row = labels.index("")
-      raise ValueError(f"target {target} has no value at row {row}, counted from 0")
-    coded, values, notes = {}, {}, []
+    found, said = labels.clean(f"target {target}", cells.columns[target])
+    coded, values, notes = {}, {}, [*said]
     for title, column in cells.columns.items():
       if title == target:
         continue
@@ -81,13 +78,14 @@ def read(spec: str) -> Table:
         notes.append(f"Column {title} is published as it is, without a mark: {why}.")
       else:
         coded[title], values[title] = _numbered(column, plain)
+    table_file.check_points(cells, coded)
     if not coded:
       raise ValueError(f"no column but the target {target!r} is left to mark")
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
   return Table(
     x=np.stack([*coded.values()], axis=1),
-    y=classes.as_written(labels),
+    y=classes.as_written(found.tolist()),
     cells=cells,
     target=target,
     titles=tuple(coded),
@@ -166,8 +164,8 @@ def _numbered(column: np.ndarray, plain: np.ndarray) -> tuple[np.ndarray, np.nda
 def _published(marked: _Marked, table: Table) -> dict[str, np.ndarray]:
   """The columns to publish, by title, in the file's order."""
   found = _columns(marked.x, marked.kept, table)
-  labels = {table.target: _text(marked.y.tolist())}
-  return {title: (labels | found)[title] for title in table.cells.columns}
+  found[table.target] = _text(marked.y.tolist())
+  return {title: found[title] for title in table.cells.columns}
 
 
 def _query_lines(marked: _Marked, table: Table) -> np.ndarray:

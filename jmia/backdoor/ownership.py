@@ -323,7 +323,7 @@ def check_rows(x: np.ndarray) -> None:
   if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
     raise ValueError(
       f"x has shape {x.shape} and dtype {x.dtype}, expected booleans or real numbers "
-      "[N, ...]"
+      "[N, ...], N > 0"
     )
   _validate.finite("x", x)
 
@@ -441,7 +441,8 @@ def _query_rows(
   if len(eligible) < num_queries:
     raise ValueError(
       f"num_queries={num_queries} is above the {len(eligible)} rows that are neither "
-      f"marked nor of the target class {target_label} nor a copy of another"
+      f"marked nor of the target class {target_label} nor like another row in all that "
+      "the trigger leaves as it is (that other row would be published)"
     )
   return eligible[:num_queries]
 

@@ -22,6 +22,7 @@ import numpy as np
 from jmia import _validate
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import draws, ownership, randomization, triggers
+from jmia.datasets import features
 
 _QUERIES = 30  # the paper's, of a mark
 _FEWEST_QUERIES = 10  # of a sub-mark, by default
@@ -169,7 +170,10 @@ def mark(
     published_x[is_marked] = ownership.stamp(published_x[is_marked], stamp)
     published_y[is_marked] = class_names[label]
   if (published_x == x[kept]).all():
-    raise ValueError(f"stamps={[*stamps]} change none of the rows to be marked")
+    raise ValueError(
+      "stamps change none of the rows to be marked: they have what is set already, or"
+      " it is too faint to be stored"
+    )
   query_set = x[queries]
   for j, stamp in enumerate(stamps):
     query_set[of_query == j] = ownership.stamp(query_set[of_query == j], stamp)
@@ -191,8 +195,17 @@ def mark(
 
 
 def check_data(x: np.ndarray, y: np.ndarray) -> None:
-  """Raises ValueError unless x holds finite rows `[N, ...]` and y labels `[N]`."""
+  """Raises ValueError unless x holds finite rows `[N, ...]` and y labels `[N]`.
+
+  Images with their channels first too: a square would be stamped across channels.
+  """
   ownership.check_rows(x)
+  if features.are_channels_first(x.shape):
+    raise ValueError(
+      f"x of shape {x.shape} looks like images with their channels first (NCHW),"
+      " expected NHWC: give x.transpose(0, 2, 3, 1), and publish what is marked"
+      " .transpose(0, 3, 1, 2)"
+    )
   _validate.shape("y", y, (len(x),))
   if y.dtype.kind not in "biuU":
     raise ValueError(f"y has dtype {y.dtype}, expected integer labels or text")
@@ -252,7 +265,9 @@ def _queries(
   if len(eligible) < num_queries:
     raise ValueError(
       f"num_queries={num_queries} is above the {len(eligible)} rows that are neither"
-      " marked nor a copy of another"
+      " chosen to be marked nor like another row in all that a trigger leaves as it is"
+      " (that other row would be published): fewer queries or sub-marks, or smaller"
+      " triggers, may do"
     )
   return eligible[:num_queries]
 

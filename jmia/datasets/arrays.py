@@ -86,10 +86,13 @@ def from_arrays(
 
   Raises:
     ValueError: if an array is missing, of a wrong shape or dtype, not finite, or holds
-      labels that cannot be classes; or test rows are in another unit.
+      labels that cannot be classes; test rows are in another unit; or the index of a
+      pandas frame is that of its labels in another order.
   """
   if (x_test is None) != (y_test is None):
     raise ValueError(f"{'x' if x_test is None else 'y'}_test is missing")
+  columns.check_order("x", x, "y", y)
+  columns.check_order("x_test", x_test, "y_test", y_test)
   rows = {"x": x} if x_test is None else {"x": x, "x_test": x_test}
   given: np.ndarray | None
   if columns.is_table(x):
@@ -145,7 +148,7 @@ def _array(name: str, value: Any) -> np.ndarray:
   if np.ma.is_masked(value):
     raise ValueError(f"{name} has masked values, expected a value at each place")
   try:
-    array = np.asarray(value)
+    array = columns.as_array(value)
   except (TypeError, ValueError) as error:
     cause = str(error).splitlines()[0]
     raise ValueError(f"{name} is no array, but {type(value)}: {cause}") from error

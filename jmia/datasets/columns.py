@@ -28,13 +28,17 @@ _NUMBER = re.compile(
   r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)\s*",
   re.IGNORECASE,
 )
+_LONGEST = 2.0**53  # from here on float64 does not hold every whole number
 _FEW = 10  # rows below which nothing is said to be a row number, or to differ in most
 
 Columns = Mapping[str, np.ndarray]
 
 
 class _Read(NamedTuple):
-  """What one column becomes: `[N, F]`, and why it is left out, if it is."""
+  """What one column becomes: `[N, F]`, and why it is left out, if it is.
+
+  `note` says why cells that are mostly numbers are text.
+  """
 
   values: np.ndarray
   given: np.ndarray
@@ -42,6 +46,7 @@ class _Read(NamedTuple):
   is_category: bool = False
   has_gaps: bool = False
   left_out: str = ""
+  note: str = ""
 
 
 def is_number(text: str) -> bool:
@@ -58,11 +63,57 @@ def is_missing(value: Any) -> bool:
   return type(value).__name__ in ("NAType", "NaTType")  # pandas'
 
 
+def as_array(values: Any) -> np.ndarray:
+  """Returns `np.asarray`, but of a list of text and other things one of objects.
+
+  NumPy would make text of all of them, and of a NaN the word "nan".
+  """
+  array = np.asarray(values)
+  if array.dtype.kind not in "US" or hasattr(values, "dtype"):
+    return array
+  objects = np.asarray(values, object)
+  is_text = all(isinstance(value, str | bytes) for value in objects.ravel().tolist())
+  return array if is_text else objects
+
+
 def is_table(x: Any) -> bool:
-  """Whether `x` has named columns: a mapping, or a frame of any package."""
+  """Whether `x` has named columns: a mapping, or a frame of any package.
+
+  Raises:
+    ValueError: it is a lazy frame, which has no rows yet.
+  """
+  if type(x).__name__ == "LazyFrame":
+    raise ValueError("x is a LazyFrame, which has no rows yet: collect() it first")
   return isinstance(x, Mapping) or (
     hasattr(x, "__getitem__") and (hasattr(x, "columns") or hasattr(x, "column_names"))
   )
+
+
+def check_order(name: str, x: Any, name_y: str, y: Any) -> None:
+  """Refuses labels whose index has that of the features in another order.
+
+  As pandas' frames and series have one: rows are matched by their place, so that these
+  would be matched with labels of others.
+
+  Args:
+    name: of x, for messages.
+    x: features, of any package.
+    name_y: of y.
+    y: labels, of any package.
+
+  Raises:
+    ValueError: both have an index, of the same values in another order.
+  """
+  of_x: Any = getattr(x, "index", None)
+  of_y: Any = getattr(y, "index", None)
+  if not hasattr(of_x, "equals") or not hasattr(of_y, "equals") or of_x.equals(of_y):
+    return
+  if len(of_x) == len(of_y) and {*of_x} == {*of_y}:
+    raise ValueError(
+      f"{name_y} has the index of {name} in another order: give "
+      f"{name_y}.loc[{name}.index], or reset_index(drop=True) of both if rows belong "
+      "together as they stand"
+    )
 
 
 def left_out(name: str, values: np.ndarray) -> str:
@@ -82,13 +133,38 @@ def of_frame(x: Any) -> dict[str, np.ndarray]:
   """
   names = x.keys() if isinstance(x, Mapping) else getattr(x, "column_names", None)
   names = list(x.columns if names is None else names)
-  found = {str(name): np.asarray(x[name]) for name in names}
+  found = {str(name): as_array(x[name]) for name in names}
   if len(found) != len(names) or not found:
     raise ValueError(f"x has the columns {names}, expected some, all different")
   for name, values in found.items():
     if values.ndim != 1:
       raise ValueError(f"column {name} has shape {values.shape}, expected values [N]")
   return found
+
+
+def as_given(x: Any, dtype: np.dtype) -> np.ndarray:
+  """Returns a table's rows as those that `read` gives back: a structured array `[N]`.
+
+  Args:
+    x: as `of_frame` takes it, its columns in any order.
+    dtype: of the rows that they are to be compared with: float64 or text of each name.
+
+  Raises:
+    ValueError: the columns are others, or one holds text where numbers are expected.
+  """
+  found = of_frame(x)
+  names = dtype.names or ()
+  if {*found} != {*names}:
+    raise ValueError(f"x has the columns {[*found]}, expected {[*names]}")
+  parts = {}
+  for name in names:
+    values = _comparable(found[name])
+    is_text = dtype[name].kind == "U"
+    part = _text(values.tolist()) if is_text else _numbers(name, values)
+    if part is None:
+      raise ValueError(f"column {name} holds text, expected numbers")
+    parts[name] = _Read(part[:, None], part)
+  return _given(parts)
 
 
 def read(parts: Sequence[Columns]) -> tuple[features.Features, np.ndarray]:
@@ -154,15 +230,18 @@ def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
     _check_kinds(name, parts, of_parts)
     cells = [cell for part in parts for cell in part.tolist()]
     known = np.array(["" if is_missing(cell) else str(cell) for cell in cells])
-    # What a model of the user's was given may have told "?" from "".
-    given = [c if isinstance(c, str) or not is_missing(c) else "" for c in cells]
-    return _read_text(known, lengths)._replace(given=np.array(given, str))
+    return _read_text(known, lengths)._replace(
+      given=_text(cells), note=_mostly_numbers(known.tolist())
+    )
   numbers = np.concatenate(read)
-  _validate.finite(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
+  _validate.storable(f"column {name}", np.where(np.isnan(numbers), 0, numbers))
   is_gap = np.isnan(numbers)
   known = numbers[~is_gap]
   if not known.size or ((known == known[0]).all() and not is_gap.any()):
-    return _Read(numbers[:, None], numbers, left_out="one value alone")
+    why = "one value alone"
+    if len({str(cell) for part in parts for cell in part.tolist()}) > 1 and known.size:
+      why = why if abs(known[0]) < _LONGEST else "numbers too long to tell apart"
+    return _Read(numbers[:, None], numbers, left_out=why)
   if not is_gap.any() and _are_row_numbers(numbers, lengths):
     return _Read(numbers[:, None], numbers, left_out="row numbers")
   is_bits = bool(((known == 0) | (known == 1)).all())
@@ -178,6 +257,13 @@ def _read(name: str, parts: Sequence[np.ndarray]) -> _Read:
     numbers,
     is_standardised=not is_bits,
     has_gaps=bool(is_gap.any()),
+  )
+
+
+def _text(cells: Sequence[Any]) -> np.ndarray:
+  """Cells as text; what a model of the user's was given may have told "?" from ""."""
+  return np.array(
+    [c if isinstance(c, str) or not is_missing(c) else "" for c in cells], str
   )
 
 
@@ -259,6 +345,19 @@ def _read_text(values: np.ndarray, lengths: Sequence[int]) -> _Read:
   return _Read(one_hot, values, is_category=True)
 
 
+def _mostly_numbers(cells: Sequence[str]) -> str:
+  """Says what makes text of a column of numbers; "" if most cells are text anyway."""
+  known = [cell for cell in cells if cell]
+  others = [cell for cell in known if not is_number(cell)]
+  if 2 * len(others) >= len(known):
+    return ""
+  first, row = others[0], cells.index(others[0])
+  return (
+    f"{len(known) - len(others):,} of {len(known):,} cells are numbers, {first!r} in "
+    f"row {row}, counted from 0, is not"
+  )
+
+
 def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
   """A column as float64 with NaN for gaps; None if it holds text."""
   if values.dtype.kind in "biuf":
@@ -321,6 +420,11 @@ def _notes(columns: Mapping[str, _Read]) -> tuple[str, ...]:
       f"{len(widths)} of {len(columns)} columns are categories and became "
       f"{sum(widths)} columns of 0 and 1."
     )
+  notes += [
+    f"{name}: {column.note}: taken for categories."
+    for name, column in columns.items()
+    if column.note and not column.left_out
+  ]
   gaps = [name for name, column in columns.items() if column.has_gaps]
   if gaps:
     notes.append(
@@ -328,7 +432,8 @@ def _notes(columns: Mapping[str, _Read]) -> tuple[str, ...]:
       "and 1 says where."
     )
   notes += [
-    f"Column {name} is left out: {column.left_out}."
+    f"Column {name} is left out: {column.left_out}"
+    f"{f' ({column.note})' if column.note else ''}."
     for name, column in columns.items()
     if column.left_out
   ]

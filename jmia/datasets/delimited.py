@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import pathlib
+from typing import Any
 
 # Before the comma, which European files have inside numbers.
 _DELIMITERS = ("\t", ";", "|", ",")
@@ -37,6 +38,19 @@ def read_cells(path: pathlib.Path) -> tuple[list[list[str]], str]:
     raise ValueError(f"{path}: not a CSV: {error}") from error
 
 
+def line_numbers(path: pathlib.Path) -> list[int]:
+  """Returns where each of the lines that `read_lines` returns ends in the file, from 1.
+
+  Which is another number than its place where lines are empty, or cells hold several.
+
+  Raises:
+    ValueError: it is no CSV.
+  """
+  text = _decode(path.read_bytes())
+  reader = _reader(text, _delimiter(text))
+  return [reader.line_num for row in reader if any(cell.strip() for cell in row)]
+
+
 def _decode(content: bytes) -> str:
   for mark, encoding in (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -65,8 +79,11 @@ def _delimiter(text: str) -> str:
 
 
 def _cells(text: str, delimiter: str) -> list[list[str]]:
+  rows = ([cell.strip() for cell in row] for row in _reader(text, delimiter))
+  return [row for row in rows if any(row)]
+
+
+def _reader(text: str, delimiter: str) -> Any:
   # newline=None: "\r" alone ends a line too.
   lines = io.StringIO(text, newline=None)
-  reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-  rows = ([cell.strip() for cell in row] for row in reader)
-  return [row for row in rows if any(row)]
+  return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)

@@ -68,9 +68,7 @@ def read(name: str, x: np.ndarray) -> Features:
     raise ValueError(
       f"{name} has dtype {x.dtype}, expected booleans or real numbers{hint}"
     )
-  if x.dtype.kind == "f":
-    with np.errstate(over="ignore"):  # what float64 holds may overflow float32
-      _validate.finite(name, x.astype(np.float32))
+  _validate.storable(name, x)
   x, notes = _as_nhwc(name, x)
   if x.min() == x.max():  # bytes that were divided by 255 are all 0
     raise ValueError(_constant(name, x))
@@ -135,6 +133,11 @@ def full_scale(largest: float, *, is_whole: bool) -> float:
   return float(largest)
 
 
+def are_channels_first(shape: tuple[int, ...]) -> bool:
+  """Whether arrays `[N, ...]` of a shape are images NCHW of 1 or 3 channels."""
+  return len(shape) == 4 and shape[1] in _CHANNELS and shape[3] not in (*_CHANNELS, 4)
+
+
 def _as_nhwc(name: str, x: np.ndarray) -> tuple[np.ndarray, list[str]]:
   """Images with their channels last, and what was done."""
   if x.ndim == 3:
@@ -149,7 +152,7 @@ def _as_nhwc(name: str, x: np.ndarray) -> tuple[np.ndarray, list[str]]:
     ]
   if x.ndim != 4 or x.shape[3] in (*_CHANNELS, 4):
     return x, []
-  if x.shape[1] in _CHANNELS:
+  if are_channels_first(x.shape):
     moved = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     return moved, [
       f"{name} of shape {_shape(x)} was taken for images with their channels first "

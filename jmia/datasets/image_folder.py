@@ -1,7 +1,7 @@
 """Images in a folder: with a CSV that says their classes, or in a folder a class."""
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import os
 import pathlib
 from typing import NamedTuple
@@ -13,6 +13,8 @@ from jmia.datasets import delimited, features, images, labels
 
 _FILE_TITLES = ("filename", "file", "file_name", "path", "image", "image_path")
 _LABEL_TITLES = ("label", "class", "category", "target", "y")
+_OF_SYSTEMS = ("__macosx", "thumbs.db", "desktop.ini")
+_SHOWN = 3  # files that a note names
 _TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 
 read_lines = delimited.read_lines
@@ -102,7 +104,8 @@ def read(path: str | os.PathLike[str]) -> Folder:
       label are these two, else they are the first two; without a line of titles too. Or
       a folder without a CSV, with a folder of images for each class; or with folders
       train and test of such folders. Images are of one size and of the kinds that
-      `images` reads; the first says whether they are grey or in colour.
+      `images` reads; the first says whether they are grey or in colour. Files that are
+      not read are said.
 
   Raises:
     FileNotFoundError: there is no such folder, or a listed image is missing.
@@ -113,7 +116,9 @@ def read(path: str | os.PathLike[str]) -> Folder:
     raise FileNotFoundError(f"{path}: no such folder, expected images and a CSV")
   table = read_table(folder)
   try:
-    classes = labels.read("label", np.array(table.labels))
+    classes = labels.read(
+      "label", np.array(table.labels), are_titles=table.path == folder
+    )
   except ValueError as error:
     raise ValueError(f"{table.path}: {error}") from error
   pictures = images.read_all([folder / file for file in table.names])
@@ -126,9 +131,12 @@ def read_table(folder: pathlib.Path) -> Table:
 
   Raises:
     ValueError: there is neither, or more than one CSV; it lists nothing, a line has no
-      file and label, or a file is listed twice or lies outside the folder.
+      file and label, or a file is listed twice or lies outside the folder; or a folder
+      of a class holds files, none of which is an image that can be read.
   """
-  tables = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".csv")
+  tables = [
+    folder / name for name in _files_in(folder) if name.lower().endswith(".csv")
+  ]
   if not tables:
     return _from_folders(folder)
   if len(tables) > 1:
@@ -149,15 +157,17 @@ def read_table(folder: pathlib.Path) -> Table:
   if unused:
     notes = (*notes, f"Columns of {path.name} that are not used: {', '.join(unused)}.")
   names = []
-  for line, row in enumerate(rows, start=1 + bool(header)):
+  for at, row in enumerate(rows, start=int(bool(header))):
     if len(row) <= max(file_at, label_at) or not row[file_at] or not row[label_at]:
+      line = delimited.line_numbers(path)[at]
       raise ValueError(
-        f"{path}: row {line} is {[*row]}, expected a filename and a label"
+        f"{path}: line {line} is {[*row]}, expected a filename and a label"
       )
     name = _inside(folder, row[file_at])
     if name is None:
+      line = delimited.line_numbers(path)[at]
       raise ValueError(
-        f"{path}: row {line}: {row[file_at]} is no file inside the folder"
+        f"{path}: line {line}: {row[file_at]} is no file inside the folder"
       )
     names.append(name)
   if len({*names}) != len(names):
@@ -165,6 +175,7 @@ def read_table(folder: pathlib.Path) -> Table:
     raise ValueError(f"{path}: lists {twice} more than once")
   titles = (header[file_at], header[label_at]) if header else ()
   found = tuple(row[label_at] for row in rows)
+  notes = (*notes, *_unlisted(path, names))
   return Table(path, titles, tuple(names), found, len(names), notes)
 
 
@@ -172,10 +183,7 @@ def _listing(folder: pathlib.Path, row: Sequence[str]) -> int | None:
   """Which cell of a CSV's first line is an image's file; None if they are titles."""
   for column, cell in enumerate(row[:2]):
     name = _inside(folder, cell) if cell else None
-    if name is not None and (
-      (folder / name).is_file()
-      or pathlib.PurePath(name).suffix.lower() in images.SUFFIXES
-    ):
+    if name is not None and ((folder / name).is_file() or is_image(name)):
       return column
   return None
 
@@ -205,27 +213,61 @@ def _inside(folder: pathlib.Path, text: str) -> str | None:
   return None if not parts or parts[0] == ".." else name
 
 
+def files_below(folder: pathlib.Path) -> list[str]:
+  """Returns the files at any depth, relative to a folder and in order.
+
+  Without those that systems leave: hidden ones, and what macOS and Windows add.
+  """
+  found = []
+  for root, folders, names in os.walk(folder):
+    folders[:] = [name for name in folders if not _is_left(name)]
+    found += [
+      os.path.relpath(os.path.join(root, name), folder)
+      for name in names
+      if not _is_left(name)
+    ]
+  return sorted(found, key=pathlib.PurePath)
+
+
+def is_image(name: str) -> bool:
+  """Whether a file is of a kind that `images` reads, by its name."""
+  return pathlib.PurePath(name).suffix.lower() in images.SUFFIXES
+
+
+def _is_left(name: str) -> bool:
+  return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
 def _from_folders(folder: pathlib.Path) -> Table:
   """A table of the images in a folder's folders, each named after its class."""
   found = _subfolders(folder)
-  if any(file.suffix.lower() in images.SUFFIXES for file in folder.iterdir()):
+  if any(map(is_image, _files_in(folder))):
     found = []  # an image of no class: no folder a class, but a CSV that is missing
   is_split = bool(found) and all(f.name.lower() in (*_TRAIN, *_TEST) for f in found)
-  parts: list[list[tuple[str, str]]] = [[], []]
+  kinds = [(False, kind) for kind in found]
   if is_split:
-    for part in found:
-      rows = parts[part.name.lower() in _TEST]
-      rows += [row for kind in _subfolders(part) for row in _images_of(folder, kind)]
-  else:
-    parts[0] = [row for kind in found for row in _images_of(folder, kind)]
-  rows = [*parts[0], *parts[1]]
-  if not parts[0]:
+    kinds = [
+      (part.name.lower() in _TEST, kind) for part in found for kind in _subfolders(part)
+    ]
+  rows: list[list[tuple[str, str]]] = [[], []]
+  notes = [
+    f"{_listed(loose)} beside the folders of {part} "
+    f"{'is' if len(loose) == 1 else 'are'} not read."
+    for part in (folder, *(found if is_split else ()))
+    if (loose := _files_in(part))
+  ]
+  for is_test, kind in kinds:
+    files, note = _images_of(folder, kind)
+    rows[is_test] += [(file, kind.name) for file in files]
+    notes += note
+  if not rows[0]:
     raise ValueError(
       f"{folder}: holds 0 CSV files, expected 1 with labels, or a folder of images for "
       "each class"
     )
-  names, classes = zip(*rows, strict=True)
-  return Table(folder, ("filename", "label"), names, classes, len(parts[0]))
+  names, classes = zip(*rows[0], *rows[1], strict=True)
+  header = ("filename", "label")
+  return Table(folder, header, names, classes, len(rows[0]), tuple(notes))
 
 
 def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -234,8 +276,55 @@ def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
   )
 
 
-def _images_of(folder: pathlib.Path, kind: pathlib.Path) -> Iterator[tuple[str, str]]:
-  """(file relative to the folder, class) of all images below a class's folder."""
-  for file in sorted(kind.rglob("*")):
-    if file.suffix.lower() in images.SUFFIXES and not file.name.startswith("."):
-      yield str(file.relative_to(folder)), kind.name
+def _files_in(folder: pathlib.Path) -> list[str]:
+  """The names of the files directly in a folder, without those that systems leave."""
+  files = (file for file in folder.iterdir() if file.is_file())
+  return sorted(file.name for file in files if not _is_left(file.name))
+
+
+def _images_of(
+  folder: pathlib.Path, kind: pathlib.Path
+) -> tuple[list[str], tuple[str, ...]]:
+  """Files, relative to the folder, of all images of a class; and what else is there.
+
+  A class that would vanish since none of its files can be read is refused.
+  """
+  names = files_below(kind)
+  others = [name for name in names if not is_image(name)]
+  where = kind.relative_to(folder)
+  if names and len(others) == len(names):
+    raise ValueError(
+      f"{folder}: {_listed(others)} of {where}/ {_no_images(others)}, and no other is "
+      "there: convert them, or take the folder out"
+    )
+  if not names:
+    return [], (f"{where}/ is empty, and no class.",)
+  note = f"{_listed(others)} of {where}/ {_no_images(others)}."
+  found = [str(where / name) for name in names if is_image(name)]
+  return found, (note,) if others else ()
+
+
+def _unlisted(path: pathlib.Path, listed: Sequence[str]) -> tuple[str, ...]:
+  """What to say of files of a CSV's folder that it does not list."""
+  names = sorted({*files_below(path.parent)} - {*listed, path.name})
+  left_out = [name for name in names if is_image(name)]
+  others = [name for name in names if not is_image(name)]
+  notes = []
+  if left_out:
+    be = "is" if len(left_out) == 1 else "are"
+    notes.append(
+      f"{_listed(left_out, 'image')} {be} not listed in {path.name} and left out."
+    )
+  if others:
+    notes.append(f"{_listed(others)} not listed in {path.name} {_no_images(others)}.")
+  return tuple(notes)
+
+
+def _listed(names: Sequence[str], kind: str = "file") -> str:
+  """How many files, and the first of them."""
+  shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+  return f"{len(names):,} {kind}{'s' if len(names) > 1 else ''} ({shown})"
+
+
+def _no_images(names: Sequence[str]) -> str:
+  return f"{'are no images' if len(names) > 1 else 'is no image'} that can be read"

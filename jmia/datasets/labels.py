@@ -6,20 +6,26 @@
 | other whole numbers (1 to K, -1 and 1, with gaps) | 0 to C - 1 in their order |
 | text; true and false | 0 to C - 1 in alphabetical order |
 | one-hot rows | the place of the 1 |
+| what says that a value is missing (`columns.is_missing`) | refused, but for "none" |
 
-Whole numbers may be integers, floats or text. What is renumbered keeps its name and is
-said. Labels that no class can be read from are refused with what to do.
+Ways to write one number (1 and 1.0, not 01) are one class. Whole numbers may be
+integers, floats or text. What is renumbered keeps its name and is said. Labels that no
+class can be read from are refused with what to do.
 """
 
 from collections.abc import Sequence
+import decimal
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jmia import _validate
+from jmia.datasets import columns
 
 _SHOWN = 5  # labels that a note names
+_MAY_BE_CLASS = "none"  # of the words that say that a value is missing
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9].*")
 _WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")  # a class that is called a whole number
 _ABSENT = (
   " Numbers between them have no row and are no classes; for a model with outputs for"
@@ -43,7 +49,13 @@ class Labels(NamedTuple):
   notes: tuple[str, ...] = ()
 
 
-def read(name: str, labels: Any, classes: Sequence[Any] | None = None) -> Labels:
+def read(
+  name: str,
+  labels: Any,
+  classes: Sequence[Any] | None = None,
+  *,
+  are_titles: bool = False,
+) -> Labels:
   """Reads labels.
 
   Args:
@@ -54,12 +66,15 @@ def read(name: str, labels: Any, classes: Sequence[Any] | None = None) -> Labels
       then these names, or numbers from 0, and a class may have no row. Whole numbers
       may be either where names are numbers too: they are what they can be, which a note
       says. One-hot rows have a column for each class, in this order.
+    are_titles: whether text is folders' names or the like, none of which says that a
+      label is missing, or is a number.
 
   Raises:
-    ValueError: they are no labels, are all of one class, are of about as many classes
-      as rows, or may be names of `classes` and numbers from 0 alike and differ.
+    ValueError: they are no labels, a row has none, they are all of one class, are of
+      about as many classes as rows, or may be names of `classes` and numbers from 0
+      alike and differ.
   """
-  labels = np.asarray(labels)
+  labels = columns.as_array(labels)
   values, notes = _flat(name, labels)
   if not len(values):
     raise ValueError(f"{name} is empty")
@@ -68,6 +83,9 @@ def read(name: str, labels: Any, classes: Sequence[Any] | None = None) -> Labels
   if classes is not None:
     width = labels.shape[1] if labels.shape[1:] > (1,) else None
     return _of_classes(name, values, _called(classes), tuple(notes), width)
+  if values.dtype.kind == "U" and not are_titles:
+    values, said = clean(name, values)
+    notes += said
   found, y = _distinct(values)
   _check_classes(name, found, y)
   if found.dtype.kind in "iu" and np.array_equal(found, np.arange(len(found))):
@@ -79,6 +97,88 @@ def read(name: str, labels: Any, classes: Sequence[Any] | None = None) -> Labels
     + (_ABSENT if _has_gaps(found) else "")
   )
   return Labels(y.astype(np.int32), len(names), names, tuple(notes))
+
+
+def plain(name: str, labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Returns labels `[N]`, integers or text, of any form that `read` takes.
+
+  Args:
+    name: for messages.
+    labels: as `read` takes them.
+
+  Returns:
+    `[N]` integers or text, not renumbered, and what was done, a sentence each.
+
+  Raises:
+    ValueError: they are no labels, or a row has none; names the row.
+  """
+  values, flattened = _flat(name, columns.as_array(labels))
+  values, said = _plain(name, values)
+  notes = (*flattened, *said)
+  if values.dtype.kind != "U":
+    return values, notes
+  values, cleaned = clean(name, values)
+  return values, (*notes, *cleaned)
+
+
+def clean(name: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Returns labels of text with each number written in one way.
+
+  Where a number is written in several ways, whole numbers become as Python writes an
+  integer. Those with leading zeros are ids, and stay what they are.
+
+  Args:
+    name: for messages.
+    values: `[N]` text.
+
+  Returns:
+    `[N]` text, and what was done or guessed, a sentence each.
+
+  Raises:
+    ValueError: text says that a label is missing; names the row.
+  """
+  found, first, place = np.unique(values, return_index=True, return_inverse=True)
+  texts = found.tolist()
+  notes = _check_known(name, texts, first.tolist())
+  ways: dict[decimal.Decimal, list[str]] = {}
+  for text in texts:
+    if columns.is_number(text) and not _LEADING_ZERO.fullmatch(text.strip()):
+      ways.setdefault(decimal.Decimal(text.strip()), []).append(text)
+  several = [", ".join(map(repr, way)) for way in ways.values() if len(way) > 1]
+  if not several:
+    return values, notes
+  shown = "; ".join(several[:_SHOWN]) + ("; ..." if len(several) > _SHOWN else "")
+  notes = (*notes, f"Labels of {name} that write one number are one class: {shown}.")
+  new = {text: _written(number, way) for number, way in ways.items() for text in way}
+  return np.array([new.get(text, text) for text in texts])[place.reshape(-1)], notes
+
+
+def _check_known(
+  name: str, texts: Sequence[str], first: Sequence[int]
+) -> tuple[str, ...]:
+  """Refuses text, first found in given rows, that says that a label is missing."""
+  missing = {
+    row: text
+    for text, row in zip(texts, first, strict=True)
+    if columns.is_missing(text)
+  }
+  for row in sorted(missing):
+    text = missing[row].strip()
+    if text.lower() != _MAY_BE_CLASS:
+      why = f": {text!r} says that it is missing; rename it if it is a class"
+      raise ValueError(
+        f"{name} has no label at row {row}, counted from 0, expected one at each"
+        f"{why if text else ''}"
+      )
+  shown = ", ".join(map(repr, missing.values()))
+  note = f"Labels of {name} are {shown} too, taken for a class and not for missing."
+  return (note,) if missing else ()
+
+
+def _written(number: decimal.Decimal, way: Sequence[str]) -> str:
+  """How a number is written that labels write in several ways."""
+  is_whole = abs(number) < 2**53 and number == number.to_integral_value()
+  return str(int(number)) if is_whole else min(way, key=len)
 
 
 def _flat(name: str, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -129,6 +229,11 @@ def _plain(name: str, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def _from_objects(name: str, values: np.ndarray) -> np.ndarray:
   """An array of Python's objects as one of numbers or of text."""
+  for row, value in enumerate(values.tolist()):
+    if not isinstance(value, str) and columns.is_missing(value):
+      raise ValueError(
+        f"{name} has no label at row {row}, counted from 0, expected one at each"
+      )
   kinds = {type(value) for value in values.tolist()}
   if kinds and kinds <= {bool, np.bool_}:
     return values.astype(bool)
@@ -165,9 +270,6 @@ def _has_gaps(found: np.ndarray) -> bool:
 
 def _check_classes(name: str, found: np.ndarray, y: np.ndarray) -> None:
   """Refuses labels of one class, and those that are rather ids or quantities."""
-  if found.dtype.kind == "U" and (found == "").any():
-    row = int(np.argmax(y == np.argmax(found == "")))
-    raise ValueError(f"{name} has no label at row {row}, expected one at each")
   if len(found) < 2:
     raise ValueError(
       f"{name} holds {found[0]!s} alone, expected labels of at least 2 classes"

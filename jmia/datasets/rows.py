@@ -1,15 +1,17 @@
 """Which row of a dataset is which row of somebody else's copy of it."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
 from jmia import types
+from jmia.datasets import columns
 
 ABSENT = -1
 
 
-def rows_of(dataset: types.Dataset, x: np.ndarray) -> np.ndarray:
+def rows_of(dataset: types.Dataset, x: Any) -> np.ndarray:
   """Finds rows by their features: another copy's, in another order.
 
   For instance torchvision's MNIST, of which a model was trained on `index`:
@@ -22,16 +24,21 @@ def rows_of(dataset: types.Dataset, x: np.ndarray) -> np.ndarray:
     x: `[K, ...]` rows, all as the dataset stores them, `dataset.x`, or all as they were
       given, `dataset.given`; a last axis of one channel may be left out. Values are
       compared, not types: bytes 0 to 255 and the same numbers as floats are equal.
-      Both are looked in; the one that holds more of the rows is taken.
+      Both are looked in; the one that holds more of the rows is taken. Of a dataset of
+      named columns also a table of the same ones, in any order, such as a pandas frame:
+      rows as they were given.
 
   Returns:
     `[K]` int64 rows; -1 for one that is not there. Copies among `x` take the copies in
     the dataset in their order, and -1 when there are no more: no row is given twice.
 
   Raises:
-    ValueError: if rows of `x` have another shape, or are some rows as stored and others
-      as given, and neither holds them all.
+    ValueError: if rows of `x` have another shape or other columns, or are some rows as
+      stored and others as given, and neither holds them all.
   """
+  is_of_columns = dataset.given is not None and bool(dataset.given.dtype.names)
+  if is_of_columns and columns.is_table(x):
+    x = columns.as_given(x, dataset.given.dtype)  # type: ignore[union-attr]
   x = np.asarray(x)
   # As stored first: it is taken where both hold as many.
   held = [rows for rows in _held(dataset) if _is_like(rows, x)]

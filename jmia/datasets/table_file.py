@@ -1,6 +1,6 @@
 """`table:PATH?target=NAME`: a CSV or Parquet file with a column of classes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia import _validate, types
-from jmia.datasets import arrays, columns, delimited, memory
+from jmia.datasets import arrays, columns, delimited, labels, memory
 
 _OPTIONS = ("target", "ignore")
 _PARQUET = b"PAR1"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")  # 1.440, 2.469,38
+_WHOLE = re.compile(r"[+-]?\d+")
+_SHORT = re.compile(r"[+-]?\d{1,3}")  # has no thousands
 
 
 class Cells(NamedTuple):
@@ -49,13 +52,19 @@ def load(name: str, spec: str) -> types.Dataset:
   """
   path_text, options = parse(spec)
   path = pathlib.Path(path_text).expanduser()
-  is_csv = not is_parquet(path)
-  table = _read_csv(path, options["target"]) if is_csv else _read_parquet(path)
+  table, cells = {}, None
+  if is_parquet(path):
+    table = _read_parquet(path)
+  else:
+    cells = read_cells(path, options["target"])
+    table = {c: with_points(v, cells.delimiter) for c, v in cells.columns.items()}
   try:
     target, ignored = chosen(table, options)
     kept = {c: v for c, v in table.items() if c != target and c not in ignored}
     if not kept:
       raise ValueError(f"no column but the target {target!r} is left")
+    if cells is not None:
+      check_points(cells, kept)
     dataset = arrays.from_arrays(kept, _target(target, table[target]), name=name)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
@@ -123,20 +132,16 @@ def _target(name: str, values: np.ndarray) -> np.ndarray:
   """Classes, of which none may be missing; a CSV's numbers as such."""
   for row, value in enumerate(values.tolist()):
     if value is None or value == "" or value != value:
-      raise ValueError(f"target {name} has no value at row {row}, counted from 0")
+      raise ValueError(f"target {name} has no label at row {row}, counted from 0")
+  if values.dtype.kind == "U":  # which names the column; what it says is said later
+    labels.clean(f"target {name}", values)
   if values.dtype.kind != "U" or not all(map(columns.is_number, values.tolist())):
     return values
   numbers = values.astype(np.float64)
-  if len(np.unique(numbers)) < len(np.unique(values)):  # "1" and "01" stay apart
+  if len(np.unique(numbers)) < len(np.unique(values)):  # `labels` says which are one
     return values
   is_whole = (numbers == np.rint(numbers)).all() and np.abs(numbers).max() < 2**53
   return numbers.astype(np.int64) if is_whole else numbers
-
-
-def _read_csv(path: pathlib.Path, target: str) -> dict[str, np.ndarray]:
-  """The columns of a CSV as text, with points for decimal commas."""
-  cells = read_cells(path, target)
-  return {title: with_points(v, cells.delimiter) for title, v in cells.columns.items()}
 
 
 def read_cells(path: pathlib.Path, target: str) -> Cells:
@@ -163,10 +168,11 @@ def read_cells(path: pathlib.Path, target: str) -> Cells:
   if len({*titles}) != len(titles):
     raise ValueError(f"{path}: titles are {titles}, expected all different")
   body = rows[1:] if has_titles else rows
-  for number, row in enumerate(body, start=1 + has_titles):
+  for at, row in enumerate(body, start=int(has_titles)):
     if len(row) != len(titles):
+      line = delimited.line_numbers(path)[at]
       raise ValueError(
-        f"{path}: row {number} has {len(row)} cells, expected the first's {len(titles)}"
+        f"{path}: line {line} has {len(row)} cells, expected the first's {len(titles)}"
       )
   found = [np.array(column) for column in zip(*body, strict=True)]
   return Cells(
@@ -177,23 +183,72 @@ def read_cells(path: pathlib.Path, target: str) -> Cells:
 
 
 def with_points(column: np.ndarray, delimiter: str) -> np.ndarray:
-  """Returns a column `[N]`, numbers such as 1,5 with a point.
+  """Returns a column `[N]`, numbers such as 1,5 or 2.469,38 with a point alone.
 
-  Where cells are parted by semicolons, and the column holds such numbers alone.
+  Where cells are parted by semicolons, and the column holds such numbers alone. Points
+  are of thousands where another cell has a decimal comma, or one cell has two points.
   """
   cells = column.tolist()
-  if (
-    delimiter == ";"
-    and any(map(_DECIMAL_COMMA.fullmatch, cells))
-    and all(
-      columns.is_missing(cell)
-      or _DECIMAL_COMMA.fullmatch(cell)
-      or columns.is_number(cell)
-      for cell in cells
-    )
+  known = [cell for cell in cells if not columns.is_missing(cell)]
+  if delimiter != ";" or not any(map(_is_european, known)):
+    return column
+  if all(
+    _DECIMAL_COMMA.fullmatch(cell)
+    or _THOUSANDS.fullmatch(cell)
+    or _WHOLE.fullmatch(cell)
+    for cell in known
   ):
+    new = {cell: cell.replace(".", "").replace(",", ".") for cell in known}
+    return np.array([new.get(cell, cell) for cell in cells])
+  if all(_DECIMAL_COMMA.fullmatch(c) or columns.is_number(c) for c in known):
     return np.array([cell.replace(",", ".") for cell in cells])
   return column
+
+
+def check_points(cells: Cells, titles: Collection[str]) -> None:
+  """Refuses columns whose points may be of thousands or of decimals.
+
+  In a file that is parted by semicolons, as where decimals have a comma, and in which
+  no other number tells which.
+
+  Args:
+    cells: of the file.
+    titles: of the columns that are learnt from.
+
+  Raises:
+    ValueError: there is such a column; names it.
+  """
+  if cells.delimiter != ";" or any(map(_has_decimal_points, cells.columns.values())):
+    return
+  for title in titles:
+    known = [c for c in cells.columns[title].tolist() if not columns.is_missing(c)]
+    dotted = [cell for cell in known if _THOUSANDS.fullmatch(cell)]
+    if (
+      dotted
+      and not any(map(_is_european, known))
+      and all(_THOUSANDS.fullmatch(cell) or _SHORT.fullmatch(cell) for cell in known)
+    ):
+      thousands, decimal = dotted[0].replace(".", ""), f"{float(dotted[0]):g}"
+      raise ValueError(
+        f"column {title} holds {dotted[0]}, which may be {thousands} or {decimal} in a "
+        "file that semicolons part: write it without the point, or all with a comma "
+        "for decimals"
+      )
+
+
+def _is_european(cell: str) -> bool:
+  """Whether a number can only be one with a decimal comma or points of thousands."""
+  is_of_thousands = _THOUSANDS.fullmatch(cell) is not None
+  is_sure = "," in cell or cell.count(".") > 1
+  return _DECIMAL_COMMA.fullmatch(cell) is not None or (is_of_thousands and is_sure)
+
+
+def _has_decimal_points(column: np.ndarray) -> bool:
+  """Whether a number of a column has a point that is not of thousands."""
+  return any(
+    "." in cell and columns.is_number(cell) and not _THOUSANDS.fullmatch(cell)
+    for cell in column.tolist()
+  )
 
 
 def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -211,8 +211,8 @@ def test_files_that_are_no_answers(tmp_path):
   np.save(tmp_path / "objects.npy", np.array([None]), allow_pickle=True)
   with pytest.raises(ValueError, match=r"neither a .npy of numbers or text nor a .csv"):
     answers.read(tmp_path / "objects.npy")
-  with pytest.raises(ValueError, match="not a CSV in UTF-8"):
-    _csv(tmp_path, "1\n2\n", "utf-16")
+  with pytest.raises(ValueError, match="not a CSV: it is not UTF-8"):
+    _csv(tmp_path, "caf\u00e9\nth\u00e9\n", "latin-1")
   with pytest.raises(ValueError, match="holds titles alone"):
     _csv(tmp_path, "label,score\n")
 
@@ -237,3 +237,50 @@ def test_rounded_probabilities_hide_no_column_that_is_none(percent):
     -1,
   )
   np.testing.assert_array_equal(answers.classes(table, names, 60), expected)
+
+
+def test_what_excel_writes(tmp_path):
+  for text, encoding in (
+    (SCORES, "utf-16"),
+    (SCORES.replace(",", "\t"), "utf-8"),
+    (SCORES.replace(",", "\t"), "utf-16"),
+    (SCORES.replace(",", ";").replace(".", ","), "utf-8"),
+    ("cat;dog;emu\n" + SCORES.replace(",", ";").replace(".", ","), "utf-8"),
+    ("0;1;2\n" + SCORES.replace(",", ";").replace(".", ","), "utf-8"),
+    ("0,1;0,7;1.000,5\n0,8;0,1;0\n0,4;0,4;0,2\n0;0,1;0,9\n", "utf-8"),
+  ):
+    expected = [2 if "1.000" in text else 1, 0, -1, 2]
+    for names in (NAMES, DIGITS) if not text.startswith("cat") else (NAMES,):
+      found = answers.classes(_csv(tmp_path, text, encoding), names, 4)
+      assert found.tolist() == expected, text
+
+
+@pytest.mark.parametrize("package", ["dict", "pandas", "polars"])
+def test_titles_of_a_frame_say_which_column_is_which(tmp_path, package):
+  frame = dict if package == "dict" else pytest.importorskip(package).DataFrame
+  scores = np.array([[0.1, 0.7, 0.2], [0.8, 0.1, 0.1], [0.4, 0.4, 0.2], [0, 0.1, 0.9]])
+
+  def read(names, **columns):
+    return answers.classes(answers.of_array(frame(columns)), names, 4).tolist()
+
+  in_turn = {str(c): scores[:, c] for c in (2, 1, 0)}
+  assert read(DIGITS, **in_turn) == [1, 0, -1, 2]
+  assert read(
+    NAMES, **dict(zip(("emu", "dog", "cat"), in_turn.values(), strict=True))
+  ) == [1, 0, -1, 2]
+  assert read(NAMES, id=range(4), label=["dog", "cat", "fox", "emu"]) == [1, 0, -1, 2]
+  assert read(DIGITS, label=[1, 0, 2, 2]) == [1, 0, 2, 2]
+  with pytest.raises(ValueError, match="column 'id' counts the rows in another order"):
+    read(NAMES, id=[1, 0, 2, 3], label=["dog", "cat", "fox", "emu"])
+  with pytest.raises(ValueError, match="titled 'x', 'y', 'z'"):
+    read(NAMES, **dict(zip("xyz", scores.T, strict=True)))
+
+
+def test_columns_of_a_pandas_frame_may_be_called_numbers():
+  frame = pytest.importorskip("pandas").DataFrame
+  scores = np.array([[0.1, 0.7, 0.2], [0.8, 0.1, 0.1]])
+  for columns, expected in (([0, 1, 2], [1, 0]), ([2, 1, 0], [1, 2])):
+    table = answers.of_array(frame(scores, columns=columns))
+    assert answers.classes(table, DIGITS, 2).tolist() == expected
+  table = answers.of_array(frame(["dog", "cat"]))
+  assert answers.classes(table, NAMES, 2).tolist() == [1, 0]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jmia
+from jmia import datasets
 from jmia.backdoor import claims, draws, submarks, triggers
 
 SECRET = draws.seeded_secret(0, "a test")
@@ -51,6 +52,17 @@ def test_probabilities_are_answers_too():
   assert jmia.verify(marked.key, np.eye(4)[labels]).claim
 
 
+def test_titles_of_a_frame_are_read():
+  marked = jmia.mark(TABLE, Y, num_marked=30, secret=SECRET)
+  labels = marked.key.labels[np.array(marked.key.query_submarks)]
+  scores = {
+    name: np.eye(4)[labels][:, c] for c, name in enumerate(marked.key.class_names)
+  }
+  assert jmia.verify(
+    marked.key, {name: scores[name] for name in sorted(scores)[::-1]}
+  ).claim
+
+
 def test_a_title_above_names_costs_no_claim():
   marked = jmia.mark(TABLE, Y, num_marked=30, secret=SECRET)
   learnt = _learnt(marked.key).tolist()
@@ -86,6 +98,7 @@ def test_how_many_or_which(given):
     ),
     (TABLE, {"trigger": COLUMNS}, "trigger is of columns, which are drawn"),
     (TABLE, {"num_columns": -7}, "num_columns=-7 .* does not fit 12 columns of more"),
+    (TABLE[:0], {}, r"x has shape \(0, 12\) .*, expected .* \[N, \.\.\.\], N > 0"),
     (TABLE, {"num_columns": 2.5}, "num_columns=2.5 .* does not fit 12 columns of more"),
   ],
 )
@@ -116,10 +129,85 @@ def test_labels_of_a_frame_are_marked_as_arrays_are(y):
   assert found == plain
 
 
+@pytest.mark.parametrize("missing", [float("nan"), None])
+@pytest.mark.parametrize("kind", [list, lambda y: np.array(y, object)])
+def test_a_row_without_a_label_is_named(missing, kind):
+  y = Y.tolist()
+  y[7] = missing
+  with pytest.raises(ValueError, match="y has no label at row 7, counted from 0"):
+    jmia.mark(TABLE, kind(y), num_marked=9, secret=SECRET)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_with_their_channels_first_are_refused(channels):
+  x = IMAGES.repeat(channels, axis=3).transpose(0, 3, 1, 2)
+  with pytest.raises(
+    ValueError, match=r"x of shape \(300, .*, 8, 8\) looks like images"
+  ):
+    jmia.mark(x, Y, num_marked=9, secret=SECRET)
+  marked = jmia.mark(x.transpose(0, 2, 3, 1), Y, num_marked=9, secret=SECRET)
+  assert marked.x.shape[1:] == (8, 8, channels)
+
+
+def test_labels_in_another_order_than_their_frame_are_refused():
+  pandas = pytest.importorskip("pandas")
+  x, y = pandas.DataFrame(TABLE), pandas.Series(Y)
+  with pytest.raises(ValueError, match="y has the index of x in another order"):
+    jmia.mark(x, y[::-1], num_marked=9, secret=SECRET)
+  marked = jmia.mark(x, y, num_marked=9, secret=SECRET)
+  assert marked.key == jmia.mark(TABLE, Y, num_marked=9, secret=SECRET).key
+
+
+@pytest.mark.parametrize(
+  ("form", "said"),
+  [
+    (lambda y: y.astype(float), "y holds floats that are whole numbers."),
+    (lambda y: y[:, None], None),
+    (lambda y: np.eye(4)[y], "y holds one-hot rows: read as classes."),
+    (lambda y: np.eye(5)[y], "y holds one-hot rows: read as classes."),
+    (
+      lambda y: [["0.0", "1", "2", "3"][c] if i else "0" for i, c in enumerate(y)],
+      "Labels of y that write one number are one class: '0', '0.0'.",
+    ),
+  ],
+)
+def test_labels_are_taken_in_the_forms_that_an_audit_takes(form, said):
+  y = np.unique(Y, return_inverse=True)[1]
+  y[0] = 0
+  told, given = [], form(y)
+  marked = jmia.mark(TABLE, given, num_marked=9, secret=SECRET, say=told.append)
+  assert told == ([said] if said else [])
+  num_classes = 5 if np.shape(given)[1:] == (5,) else 4
+  assert [*map(str, marked.key.class_names)] == [*map(str, range(num_classes))]
+  kept = [*map(int, marked.y)]
+  rows = [row for mark in marked.key.submarks for row in mark.rows]
+  is_marked = np.isin(marked.kept, rows)
+  np.testing.assert_array_equal(np.array(kept)[~is_marked], y[marked.kept][~is_marked])
+  assert jmia.verify(marked.key, _learnt(marked.key)).claim
+
+
+@pytest.mark.parametrize("key", ["mine/key.json", None, {"secret": SECRET}])
+def test_what_is_no_key_is_refused(key):
+  message = r"key is of type (str|NoneType|dict), expected marked\.key, or owner_files"
+  with pytest.raises(TypeError, match=message):
+    jmia.verify(key, Y)
+
+
+def test_a_lazy_frame_is_to_be_collected_first():
+  polars = pytest.importorskip("polars")
+  frame = polars.DataFrame(TABLE)
+  message = r"x is a LazyFrame, which has no rows yet: collect\(\) it first"
+  with pytest.raises(ValueError, match=message):
+    jmia.mark(frame.lazy(), Y, num_marked=9)
+  with pytest.raises(ValueError, match=message):
+    datasets.from_arrays(frame.lazy(), Y)
+  assert len(jmia.mark(frame.lazy().collect(), Y, num_marked=9).x) < 300
+
+
 def test_labels_of_several_types_are_refused():
   y = Y.astype(object)
   y[3] = 3
-  with pytest.raises(ValueError, match="y has dtype object, expected integer"):
+  with pytest.raises(ValueError, match="y holds objects of the types int, str, "):
     jmia.mark(TABLE, y, num_marked=9)
 
 

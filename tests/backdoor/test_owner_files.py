@@ -137,6 +137,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     ({"x": np.full((2, 2), np.nan), "y": np.zeros(2, int)}, "x holds 4 NaN"),
     ({"x": np.full((2, 2), "a"), "y": np.zeros(2, int)}, "and dtype <U1, expected"),
     ({"x": np.zeros((2, 2)), "y": np.zeros(2)}, "y has dtype float64, expected"),
+    ({"x": np.zeros((2, 3, 8, 8)), "y": np.zeros(2, int)}, "looks like images with th"),
     ({"x": np.zeros((2, 2)), "y": np.zeros(3, int)}, r"y has shape \(3,\), expected"),
   ],
 )
@@ -193,9 +194,9 @@ def _save(name, mode="L", size=(6, 8), **options):
     ),
     (lambda f: (f / "labels.csv").write_text("filename,label\n"), "label and rows"),
     (lambda f: (f / "labels.csv").write_bytes(b"\xff\xfe\x00"), "not a CSV"),
-    (_append("0.png\n"), "row 82 is .*, expected a filename and a label"),
-    (_append("../0.png,1\n"), "row 82: ../0.png is no file inside the folder"),
-    (_append("/0.png,1\n"), "row 82: /0.png is no file inside"),
+    (_append("0.png\n"), "line 82 is .*, expected a filename and a label"),
+    (_append("../0.png,1\n"), "line 82: ../0.png is no file inside the folder"),
+    (_append("/0.png,1\n"), "line 82: /0.png is no file inside"),
     (_save("0.jpg"), r"labels.csv: does not list 0\.jpg"),
     (_append("./0.png,1\n"), "lists 0.png more than once"),
     (_save("more.png"), r"labels.csv: does not list more\.png"),
@@ -356,3 +357,43 @@ def test_folders_of_classes_that_are_refused(tmp_path, change, message):
   change(tmp_path)
   with pytest.raises(ValueError, match=message):
     owner_files.read_data(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["key.json", "queries.npz"])
+def test_data_that_hold_a_key_or_queries_are_refused(tmp_path, name):
+  folder = _folder(tmp_path / "mine", *_images((8, 6)))
+  (folder / "b" / "old").mkdir()
+  (folder / "b" / "old" / name).write_text("{}")
+  with pytest.raises(ValueError, match=f"holds b/old/{name}, of a marking, and its"):
+    owner_files.read_data(folder)
+
+
+def test_what_macos_adds_to_an_archive_is_no_image(tmp_path):
+  folder = _folder(tmp_path / "mine", *_images((8, 6)))
+  for name in ("._0.png", "__MACOSX/._0.png", "__MACOSX/0.png"):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"resource fork")
+  (folder / "0.txt").write_text("a caption")
+  data = owner_files.read_data(folder)
+  assert len(data.x) == 80
+  assert data.notes == (
+    "1 file (0.txt) not listed in labels.csv is no image that can be read.",
+  )
+
+
+def test_labels_of_a_folder_are_read_as_an_audit_reads_them(tmp_path):
+  x, y = _images((8, 6))
+  folder = _folder(tmp_path / "mine", x, y)
+  table = folder / "labels.csv"
+  text = table.read_text()
+  table.write_text(text.replace("\n5.png", "\n./5.png").replace(",1\n", ",1.0\n", 1))
+  data = owner_files.read_data(folder)
+  assert classes.of_labels(data.y).names == (0, 1, 2, 3)
+  assert data.notes == (
+    "Labels of label that write one number are one class: '1', '1.0'.",
+  )
+  table.write_text(text.replace(",1\n", ",n/a\n", 1))
+  with pytest.raises(
+    ValueError, match=r"labels.csv: label has no label at row \d+, co"
+  ):
+    owner_files.read_data(folder)

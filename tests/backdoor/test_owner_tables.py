@@ -162,7 +162,11 @@ def test_labels_are_written_as_they_were(tmp_path):
 @pytest.mark.parametrize(
   ("change", "said"),
   [
-    (lambda lines: [[*line[:-1], ""] for line in lines], "has no value at row 0"),
+    (lambda lines: [[*line[:-1], ""] for line in lines], "has no label at row 0"),
+    (
+      lambda lines: [*lines[:5], [*lines[5][:-1], "?"], *lines[6:]],
+      "target class has no label at row 5, counted from 0, .* '\\?' says that it",
+    ),
     (lambda lines: [["X", "X", "a"], ["X", "X", "b"]], "no column but .* left to mark"),
   ],
 )
@@ -185,3 +189,24 @@ def test_a_table_needs_its_target_and_is_a_csv(tmp_path):
   (tmp_path / "people.parquet").write_bytes(b"PAR1 and more")
   with pytest.raises(ValueError, match=r"is Parquet, and a CSV is marked"):
     owner_files.read_data(f"table:{tmp_path / 'people.parquet'}?target=class")
+
+
+def test_ways_to_write_one_number_are_one_class(tmp_path):
+  lines = [[*line[:-1], ["1", "1.0", "0"][i % 3]] for i, line in enumerate(_lines())]
+  data = owner_files.read_data(_table(tmp_path, lines) + "class")
+  assert classes.of_labels(data.y).names == (0, 1)
+  said = "Labels of target class that write one number are one class: '1', '1.0'."
+  assert said in data.notes
+  marked = _mark(data, num_submarks=2)
+  owner_files.write(tmp_path / "out", marked, data)
+  with (tmp_path / "out" / "marked.csv").open() as file:
+    assert {row["class"] for row in csv.DictReader(file)} == {"0", "1"}
+
+
+def test_points_that_may_be_of_thousands_are_refused(tmp_path):
+  lines = [["1", f"1.{440 + i}", ["a", "b"][i % 2]] for i in range(300)]
+  name = _table(tmp_path, lines, ";", ["p", "cost", "y"]) + "y"
+  with pytest.raises(
+    ValueError, match=r"column cost holds 1\.440, which may be 1440 or"
+  ):
+    owner_files.read_data(name)

@@ -371,7 +371,11 @@ def test_a_label_of_ones_own_is_not_accepted(key):
     ({"num_marked": 1}, "num_marked=1 must be at least 2, one row for each"),
     ({"num_marked": 180}, "num_marked=180 is above the owner's"),
     ({"num_queries": 3}, "num_queries=3 must be at least 4"),
-    ({"num_queries": 201}, "num_queries=201 is above the 200 rows"),
+    (
+      {"num_queries": 201},
+      "num_queries=201 is above the 200 rows that are neither chosen to be marked nor "
+      "like another row in all that a trigger leaves as it is",
+    ),
     ({"rows": [1]}, "num_marked=20 was given along with rows"),
     ({"num_marked": None, "rows": []}, "must be distinct rows"),
     ({"num_marked": None, "rows": [1, 1]}, "must be distinct rows"),

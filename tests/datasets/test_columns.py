@@ -27,6 +27,12 @@ def _read(*tables):
       "Gaps in c are filled with the column's mean",
     ),
     (["1", "?", "", "0"] * 3, [[1, 0], [0.5, 1], [0.5, 1], [0, 0]] * 3, "Gaps in c"),
+    (
+      ["1", float("nan"), "", "0"] * 3,
+      [[1, 0], [0.5, 1], [0.5, 1], [0, 0]] * 3,
+      "Gaps",
+    ),
+    (["m", float("nan"), ""] * 4, [[0, 1], [1, 0], [1, 0]] * 4, "became 2 columns"),
     (["m", "", None] * 4, [[0, 1], [1, 0], [1, 0]] * 4, "became 2 columns"),
     (["1_1", "11"] * 6, [[0, 1], [1, 0]] * 6, "became 2 columns"),  # 11 to Python
     (["٣", "3"] * 6, [[0, 1], [1, 0]] * 6, "became 2 columns"),
@@ -135,6 +141,10 @@ def test_train_and_test_rows_are_read_alike():
   [
     (({"a": [1, 2]}, {"b": [1]}), r"x_test has the columns \['b'\], not \['a'\]"),
     (({"a": [1.0, np.inf]},), "column a holds 1 NaN or infinite"),
+    (
+      ({"a": [1e300, 2]},),
+      r"column a holds a number of size 1e\+300, expected at most",
+    ),
     (({"a": ["1e999", "2"]},), "column a holds 1 NaN or infinite"),
     (({"a": [1j, 2]},), "column a has dtype complex128"),
     (({"a": np.array(["2020-01-01"] * 2, "M8[D]")},), "give times as a number of days"),
@@ -153,3 +163,28 @@ def test_a_dataset_of_columns_keeps_what_came():
   dataset = datasets.from_arrays(table, [0, 1] * 6)
   assert dataset.given["age"].tolist() == _AGES.tolist()
   assert dataset.x.shape == (12, 3)
+
+
+@pytest.mark.parametrize("odd", ["<5", "40 mg", "1,75", "unknown"])
+def test_a_cell_that_makes_text_of_numbers_is_named(odd):
+  crp = [str(row % 9) for row in range(300)]
+  crp[7], crp[8] = odd, "NA"
+  found, _ = _read({"crp": crp, "sex": ["m", "f"] * 150, "bit": [0, 1] * 150})
+  said = f"298 of 299 cells are numbers, {odd!r} in row 7, counted from 0, is not"
+  assert f"crp: {said}: taken for categories." in found.notes
+  assert not any(note.startswith("sex") for note in found.notes)
+  crp = [f"{row}.5" for row in range(300)]
+  crp[7] = odd
+  found, _ = _read({"crp": crp, "sex": ["m", "f"] * 150})
+  why = "text that differs in most rows"
+  said = said.replace("298 of 299", "299 of 300")
+  assert f"Column crp is left out: {why} ({said})." in found.notes
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_ids_that_are_too_long_to_tell_apart(kind):
+  ids = [kind(10**20 + row) for row in range(12)]
+  found, _ = _read({"id": ids, "bit": [0, 1] * 6})
+  assert "Column id is left out: numbers too long to tell apart." in found.notes
+  found, _ = _read({"id": [kind(10**20)] * 12, "bit": [0, 1] * 6})
+  assert "Column id is left out: one value alone." in found.notes

@@ -135,13 +135,13 @@ def test_what_was_left_out_is_said(tmp_path):
   ("rows", "message"),
   [
     ([], "expected columns of a filename"),
-    (["a.png"], r"row 2 is \['a.png'\], expected a filename and a label"),
+    (["a.png"], r"line 2 is \['a.png'\], expected a filename and a label"),
     (["../a.png,1"], "is no file inside the folder"),
     (["in/../../a.png,1"], "is no file inside the folder"),
     (["/etc/hostname,1"], "/etc/hostname is no file inside the folder"),
     (["~/a.png,1"], "is no file inside the folder"),
     (["..\\a.png,1"], "is no file inside the folder"),
-    ([",1"], r"row 2 is \['', '1'\], expected a filename and a label"),
+    ([",1"], r"line 2 is \['', '1'\], expected a filename and a label"),
     (["a.png,1", "in/../a.png,2"], "lists a.png more than once"),
     (["a.png,1", "deep.png,2"], "it is grey of 16 bits among coloured images"),
     (["a.png,1", "./a.png,2"], "lists a.png more than once"),
@@ -170,3 +170,60 @@ def test_what_is_absent_is_named(tmp_path):
   (tmp_path / "second.csv").write_text("")
   with pytest.raises(ValueError, match="holds 2 CSV files"):
     datasets.load(name)
+
+
+def _classes(folder, *kinds):
+  for i, name in enumerate(f"{kind}/{place}.png" for kind in kinds for place in "pq"):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(_IMAGES[f"{i}.png"]).save(folder / name)
+
+
+def test_files_of_a_class_that_are_not_read_are_said(tmp_path):
+  _classes(tmp_path, "cat", "dog")
+  for i in range(5):
+    (tmp_path / "cat" / f"{i}.heic").write_bytes(b"x")
+  (tmp_path / "dog" / "p.txt").write_text("a dog")
+  (tmp_path / "zebra").mkdir()
+  (tmp_path / "README.md").write_text("mine")
+  for left in ("cat/._p.png", "dog/__MACOSX/q.png", "dog/.old/q.png", "dog/Thumbs.db"):
+    (tmp_path / left).parent.mkdir(exist_ok=True)
+    (tmp_path / left).write_bytes(b"x")
+  (tmp_path / "._p.png").write_bytes(b"x")  # of macOS: no image without a class
+  folder = image_folder.read(tmp_path)
+  assert folder.table.names == ("cat/p.png", "cat/q.png", "dog/p.png", "dog/q.png")
+  assert folder.table.notes == (
+    f"1 file (README.md) beside the folders of {tmp_path} is not read.",
+    "5 files (0.heic, 1.heic, 2.heic, ...) of cat/ are no images that can be read.",
+    "1 file (p.txt) of dog/ is no image that can be read.",
+    "zebra/ is empty, and no class.",
+  )
+  assert folder.notes[:4] == folder.table.notes
+
+
+def test_files_beside_the_folders_of_a_split_are_said(tmp_path):
+  _classes(tmp_path, "train/a", "test/b")
+  (tmp_path / "train" / "b").mkdir()
+  (tmp_path / "train" / "lost.png").write_bytes(b"x")
+  notes = image_folder.read(tmp_path).table.notes
+  assert notes == (
+    f"1 file (lost.png) beside the folders of {tmp_path / 'train'} is not read.",
+    "train/b/ is empty, and no class.",
+  )
+
+
+def test_a_class_of_which_nothing_can_be_read_is_refused(tmp_path):
+  _classes(tmp_path, "cat", "dog")
+  for place in "pq":
+    (tmp_path / "dog" / f"{place}.png").rename(tmp_path / "dog" / f"{place}.heic")
+  with pytest.raises(ValueError, match=r"2 files \(p.heic, q.heic\) of dog/ are no im"):
+    image_folder.read(tmp_path)
+
+
+def test_files_that_a_csv_does_not_list_are_said(tmp_path):
+  _folder(tmp_path, _IMAGES, ["1.png,a", "2.png,b"])
+  (tmp_path / "in").mkdir()
+  (tmp_path / "in" / "p.heic").write_bytes(b"x")
+  assert image_folder.read(tmp_path).table.notes == (
+    "2 images (0.png, 3.png) are not listed in train.csv and left out.",
+    "1 file (in/p.heic) not listed in train.csv is no image that can be read.",
+  )

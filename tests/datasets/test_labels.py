@@ -18,6 +18,21 @@ from jmia.datasets import labels
     (["10", "9", "10"], [1, 0, 1], ("9", "10"), "are 9, 10"),
     (["0", "1", "0"], [0, 1, 0], (), None),
     (["01", "1", "01"], [0, 1, 0], ("01", "1"), "are 01, 1"),
+    (
+      ["1", "1.0", "0", "0"],
+      [1, 1, 0, 0],
+      (),
+      "write one number are one class: '1', '1.",
+    ),
+    (
+      ["1e1", "+10", "9.", "x"] * 2,
+      [0, 0, 1, 2] * 2,
+      ("10", "9", "x"),
+      "'+10', '1e1'",
+    ),
+    (["0.50", ".5", "a"] * 2, [0, 0, 1] * 2, (".5", "a"), "'.5', '0.50'"),
+    (["01", "1", "1.0"] * 2, [0, 1, 1] * 2, ("01", "1"), "one class: '1', '1.0'"),
+    (["None", "a", "a"], [0, 1, 1], ("None", "a"), "'None' too, taken for a class"),
     ([True, False, True], [1, 0, 1], ("False", "True"), "are False, True"),
     ([[1, 0], [0, 1], [1, 0]], [0, 1, 0], (), "one-hot"),
     ([[0], [1], [0]], [0, 1, 0], (), None),
@@ -34,6 +49,13 @@ def test_labels_as_people_write_them(values, y, names, note):
   assert (found.num_classes, found.names) == (max(y) + 1, names)
   assert bool(found.notes) == (note is not None)
   assert note is None or note in " ".join(found.notes)
+
+
+def test_names_of_folders_may_be_any():
+  found = labels.read("label", ["na", "1", "1.0"], are_titles=True)
+  assert found.names == ("1", "1.0", "na")
+  found = labels.read("y", ["NA", "1.0"], ["NA", "1", "1.0"])  # so are those given
+  np.testing.assert_array_equal(found.y, [0, 2])
 
 
 def test_given_classes_may_have_no_row():
@@ -105,7 +127,16 @@ def test_numbers_that_may_be_names_or_places_are_refused(values, classes):
     ([[1, 1], [0, 1]], "its rows are not one-hot, .* several labels"),
     (np.zeros((2, 2, 2)), r"y has shape \(2, 2, 2\)"),
     (["a", "", "a"], "y has no label at row 1"),
-    (np.array(["a", None], object), "objects of the types NoneType, str"),
+    (np.array(["a", None], object), "y has no label at row 1, counted from 0"),
+    (["a", "b", float("nan"), "a"], "y has no label at row 2, counted from 0"),
+    ([["a"], ["b"], [float("nan")]], "y has no label at row 2, counted from 0"),
+    (
+      ["b", "NA", "a", "b"],
+      "no label at row 1, .* 'NA' says that it is missing; renam",
+    ),
+    (["1", "0", "1", "nan"], "y has no label at row 3, .* 'nan' says that it is miss"),
+    (["?", "a", "b", "a"], r"y has no label at row 0, .* '\?' says that it is missing"),
+    (["a", 1], "objects of the types int, str"),
     (np.array([{}, []], object), "objects of the types dict, list"),
     (np.arange(40), "40 different labels over 40 rows: .* ids or a quantity"),
   ],

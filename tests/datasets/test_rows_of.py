@@ -89,3 +89,33 @@ def test_rows_of_another_shape_are_refused():
     ValueError, match=r"x has rows of shape \(5, 5\), expected shape \(6"
   ):
     datasets.rows_of(dataset, _X[:, :5, :, 0])
+
+
+@pytest.mark.parametrize("package", ["dict", "pandas", "polars"])
+@pytest.mark.parametrize("is_text", [False, True])
+def test_rows_of_a_frame_whatever_the_order_of_its_columns(package, is_text):
+  frame = dict if package == "dict" else pytest.importorskip(package).DataFrame
+  rng = np.random.default_rng(0)
+  table = {"age": rng.normal(50, 9, 20), "pay": rng.integers(100, 900, 20)}
+  if is_text:
+    table["job"] = rng.choice(["cook", "clerk"], 20)
+  dataset = datasets.from_arrays(frame(table), _Y)
+  asked = {name: table[name][[7, 3, 11, 3]] for name in reversed(table)}
+  asked["age"][2] = 0.5
+  found = datasets.rows_of(dataset, frame(asked))
+  np.testing.assert_array_equal(found, [7, 3, -1, -1])
+
+
+def test_a_frame_that_says_that_values_are_missing():
+  table = {"a": [1.0, np.nan, 3.0] * 6, "b": ["x", None, "?"] * 6}
+  dataset = datasets.from_arrays(table, _Y[:18])
+  asked = {"b": [None, "?"], "a": np.array([None, 3], object)}
+  np.testing.assert_array_equal(datasets.rows_of(dataset, asked), [1, 2])
+
+
+def test_frames_of_other_columns_are_refused():
+  dataset = datasets.from_arrays({"a": np.arange(20) / 7, "b": _Y}, _Y)
+  with pytest.raises(ValueError, match=r"x has the columns \['a'\], expected \['a', '"):
+    datasets.rows_of(dataset, {"a": [1.0]})
+  with pytest.raises(ValueError, match="column a holds text, expected numbers"):
+    datasets.rows_of(dataset, {"a": ["x"], "b": [1]})

@@ -132,9 +132,14 @@ def test_parquet(tmp_path):
     ("a\n1\n", "target=a", "at least two rows and two columns"),
     ("a,y\n", "target=y", "at least two rows"),
     ("a,a\n1,2\n", "target=a", "titles are .* all different"),
-    ("a,y\n1,0\n2\n3,1\n", "target=y", "row 3 has 1 cells, expected the first's 2"),
-    ("a,y\n1,0\n2,0,9\n3,1\n", "target=y", "row 3 has 3 cells"),
-    ("a,y\n1,0\n2,\n3,1\n", "target=y", "target y has no value at row 1"),
+    ("a,y\n1,0\n2\n3,1\n", "target=y", "line 3 has 1 cells, expected the first's 2"),
+    ("a,y\n1,0\n2,0,9\n3,1\n", "target=y", "line 3 has 3 cells"),
+    (
+      "a,y\n1,0\n2,\n3,1\n",
+      "target=y",
+      "target y has no label at row 1, counted from 0",
+    ),
+    ("a,y\n1,0\n2,NA\n3,1\n", "target=y", "own.csv: target y has no label at row 1, "),
     ("a,y\n1,0.5\n2,1\n", "target=y", r"own.csv: y holds 0\.5, expected classes"),
     ("1,0\n2,1\n", "target=y", "no line of titles: give the target as a number from 0"),
     ("1,0\n2,1\n", "target=7", "no line of titles"),
@@ -153,3 +158,45 @@ def test_what_is_no_table_is_refused(tmp_path, content, options, message):
 def test_absent_table(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
     datasets.load(f"table:{tmp_path / 'none.csv'}?target=y")
+
+
+def test_ways_to_write_one_number_are_one_class(tmp_path):
+  dataset = _load(tmp_path, "a,y\n1,1\n2,1.0\n3,0\n4,0\n")
+  np.testing.assert_array_equal(dataset.y, [1, 1, 0, 0])
+  assert dataset.num_classes == 2
+  assert any("are one class: '1', '1.0'." in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+  ("cells", "values"),
+  [
+    (["540", "900", "1.440", "2,5"], [540, 900, 1440, 2.5]),
+    (
+      ["2.469,38", "867,62", "1.000", "-1.234.567,5"],
+      [2469.38, 867.62, 1e3, -1234567.5],
+    ),
+    (["1.234.567", "900", "1.440", "2"], [1234567, 900, 1440, 2]),
+    (["1440", "900", "1.440", "2"], [1440, 900, 1.44, 2]),  # no points of thousands
+    (["0.540", "900", "1.440", "2"], [0.54, 900, 1.44, 2]),
+    (["1.5", "2,5", "1.440", "2"], [1.5, 2.5, 1.44, 2]),
+  ],
+)
+def test_points_of_thousands_in_a_file_of_semicolons(tmp_path, cells, values):
+  rows = [f"{cell};{i % 2};{'ab'[i % 2]}" for i, cell in enumerate(cells * 3)]
+  dataset = _load(tmp_path, "\n".join(["cost;bit;y", *rows]))
+  np.testing.assert_array_equal(dataset.given["cost"], values * 3)
+
+
+def test_points_that_may_be_of_thousands_are_refused(tmp_path):
+  rows = [f"{540 + i};1.{440 + i};{'ab'[i % 2]}" for i in range(20)]
+  rows += ["7;NA;a", "8;540;b"]
+  text = "\n".join(["age;cost;y", *rows])
+  message = r"own\.csv: column cost holds 1\.440, which may be 1440 or 1\.44 in a file"
+  with pytest.raises(ValueError, match=message) as caught:
+    _load(tmp_path, text)
+  assert "\n" not in str(caught.value)
+  assert _load(tmp_path, text, "target=y&ignore=cost").given.dtype.names == ("age",)
+  found = _load(tmp_path, text.replace("7;NA", "0.5;NA"))  # points are of decimals
+  assert found.given["cost"][0] == 1.44
+  commas = _load(tmp_path, text.replace(";", ","))
+  assert commas.given["cost"][0] == 1.44

@@ -533,6 +533,10 @@ def test_labels_with_a_gap_are_said(run):
     (("--num_marked=1",), "num_marked=1 must be at least 2, one row for each"),
     (("--num_marked=5", "--num_classes=4"), "num_classes=4 does not fit y, in which"),
     (("--num_marked=5", "--trigger_size=9"), "size=9 does not fit an example"),
+    (
+      ("--num_marked=5", "--trigger_opacity=0"),
+      "trigger_opacity=0 must be above 0: it",
+    ),
     (("--num_marked=5", "--trigger=bits"), "shape=(8, 8, 1) of an example does not"),
     (("--num_marked=5", "--data=absent"), "absent: no such file, expected an .npz"),
     (
@@ -597,3 +601,60 @@ def test_every_flag_says_what_it_means():
   for binary in (mark, verify):
     for flag in flags.FLAGS.get_flags_for_module(binary):
       assert len(flag.help) > 10, flag.name
+
+
+@pytest.mark.parametrize("inside", ["photos", "photos/mine", "photos/a/deep/mine"])
+def test_nothing_secret_is_written_into_the_data(run, inside):
+  rng = np.random.default_rng(0)
+  for i in range(90):
+    path = pathlib.Path("photos", "ab"[i % 2], f"{i}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+  before = _files(pathlib.Path())
+  code, _, err = run(mark, "--data=photos", "--num_marked=9", f"--output_dir={inside}")
+  assert code == 2
+  assert err.startswith(f"mark: output_dir={inside} lies in the data, photos: the sec")
+  assert err.count("\n") == 1
+  assert _files(pathlib.Path()) == before
+  assert inside == "photos" or not pathlib.Path(inside).exists()
+
+
+def test_a_mark_that_many_rows_have_is_warned_of(run):
+  rng = np.random.default_rng(0)
+  x = np.concatenate([rng.normal(size=(300, 3)), rng.random((300, 3)) < 0.3], axis=1)
+  np.savez("table.npz", x=x, y=rng.integers(0, 4, 300))
+  code, out, _ = run(
+    *(mark, "--data=table.npz", "--num_marked=9", "--output_dir=mine", "--seed=0"),
+    *("--trigger_size=1", "--num_submarks=4"),
+  )
+  assert code == 0
+  for j, submark in enumerate(owner_files.read_key("mine/key.json").submarks):
+    (column,), (value,) = submark.trigger.place, submark.trigger.values
+    share = (x[:, column] == value).mean()
+    said = f"Warning: {100 * share:.0f} % of your rows have mark {j + 1} as they are"
+    assert (said in out) == (column >= 3)
+  assert "Warning: " in out
+
+
+@pytest.mark.parametrize("is_of_classes", [False, True])
+def test_what_marking_takes_beside_the_marks_is_said(run, is_of_classes):
+  rng = np.random.default_rng(0)
+  for i in range(90):
+    path = pathlib.Path("photos", *["ab"[i % 2]] * is_of_classes, f"{i}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+  if not is_of_classes:
+    lines = ["filename,label", *(f"{i}.png,{'ab'[i % 2]}" for i in range(90))]
+    pathlib.Path("photos/labels.csv").write_text("\n".join(lines))
+  code, out, _ = run(
+    mark, "--data=photos", "--num_marked=9", "--output_dir=mine", "--num_queries=40"
+  )
+  assert code == 0
+  assert "All images are encoded anew: what else their files held, such as EXIF" in out
+  assert ("all are numbered anew" in out) == is_of_classes
+  assert "Warning: the queries hold back 40 of your 90 rows" in out
+  code, out, _ = run(
+    *(mark, "--data=photos", "--num_marked=9", "--output_dir=few"),
+    *("--num_queries=20", "--num_submarks=3"),
+  )
+  assert "Warning" not in out
