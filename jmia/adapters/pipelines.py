@@ -59,6 +59,6 @@ def _inputs(x: np.ndarray) -> list[Any]:
   return [Image.fromarray(image.squeeze()) for image in x]
 
 
-def _label(text: str) -> str:
+def _label(text: str) -> str | int:
   unnamed = _UNNAMED.fullmatch(text)
-  return unnamed[1] if unnamed else text
+  return int(unnamed[1]) if unnamed else text
