@@ -118,6 +118,37 @@ def test_a_family_differs_by_seed_and_learns_nothing_from_the_model_given():
   assert (two[:, 0] == 0).all()
 
 
+class _NoGaps(linear_model.LogisticRegression):
+  """As XGBoost: its classes are 0 to k - 1, or it does not fit."""
+
+  def fit(self, x, y):
+    seen = np.unique(y)
+    if not np.array_equal(seen, np.arange(len(seen))):
+      raise ValueError(f"Expected: {np.arange(len(seen))}, got {seen}")
+    return super().fit(x, y)
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_a_family_that_takes_no_gaps_between_classes(absent):
+  fit = adapters.fit_sklearn(_NoGaps(), adapter_example.dataset())
+  at = np.isin(_Y, absent, invert=True)
+  found = fit(_X[at], _Y[at], 0)(_X)
+  assert (found[:, absent] == 0).all()
+  plain = linear_model.LogisticRegression(random_state=0).fit(_X[at], _Y[at])
+  np.testing.assert_allclose(np.delete(found, absent, 1), plain.predict_proba(_X))
+  last = fit(_X[_Y < 2], _Y[_Y < 2], 0)(_X)
+  assert (last[:, 2] == 0).all()
+
+
+def test_what_a_family_does_not_fit_is_its_own_error():
+  fit = adapters.fit_sklearn(
+    linear_model.LogisticRegression(C=-1.0), adapter_example.dataset()
+  )
+  for at in (_Y >= 0, _Y != 1):
+    with pytest.raises(ValueError, match="'C' parameter"):
+      fit(_X[at], _Y[at], 0)
+
+
 def test_a_pipeline_on_a_frame():
   pandas = pytest.importorskip("pandas")
   frame = pandas.DataFrame(
