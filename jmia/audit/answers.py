@@ -61,7 +61,9 @@ def ask(
   values = np.concatenate(answers)
   is_one = values.ndim == 1
   if is_one:
-    values, note = units.two_columns(_NAME, values, outputs)
+    # Some rows do not tell again what all of them told.
+    kind = outputs if told is None else told.kinds[_NAME][0]
+    values, note = units.two_columns(_NAME, values, kind)
   if told is None:
     told = units.recognise({_NAME: values}, outputs, coarse=coarse)
     told = told._replace(notes=(note, *told.notes)) if is_one else told

@@ -8,7 +8,7 @@ import numpy as np
 
 from jmia.audit import outcome
 from jmia.report import wording
-from jmia.stats import over_targets
+from jmia.stats import levels, over_targets
 
 _MOST = 2**17  # non-members; what they do not show, more would not either
 
@@ -34,12 +34,12 @@ def parse(text: str) -> Limit:
       raise ValueError
     if at:
       limit = Limit(
-        {float(level): level for level in wording.LEVELS}[float(fpr)], limit[1]
+        {float(known): known for known in levels.FPRS}[float(fpr)], limit[1]
       )
   except (ValueError, KeyError):
     raise ValueError(
       f"fail_above={text!r}, expected auc:VALUE or tpr@FPR:VALUE with an FPR of "
-      f"{', '.join(wording.LEVELS)}"
+      f"{', '.join(levels.FPRS)}"
     ) from None
   if not 0 <= limit.value <= 1:
     raise ValueError(f"fail_above={text!r}: {limit.value} is not in [0, 1]")
@@ -179,7 +179,7 @@ def _confidence(report: wording.Report) -> float:
 
 
 def _title(figure: str) -> str:
-  return "AUC" if figure == "auc" else f"TPR at {wording.level(figure)} FPR"
+  return "AUC" if figure == "auc" else levels.tpr_title(figure)
 
 
 def _low(report: wording.Report, name: str, figure: str) -> float:

@@ -9,8 +9,10 @@ follow and some do not is said, and what follows none is refused.
 **Coarse answers are compared with equally coarse ones.** If one model's probabilities
 are rounded to 2 decimals, a 0 of it is anything below .005, and its loss cannot be set
 against one of exact answers. So every model's answers are made as coarse as the
-coarsest, and what is left of a probability of 0 is half of the last decimal or of a
-vote, or an even share of what the k largest leave of one.
+coarsest. Probabilities of 0 share what the others leave of one: what the k largest
+leave, or what rounding may have hidden, half of the last decimal or of a vote, and at
+most as much each. Half of a decimal each would be more than the rest, where classes are
+many: of 1,000 with 3 decimals, half of one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +42,9 @@ _NARROW: Mapping[str, np.dtype] = {
   "bfloat16": np.dtype(ml_dtypes.bfloat16),
   "float16": np.dtype(np.float16),
 }
+# What a 0 may have been: below half of the least float16, 2^-24. The exponents of
+# bfloat16 are those of float32.
+_LEAST: Mapping[str, float] = {"bfloat16": _TINY, "float16": 2.0**-25}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ class Coarse:
     dtype: `bfloat16` or `float16`; None for 32 bits.
     top_k: how many of a row are given; None for all.
     sums_to_one: whether those given are scaled to a sum of one.
+    least: what a 0 stands for, where one column is `1 - p` of the other in floating
+      point, half of the last step below 1; None for the least float32.
   """
 
   decimals: int | None = None
@@ -59,6 +66,7 @@ class Coarse:
   dtype: str | None = None
   top_k: int | None = None
   sums_to_one: bool = False
+  least: float | None = None
 
   @property
   def is_exact(self) -> bool:
@@ -71,16 +79,42 @@ class Coarse:
     Args:
       probabilities: `[..., C]`, exact or as coarse already.
     """
-    p, least = jnp.asarray(probabilities, jnp.float32), _TINY
+    p, hidden = jnp.asarray(probabilities, jnp.float32), 0.0
+    least = _TINY if self.least is None else self.least
     if self.decimals is not None:
-      p, least = jnp.round(p, self.decimals), 0.5 * 10.0**-self.decimals
+      p, hidden = jnp.round(p, self.decimals), 0.5 * 10.0**-self.decimals
     if self.votes is not None:
-      p, least = jnp.round(p * self.votes) / self.votes, max(least, 0.5 / self.votes)
+      p, hidden = jnp.round(p * self.votes) / self.votes, max(hidden, 0.5 / self.votes)
     if self.dtype is not None:
       p = p.astype(_NARROW[self.dtype]).astype(jnp.float32)
+      least = max(least, _LEAST[self.dtype])
     if self.top_k is not None and self.top_k < p.shape[-1]:
       p = _cut(p, self.top_k, self.sums_to_one)
+    if hidden:
+      p = _filled(p, hidden)
     return jnp.log(jnp.maximum(p, least))
+
+  def of_one_class(self, probabilities: np.ndarray) -> np.ndarray:
+    """Returns probabilities of one class of each row, as coarse; float64.
+
+    Where 0 or 1 may hide something it is half of it: nothing is known of the others.
+
+    Args:
+      probabilities: `[...]` in [0, 1].
+    """
+    p, low, high = np.asarray(probabilities, np.float64), 0.0, 1.0
+    hidden = [0.5 * 10.0**-self.decimals] if self.decimals is not None else []
+    if self.decimals is not None:
+      p = p.round(self.decimals)
+    if self.votes is not None:
+      p, hidden = np.rint(p * self.votes) / self.votes, [*hidden, 0.5 / self.votes]
+    if hidden:
+      low, high = max(hidden), 1 - max(hidden)
+    if self.dtype is not None:
+      p = p.astype(_NARROW[self.dtype]).astype(np.float64)
+      low = max(low, _LEAST[self.dtype])
+      high = min(high, 1 - float(ml_dtypes.finfo(_NARROW[self.dtype]).epsneg) / 2)
+    return np.clip(p, low, high)
 
 
 EXACT = Coarse()
@@ -168,6 +202,48 @@ def recognise(
   )
 
 
+def of_one_class(
+  arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+  """Returns probabilities of one class of each row, all as coarse as the coarsest.
+
+  Args:
+    arrays: name -> `[...]` of one model, or of several. Those with values outside of
+      [0, 1] are left as they are, to be refused where they are read.
+
+  Returns:
+    The arrays, and what is to be said.
+  """
+  found = [
+    (name, _coarseness_of_one_class(array))
+    for name, array in arrays.items()
+    if _are_in_unit(array)
+  ]
+  coarse = _coarsest([of for _, of in found])
+  if coarse.is_exact:
+    return dict(arrays), []
+  names = {name for name, _ in found}
+  return {
+    name: coarse.of_one_class(array) if name in names else array
+    for name, array in arrays.items()
+  }, _said(found, "a 0 counts as what that may have hidden, as what a 1 lacks does")
+
+
+def _are_in_unit(array: np.ndarray) -> bool:
+  if array.dtype.kind not in "fiu" or not array.size:
+    return False
+  return bool(((array >= 0) & (array <= 1)).all())  # False of NaN
+
+
+def _coarseness_of_one_class(array: np.ndarray) -> Coarse:
+  p = np.asarray(array, np.float32).reshape(-1, 1)
+  if len(p) < _FEWEST_ROWS or not _between(p).any():
+    return EXACT  # all are 0 or 1: the class, or a model that is sure
+  found = _grid(p)
+  narrow = next((n for n, of in _NARROW.items() if array.dtype == of), None)
+  return Coarse(dtype=narrow or _narrow(p)) if found.is_exact else found
+
+
 def two_columns(
   name: str, values: np.ndarray, outputs: str = "auto"
 ) -> tuple[np.ndarray, str]:
@@ -179,10 +255,12 @@ def two_columns(
     outputs: one of `OUTPUTS`; by default numbers in [0, 1] are probabilities.
 
   Returns:
-    `[..., 2]` float32, `(0, z)` of a logit, `(1 - p, p)` of a probability.
+    `[..., 2]` of the same type of float, `(0, z)` of a logit, `(1 - p, p)` of a
+    probability.
 
   Raises:
-    ValueError: `outputs` is `log_probabilities`: that of class 0 is not to be had well.
+    ValueError: `outputs` is `log_probabilities`: that of class 0 is not to be had well;
+      or by default numbers may be percentages.
   """
   if values.dtype.kind not in "fiu" and values.dtype not in _NARROW.values():
     raise ValueError(f"{name} has dtype {values.dtype}, expected real numbers")
@@ -190,10 +268,13 @@ def two_columns(
     raise ValueError(
       f"{name} has shape {values.shape}, expected log-probabilities of both classes"
     )
-  values = np.asarray(values, np.float32)
   is_probability = outputs == "probabilities"
   if outputs == "auto":
-    is_probability = bool(values.size) and values.min() >= 0 and values.max() <= 1
+    is_probability = _are_probabilities(name, values)
+  values = values.astype(np.float64) if values.dtype.kind in "iu" else values
+  if is_probability:
+    values = np.clip(values, 0, 1)
+  # In their own type: float32 would lose what float64 has left of a small difference.
   other = 1 - values if is_probability else np.zeros_like(values)
   what = "probabilities" if is_probability else "logits"
   return (
@@ -202,9 +283,22 @@ def two_columns(
   )
 
 
+def _are_probabilities(name: str, values: np.ndarray) -> bool:
+  """Whether numbers of one class are probabilities; if not, they are logits."""
+  if not values.size or np.isnan(values).any() or values.min() < 0:
+    return False
+  if values.max() > 1 + _NEAR and values.max() <= 101 and values.size >= _FEWEST_ROWS:
+    raise ValueError(
+      f"{name} holds {values.min():g} to {values.max():g}, none below 0, for class 1 of"
+      " two: say what they are with outputs=logits, or give probabilities in [0, 1]"
+    )
+  return bool(values.max() <= 1 + _NEAR)
+
+
 def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, list[str]]:
   """The kind of one model's answers, how coarse they are, and what is to be said."""
   narrow = next((n for n, of in _NARROW.items() if rows.dtype == of), None)
+  as_given = rows
   with np.errstate(over="ignore"):
     rows = np.asarray(rows, np.float32)
   if not len(rows):
@@ -228,6 +322,8 @@ def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, lis
   if kind in ("probabilities", _PERCENTAGES):
     scale = 100 if kind == _PERCENTAGES else 1
     coarse = _coarseness(rows / np.float32(scale), narrow)
+    if coarse.is_exact or coarse == Coarse(dtype=narrow):
+      coarse = dataclasses.replace(coarse, least=_least_complement(as_given))
     never = _never_given(rows)
     if len(never):
       which = ", ".join(map(str, never[:8])) + (", ..." if len(never) > 8 else "")
@@ -340,6 +436,24 @@ def _coarseness(p: np.ndarray, narrow: str | None) -> Coarse:
   return Coarse(dtype=narrow or _narrow(p)) if found.is_exact else found
 
 
+def _least_complement(p: np.ndarray) -> float | None:
+  """What a 0 stands for where one column of `[n, 2]` is `1 - p` of the other.
+
+  Its small values are then multiples of the step that floats have below 1: of a p that
+  is nearer to 1 than that, nothing is left. None where no column is like that.
+  """
+  if p.shape[-1] != 2 or len(p) < _FEWEST_ROWS or p.dtype.kind in "iu":
+    return None
+  own = float(ml_dtypes.finfo(p.dtype).epsneg)
+  steps = [float(np.finfo(np.float32).epsneg), own] if p.dtype == np.float64 else [own]
+  for column in np.asarray(p, np.float64).T:
+    small = column[(column > 0) & (column < 0.5)]
+    for step in steps if len(small) and (column == 0).any() else ():
+      if (small % step == 0).all():
+        return step / 2
+  return None
+
+
 def _never_given(p: np.ndarray) -> np.ndarray:
   """Classes that every row gives 0 where it gives all others more: no k largest.
 
@@ -422,6 +536,7 @@ def _coarsest(each: Sequence[Coarse]) -> Coarse:
   decimals = [c.decimals for c in each if c.decimals is not None]
   votes = [c.votes for c in each if c.votes is not None]
   dtypes = [c.dtype for c in each if c.dtype is not None]
+  least = [c.least for c in each if c.least is not None]
   cut = [c for c in each if c.top_k is not None]
   top = min(cut, key=lambda c: c.top_k or 0) if cut else Coarse()
   return Coarse(
@@ -430,10 +545,14 @@ def _coarsest(each: Sequence[Coarse]) -> Coarse:
     dtype=min(dtypes, default=None),  # bfloat16 before float16
     top_k=top.top_k,
     sums_to_one=top.sums_to_one,
+    least=max(least, default=None),
   )
 
 
-def _said(found: Sequence[tuple[str, Coarse]]) -> list[str]:
+def _said(
+  found: Sequence[tuple[str, Coarse]],
+  of_zeros: str = "the 0s of a row share what that may have hidden",
+) -> list[str]:
   """What is said of coarse answers."""
   names = lambda has: ", ".join(dict.fromkeys(n for n, c in found if has(c)))  # noqa: E731
   coarse = _coarsest([c for _, c in found])
@@ -452,17 +571,23 @@ def _said(found: Sequence[tuple[str, Coarse]]) -> list[str]:
     of = names(lambda c: c.decimals is not None)
     said.append(
       f"{of} are probabilities rounded to {coarse.decimals} decimals: all models' are"
-      f" rounded alike, and 0 counts as {0.5 * 10.0**-coarse.decimals:g}"
+      f" rounded alike, and {of_zeros}, at most {0.5 * 10.0**-coarse.decimals:g}"
     )
   if coarse.votes is not None:
     of = names(lambda c: c.votes is not None)
     said.append(
       f"{of} are multiples of 1/{coarse.votes}, as of {coarse.votes} votes: all models'"
-      f" are rounded alike, and 0 counts as {0.5 / coarse.votes:.2g}"
+      f" are rounded alike, and {of_zeros}, at most half a vote"
     )
   if coarse.dtype is not None:
     of = names(lambda c: c.dtype is not None)
     said.append(f"{of} are probabilities of {coarse.dtype}: all models' are taken so")
+  if coarse.least is not None:
+    of = names(lambda c: c.least is not None)
+    said.append(
+      f"{of} give one class as 1 less the other, in which nothing is left of a small"
+      f" difference: in all models a probability of less counts as {coarse.least:.1e}"
+    )
   return said
 
 
@@ -475,6 +600,14 @@ def _cut(p: jax.Array, k: int, sums_to_one: bool) -> jax.Array:
     return jnp.where(is_given, p / total, 0.0)
   share = (1 - total) / (p.shape[-1] - k)
   return jnp.where(is_given, p, jnp.clip(share, 0, values[..., -1:]))
+
+
+def _filled(p: jax.Array, hidden: float) -> jax.Array:
+  """Probabilities whose 0s share what rounding may have hidden, evenly."""
+  is_zero = p <= 0
+  lost = jnp.maximum(1 - p.sum(axis=-1, keepdims=True), hidden)
+  share = lost / jnp.maximum(is_zero.sum(axis=-1, keepdims=True), 1)
+  return jnp.where(is_zero, jnp.minimum(share, hidden), p)
 
 
 def _finite_logits(logits: np.ndarray) -> np.ndarray:

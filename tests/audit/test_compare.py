@@ -8,7 +8,7 @@ from scipy import stats
 
 from jmia.audit import compare
 from jmia.report import compare_page, wording
-from jmia.stats import intervals, over_targets, paired, roc
+from jmia.stats import intervals, levels, over_targets, paired, roc
 
 
 def _audit(rng, name, shifts, *, num=400, common=None, seed_rows=0, has_tpr=True):
@@ -103,7 +103,7 @@ def test_less_leakage_is_told():
 )
 def test_the_difference_of_the_strongest_is_covered(shifts_a, shifts_b, monkeypatch):
   """Though the strongest is picked on either side: 100 pairs, 5 % and 2.3 errors."""
-  monkeypatch.setattr(compare, "FPRS", ())  # their bounds take most of the time
+  monkeypatch.setattr(levels, "COARSE_FPRS", ())  # their bounds take most of the time
   monkeypatch.setattr(compare, "_FIGURES", ("auc",))
   rng = np.random.default_rng(3)
   truth = stats.norm.cdf(max(shifts_b) / np.sqrt(2)) - stats.norm.cdf(
@@ -168,6 +168,20 @@ def test_means_over_targets():
   np.testing.assert_allclose(
     shown["0.01"]["a_ci"], [expected.tpr.low[1], expected.tpr.high[1]]
   )
+  more = pair[1]
+  more.report["attacks"]["other"] = more.report["attacks"]["attack_0"] | {"auc": 0.5}
+  others = {**more.target_scores, "other": rng.normal(size=(6, 400))}
+  (of,) = compare.compare([pair[0], more._replace(target_scores=others)])["comparisons"]
+  (left_out,) = of["left_out"]
+  own = over_targets.of_scores(
+    others["other"],
+    more.target_members,
+    np.array([0.1, 0.01]),
+    confidence=intervals.each_of(10),
+  )
+  np.testing.assert_allclose(left_out["ci"], own.auc)
+  assert (of["kind"], left_out["may_reach"]) == ("less", False)
+  del more.report["attacks"]["other"]
   pair[0].report.pop("targets")
   with pytest.raises(ValueError, match="some audits are of one target"):
     compare.compare(pair)

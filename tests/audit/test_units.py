@@ -156,11 +156,21 @@ def test_votes_are_counted(n, num_classes):
     told = units.recognise({"a": p})
     assert told.coarse == units.Coarse(votes=n)
     found = np.exp(told.logits("a", p))
-    np.testing.assert_allclose(found, np.maximum(counts, 0.5) / n, rtol=1e-5)
+    np.testing.assert_allclose(found, _shared(counts / n, 0.5 / n), rtol=1e-5)
   # One number a row: the other is a difference.
   both, _ = units.two_columns("a", (counts[:, 1] / n).astype(np.float32))
   if num_classes == 2:
     assert units.recognise({"a": both}).coarse.votes == n
+
+
+def _shared(p, hidden):
+  """Probabilities in which each 0 is its share of what rounding may have hidden."""
+  filled = p.copy()
+  for row in filled:
+    zeros = row == 0
+    if zeros.any():
+      row[zeros] = min(hidden, max(1 - row.sum(), hidden) / zeros.sum())
+  return filled
 
 
 def _shares(num_classes):
@@ -227,7 +237,7 @@ def test_the_fewest_votes_are_everybodys():
   told = units.recognise({"a": counts / 7, "b": others / 3})
   assert told.coarse == units.Coarse(votes=3)
   found = np.exp(told.logits("a", counts / 7))
-  expected = np.maximum(np.rint(3 * counts / 7), 0.5) / 3
+  expected = _shared(np.rint(3 * counts / 7) / 3, 0.5 / 3)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -340,3 +350,102 @@ def test_the_largest_are_a_cut_though_a_class_is_never_among_them():
 def test_one_class_alone_is_a_class_alone():
   p = np.tile(np.eye(C)[1], (N, 1))
   assert units.recognise({"target_logits": p}).coarse.top_k == 1
+
+
+def _log_odds(told, name, values):
+  logits = told.logits(name, values).astype(float)
+  return logits[:, 1] - logits[:, 0]
+
+
+@pytest.mark.parametrize(
+  ("dtype", "most"), [(np.float64, 37.5), (np.float32, 17.4), (np.float16, 8.4)]
+)
+@pytest.mark.parametrize("columns", [1, 2])
+def test_sure_answers_of_two_classes_are_cut_where_floats_end(dtype, most, columns):
+  z = np.array([-3.0, 3, -6, 6, 7, 8, -9, 9, 17.5, 30, 60, -5])
+  p = special.expit(z).astype(dtype)
+  both, _ = units.two_columns("a", p) if columns == 1 else (np.stack([1 - p, p], -1), 0)
+  told = units.recognise({"a": both})
+  found = _log_odds(told, "a", both)
+  # The nearer to the end, the fewer digits are left: half of one at a half less.
+  near = np.abs(z) < most - 2
+  np.testing.assert_allclose(found[near], z[near], atol=0.2)
+  assert most - 1 < found.max() < most
+  # Another model, of which more is known, is cut at the same.
+  other = np.asarray(told.coarsened(np.stack([np.zeros(2), [20.0, 80]], -1)))
+  assert (other[:, 1] - other[:, 0]).max() < most
+
+
+def test_a_small_probability_of_softmax_is_no_complement():
+  p = special.softmax([[0, z] for z in (-3.3, 2.1, 14, 20, 60, 95, 1, -40)], axis=-1)
+  told = units.recognise({"a": p})
+  np.testing.assert_allclose(
+    _log_odds(told, "a", p), [-3.3, 2.1, 14, 20, 60, 87.336, 1, -40], rtol=1e-3
+  )
+
+
+def test_a_zero_of_float16_is_what_its_least_hides():
+  p = special.softmax(np.linspace(0, 40, 16)[:, None] * [1, 0, 0], axis=-1)
+  p = p.astype(np.float16)
+  told = units.recognise({"a": p})
+  least = np.exp(told.logits("a", p)[p == 0])
+  np.testing.assert_allclose(least, 2.0**-25, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_classes", [10, 1000])
+def test_many_zeros_share_what_rounding_hides(num_classes):
+  p = np.zeros((20, num_classes))
+  p[:, 0] = np.linspace(0.9, 1, 20).round(3)
+  p[:, 1] = (1 - p[:, 0]).round(3)
+  told = units.recognise({"a": p})
+  logits = told.logits("a", p).astype(float)
+  others = special.logsumexp(logits[:, 1:], axis=-1)
+  # Sure but for .0005, whatever the number of classes.
+  assert (logits[:, 0] - others)[-1] == pytest.approx(np.log(1 / 0.0005), abs=0.01)
+  assert (logits[:, 0] - others)[0] == pytest.approx(np.log(9), abs=0.01)
+
+
+def test_one_number_may_miss_one_and_percentages_are_refused():
+  p = np.append(special.expit(np.linspace(-5, 5, 9)), 1.0000002)
+  both, note = units.two_columns("a", p)
+  assert "probabilities of class 1" in note
+  assert both.max() == 1
+  with pytest.raises(ValueError, match="outputs=logits, or give probabilities"):
+    units.two_columns("a", 100 * p)
+  assert units.two_columns("a", 100 * p, "logits")[0].max() > 90
+
+
+@pytest.mark.parametrize("decimals", [2, 3])
+def test_probabilities_of_one_class_are_all_rounded_alike(decimals):
+  rows = np.arange(N)
+  target = SOFTMAX[rows, LABELS].round(decimals)
+  references = special.softmax(REFERENCES, axis=-1)[:, rows, LABELS]
+  arrays = {
+    "target_true_class_probabilities": target,
+    "reference_true_class_probabilities": references,
+    "labels": LABELS,
+    "members": MEMBERS,
+  }
+  evidence = signals_file.from_arrays(arrays)
+  (note,) = evidence.notes
+  assert f"rounded to {decimals} decimals" in note
+  half = 0.5 * 10.0**-decimals
+  np.testing.assert_allclose(
+    evidence.groups["reference"].signals["true_class_probability"],
+    references.round(decimals).clip(half, 1 - half),
+    rtol=1e-6,
+  )
+  most = evidence.signals["scaled_logit"].max()
+  assert most <= np.log((1 - half) / half) + 1e-4
+  with pytest.raises(ValueError, match="expected probabilities in"):
+    signals_file.from_arrays({**arrays, "target_true_class_probabilities": target + 1})
+
+
+def test_copies_of_one_number_are_taken_as_the_rows_were():
+  values = np.linspace(-3, 3, 32)
+  x = np.arange(32)[:, None]
+  _, told = answers.ask(lambda rows: values[rows[:, 0]], x, 2)
+  # Of some rows alone they might be probabilities.
+  some = slice(16, 20)
+  found, _ = answers.ask(lambda rows: values[rows[:, 0]], x, 2, some, told=told)
+  np.testing.assert_allclose(found[:, 1] - found[:, 0], values[some], rtol=1e-6)
