@@ -13,32 +13,30 @@ def columns(classes: Sequence[Any], dataset: types.Dataset) -> np.ndarray:
 
   Args:
     classes: `K` of them as the model calls them: by the names that they have in
-      `dataset.class_names`, or by numbers from 0.
+      `dataset.class_names`, or by numbers from 0. Text is a name where it may be one.
     dataset: what is audited.
 
   Returns:
     `[K]` int, all different.
 
   Raises:
-    ValueError: a class is none of the dataset's, or names and numbers are both
-      possible and differ.
+    ValueError: a class is none of the dataset's, or classes are numbers, of which
+      names and numbers from 0 are both possible and differ.
   """
   called = [_text(one) for one in classes]
   numbers = [str(number) for number in range(dataset.num_classes)]
   names = list(dataset.class_names) or numbers
-  for known in (names, numbers):  # of all classes: then there is no doubt
-    if sorted(called) == sorted(known):
-      return np.array([known.index(one) for one in called])
   possible = [known for known in (names, numbers) if {*called} <= {*known}]
   if not possible or len({*called}) < len(called):
     raise ValueError(
       f"the model's classes are {_shown(called)}, expected some of the dataset's, "
       f"{_shown(names)}"
     )
-  if len(possible) == 2 and names != numbers:
+  is_text = all(isinstance(one, str | bytes) for one in classes)
+  if len(possible) == 2 and names != numbers and not is_text:
     raise ValueError(
-      f"the model's classes are {_shown(called)}: names of classes or numbers from 0? "
-      "Fit it on rows of all classes"
+      f"the model's classes are {_shown(called)}: numbers from 0, or classes that the"
+      f" dataset calls so, in the order {_shown(names)}? Fit it on their names as text"
     )
   return np.array([possible[0].index(one) for one in called])
 

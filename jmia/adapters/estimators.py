@@ -56,8 +56,8 @@ class FitEstimator:
     model = base.clone(self.estimator)
     seeds = [key for key in model.get_params() if key.split("__")[-1] == "random_state"]
     model.set_params(**dict.fromkeys(seeds, seed))
-    model.fit(as_rows(x), y)
-    return _predictor(model, np.asarray(model.classes_, int), self.num_classes)
+    at = _fit(model, as_rows(x), np.asarray(y))
+    return _predictor(model, at, self.num_classes)
 
 
 def fit_sklearn(estimator: Any, dataset: types.Dataset) -> FitEstimator:
@@ -65,7 +65,9 @@ def fit_sklearn(estimator: Any, dataset: types.Dataset) -> FitEstimator:
 
   Args:
     estimator: as the audited one was before it was fitted; a fitted one is copied
-      without what it learnt. Each copy gets a `random_state` of its own.
+      without what it learnt. Each copy gets a `random_state` of its own. Where the rows
+      of a copy lack a class and it takes no gaps in the numbers of classes (XGBoost),
+      it is given numbers without.
     dataset: what is audited.
 
   Raises:
@@ -73,6 +75,19 @@ def fit_sklearn(estimator: Any, dataset: types.Dataset) -> FitEstimator:
   """
   _check(estimator)
   return FitEstimator(estimator, dataset.num_classes)
+
+
+def _fit(model: Any, rows: Any, y: np.ndarray) -> np.ndarray:
+  """Fits a model; returns `[K]` the class of each of its columns."""
+  seen, codes = np.unique(y, return_inverse=True)
+  try:
+    model.fit(rows, y)
+  except ValueError:
+    if seen[-1] == len(seen) - 1:
+      raise  # there is no gap, so that is not why
+    model.fit(rows, codes)
+    return seen[np.asarray(model.classes_, int)]
+  return np.asarray(model.classes_, int)
 
 
 def as_rows(x: np.ndarray) -> Any:

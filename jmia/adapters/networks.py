@@ -1,6 +1,6 @@
 """Networks of PyTorch, Flax and Keras as black boxes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,16 @@ def from_torch(
   """Returns `predict` of a PyTorch module, asked in evaluation mode.
 
   Args:
-    module: rows `[B, ...]` -> logits or probabilities `[B, C]`, or an object with such
-      `logits`, or a tuple that begins with them. It is asked where it lies, and left in
-      the mode it was in.
+    module: rows `[B, ...]` -> logits or probabilities `[B, C]`, or an object or a
+      mapping with such `logits`, or a tuple that begins with them. It is asked where it
+      lies, and left in the mode it was in; answers in half precision become float32.
     prepare: rows as the audit has them -> a tensor, or arrays that become one. Default:
       the values as they are, in the type of the module's parameters.
     batch_size: rows asked at once.
+
+  Raises:
+    ValueError: when asked, if rows are no numbers and there is no `prepare`, or answers
+      are a mapping without `logits`.
   """
 
   def predict(x: np.ndarray) -> np.ndarray:
@@ -42,7 +46,9 @@ def from_torch(
     finally:
       for part, mode in modes:
         part.training = mode
-    return torch.cat(found).float().cpu().numpy()
+    answers = torch.cat(found).cpu()
+    is_half = answers.dtype in (torch.float16, torch.bfloat16)  # NumPy lacks the latter
+    return (answers.float() if is_half else answers).numpy()
 
   return predict
 
@@ -105,4 +111,8 @@ def _as_float(x: np.ndarray, prepare: Prepare | None) -> Any:
 def _first(answer: Any) -> Any:
   """The logits of what a model returns: it, its `logits`, or the first of a tuple."""
   answer = getattr(answer, "logits", answer)
+  if isinstance(answer, Mapping):
+    if "logits" not in answer:
+      raise ValueError(f"the model returns a mapping of {[*answer]}, expected `logits`")
+    answer = answer["logits"]
   return answer[0] if isinstance(answer, tuple | list) else answer

@@ -24,12 +24,14 @@ def from_pipeline(
   Args:
     pipeline: inputs -> for each a list of `{"label", "score"}`, as
       `transformers.pipeline("text-classification", ...)` is. Labels are the dataset's
-      class names, numbers, or `LABEL_0` and so on.
+      class names, numbers, or `LABEL_0` and so on. Of two classes there may be one
+      label, scored by a sigmoid: that of the class of its name, or of class 1.
     dataset: what is audited. Its images go in as Pillow's.
     batch_size: inputs asked at once.
 
   Raises:
-    ValueError: when asked, if a label is no class, or scores of some are missing.
+    ValueError: when asked, if a label is no class, scores of some are missing, or the
+      only score of a row is no probability of one of two classes.
   """
 
   def predict(x: np.ndarray) -> np.ndarray:
@@ -38,11 +40,43 @@ def from_pipeline(
     classes = list(rows[0])
     if any(row.keys() != rows[0].keys() for row in rows):
       raise ValueError("the pipeline scores other labels for other inputs, not all")
-    values = np.array([[row[one] for one in classes] for row in rows], np.float32)
+    values = np.array([[row[one] for one in classes] for row in rows])
+    if len(classes) == 1:
+      return _two_columns(pipeline, values, classes[0], dataset)
+    values = values.astype(np.float32)
     at = _classes.columns(classes, dataset)
     return _classes.spread(values, at, dataset.num_classes)
 
   return predict
+
+
+def _two_columns(
+  pipeline: Any, scores: np.ndarray, label: str | int, dataset: types.Dataset
+) -> np.ndarray:
+  """Probabilities `[B, 2]` of the one score of each row, `[B, 1]`."""
+  if dataset.num_classes != 2 or not _is_sigmoid(pipeline):
+    raise ValueError(
+      f"the pipeline scores one label, {label!r}: expected all {dataset.num_classes}"
+      " classes, or one of two by a sigmoid"
+    )
+  # The one output of a network is of class 1, though transformers numbers it 0.
+  at = 1 if isinstance(label, int) else int(_classes.columns([label], dataset)[0])
+  columns = [1 - scores, scores] if at == 1 else [scores, 1 - scores]
+  return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def _is_sigmoid(pipeline: Any) -> bool:
+  """Whether the score of one output is a probability.
+
+  As transformers' pipelines choose: what they were told, and else a sigmoid, unless
+  the model is one of regression.
+  """
+  asked = getattr(pipeline, "_postprocess_params", {}).get("function_to_apply")
+  if asked is not None:
+    return getattr(asked, "value", asked) == "sigmoid"
+  config = getattr(getattr(pipeline, "model", None), "config", None)
+  problem = getattr(config, "problem_type", None)
+  return config is not None and problem != "regression"
 
 
 def _inputs(x: np.ndarray) -> list[Any]:
@@ -59,6 +93,6 @@ def _inputs(x: np.ndarray) -> list[Any]:
   return [Image.fromarray(image.squeeze()) for image in x]
 
 
-def _label(text: str) -> str:
+def _label(text: str) -> str | int:
   unnamed = _UNNAMED.fullmatch(text)
-  return unnamed[1] if unnamed else text
+  return int(unnamed[1]) if unnamed else text

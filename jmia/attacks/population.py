@@ -120,34 +120,49 @@ def _fit(population_losses, population_labels, labels, num_classes, method):
   return nulls.fit_groups([population_losses], method=method), np.zeros(1, int)
 
 
-def _classes(evidence: Evidence, by_class: bool) -> dict[str, Any]:
-  """What makes the null one of each class."""
+def _classes(evidence: Evidence, at: np.ndarray, by_class: bool) -> dict[str, Any]:
+  """What makes the null one of each class, of the samples `at`."""
   if not by_class:
     return {}
   return {
     "population_labels": evidence.population_labels,
-    "labels": evidence.labels,
+    "labels": evidence.labels[at],
     "num_classes": evidence.num_classes,
   }
 
 
+def _attacked(evidence: Evidence, by_class: bool) -> np.ndarray:
+  """`[N]` bool: by class, the samples of a class that 2 population rows have."""
+  if not by_class:
+    return np.ones(len(evidence.labels), bool)
+  count = np.bincount(evidence.population_labels, minlength=evidence.num_classes)
+  return count[evidence.labels] >= 2
+
+
 def _score(evidence: Evidence, *, estimator: str = "linear", by_class: bool = False):
-  return score(
-    evidence.signals["loss"],
-    evidence.population["loss"],
-    method=estimator,
-    **_classes(evidence, by_class),
-  )
+  at = _attacked(evidence, by_class)
+  scores = np.full(len(at), np.nan, np.float32)
+  if at.any():
+    scores[at] = score(
+      evidence.signals["loss"][at],
+      evidence.population["loss"],
+      method=estimator,
+      **_classes(evidence, at, by_class),
+    )
+  return scores
 
 
 def _thresholds(evidence: Evidence, alpha, *, estimator: str, by_class: bool):
-  found = thresholds(
-    evidence.population["loss"],
-    alpha,
-    method=estimator,
-    **_classes(evidence, by_class),
-  )
-  return np.broadcast_to(found, (len(found), len(evidence.labels)))
+  at = _attacked(evidence, by_class)
+  found = np.full((len(alpha), len(at)), np.nan, np.float32)
+  if at.any():
+    found[:, at] = thresholds(
+      evidence.population["loss"],
+      alpha,
+      method=estimator,
+      **_classes(evidence, at, by_class),
+    )
+  return found
 
 
 registry.register(
@@ -161,7 +176,7 @@ registry.register(
       "all or one for each class."
     ),
     source="Ye et al., Enhanced Membership Inference Attacks, section 4.2, eq. 17-22",
-    needs=registry.Needs(signals=("loss",), population=("loss",)),
+    needs=registry.Needs(signals=("loss",), population=("loss",), num_population=2),
     score=_score,
     loss_thresholds=_thresholds,
     check=_calibration.check_options,

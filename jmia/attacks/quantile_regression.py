@@ -363,7 +363,7 @@ def _check_options(*, head: str) -> None:
 def _needs(*, head: str) -> registry.Needs:
   del head
   names = (FEATURES, "scaled_logit")
-  return registry.Needs(signals=names, population=names)
+  return registry.Needs(signals=names, population=names, num_population=MIN_ROWS)
 
 
 registry.register(

@@ -61,6 +61,7 @@ class Needs:
   Attributes:
     signals: names, of the target on the samples.
     population: names, of the target on the population.
+    num_population: rows that the population must have at least.
     groups: group -> what of its models; some of `GROUPS`.
     num_queries: altered copies of a row, itself among them, that stand for `queries`;
       the audit's choice.
@@ -68,6 +69,7 @@ class Needs:
 
   signals: tuple[str, ...] = ()
   population: tuple[str, ...] = ()
+  num_population: int = 0
   groups: Mapping[str, GroupNeeds] = dataclasses.field(default_factory=dict)
   num_queries: int = 1
 
@@ -277,6 +279,7 @@ def union(needs: Sequence[Needs]) -> Needs:
   return Needs(
     signals=join([one.signals for one in needs]),
     population=join([one.population for one in needs]),
+    num_population=max((one.num_population for one in needs), default=0),
     groups=groups,
     num_queries=max((one.num_queries for one in needs), default=1),
   )
@@ -290,6 +293,9 @@ def lacking(evidence: Evidence, attack: Attack) -> str | None:
     return f"needs {_OF_TARGET.get(_kind(names[0]), 'target_logits')}"
   if not all(_has(evidence.population, name) for name in needs.population):
     return "needs population_logits and population_labels"
+  num_population = len(evidence.population_labels)
+  if num_population < needs.num_population:
+    return f"needs {needs.num_population} rows of a population, of {num_population}"
   for name, of_group in needs.groups.items():
     if not _serves(evidence.groups.get(name), of_group):
       return f"needs {_in_words(name, of_group)}"

@@ -121,6 +121,8 @@ def _in_classes(evidence: Evidence) -> np.ndarray:
 def _score(evidence: Evidence, *, estimator: str = "linear"):
   at = _in_classes(evidence)
   scores = np.full(len(at), np.nan, np.float32)
+  if not at.any():
+    return scores
   losses, labels, valid = _null(evidence)
   scores[at] = score(
     evidence.signals["loss"][at],
@@ -137,6 +139,8 @@ def _score(evidence: Evidence, *, estimator: str = "linear"):
 def _thresholds(evidence: Evidence, alpha, *, estimator: str):
   at = _in_classes(evidence)
   found = np.full((len(alpha), len(at)), np.nan, np.float32)
+  if not at.any():
+    return found
   losses, labels, valid = _null(evidence)
   found[:, at] = thresholds(
     losses,

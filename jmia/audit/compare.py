@@ -7,6 +7,11 @@ difference, that hold at once:
   max_k b_k - max_k a_k <= b_j - a_j <= high_j for j = argmax b, and so from below,
 
 j being one of the attacks whose interval reaches the largest lower end.
+
+That is of the attacks that all audits ran. One that only some ran may be stronger, and
+nothing is known of it on the others: "less" and "more" are said only where the AUC of
+every such attack, on whichever side it was run, surely lies below the larger of the two
+largest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -113,16 +118,24 @@ def compare(audits: Sequence[Audit]) -> dict[str, Any]:
     JSON values: `{"schema": 1, "audits", "attacks", "same_samples", "num_figures",
     "comparisons"}`, with a comparison for each audit but the first: `{"name",
     "verdict", "kind", "strongest": {figure: {"a", "b", "difference", "ci"}},
-    "by_attack": {attack: {figure: ...}}, "accuracy"}`. Figures are "auc" and a TPR at
-    each of `levels.COARSE_FPRS`; `kind` is "less", "more" or "none".
+    "by_attack": {attack: {figure: ...}}, "left_out", "accuracy"}`. Figures are
+    "auc" and a TPR at each of `levels.COARSE_FPRS`; `kind` is "less", "more" or
+    "none". `left_out` has the attacks that not all audits ran, of either side that did:
+    `[{"attack", "audit", "auc", "ci", "may_reach"}]`, the last whether its AUC may be
+    as large as the larger of the two largest.
 
   Raises:
-    ValueError: if there are fewer than two, names or datasets differ, one has several
-      targets and another has one, or they have no attack in common.
+    ValueError: if there are fewer than two, names or datasets differ, audits of a
+      dataset of one name have other labels for the same rows, one has several targets
+      and another has one, or they have no attack in common.
   """
   attacks = _check(audits)
   first, *others = audits
-  num = len(others) * len(attacks) * len(_FIGURES) * 3
+  num = len(others) * len(attacks) * len(_FIGURES) * 3 + sum(
+    len(audit.report["attacks"]) - len(attacks)
+    for other in others
+    for audit in (first, other)
+  )
   confidence = intervals.each_of(num)
   comparisons = [_compare(first, other, attacks, confidence) for other in others]
   return {
@@ -138,6 +151,8 @@ def compare(audits: Sequence[Audit]) -> dict[str, Any]:
 def changes(audits: Sequence[Audit], attack: str) -> dict[str, np.ndarray]:
   """Returns each sample's rank in each audit, of samples that all of them have.
 
+  None where rows of the same number have other labels: then they are other rows.
+
   Args:
     audits: that have the attack.
     attack: whose scores rank; 1 is the most exposed.
@@ -149,6 +164,8 @@ def changes(audits: Sequence[Audit], attack: str) -> dict[str, np.ndarray]:
   common = audits[0].index
   for audit in audits[1:]:
     common = np.intersect1d(common, audit.index)
+    if _num_relabelled(audits[0], audit):
+      common = common[:0]
   found: dict[str, np.ndarray] = {"index": common}
   for audit in audits:
     at = np.searchsorted(audit.index, common)
@@ -170,6 +187,8 @@ def _check(audits: Sequence[Audit]) -> list[str]:
   datasets -= {""}
   if len(datasets) > 1:
     raise ValueError(f"the audits are of different datasets: {', '.join(datasets)}")
+  if datasets:
+    _check_labels(audits)
   several = {bool(audit.report.get("targets")) for audit in audits}
   if len(several) > 1:
     raise ValueError("some audits are of one target and some of several")
@@ -181,6 +200,24 @@ def _check(audits: Sequence[Audit]) -> list[str]:
   if not attacks:
     raise ValueError("the audits have no attack in common")
   return attacks
+
+
+def _check_labels(audits: Sequence[Audit]) -> None:
+  """Raises ValueError where datasets of one name are not the same data."""
+  first, *others = audits
+  for other in others:
+    num = _num_relabelled(first, other)
+    if num:
+      raise ValueError(
+        f"the audits are of different data under one name: {num:,} rows that"
+        f" {first.name} and {other.name} both have are of other classes in either"
+      )
+
+
+def _num_relabelled(a: Audit, b: Audit) -> int:
+  """How many rows of the same number have other labels."""
+  _, at_a, at_b = np.intersect1d(a.index, b.index, return_indices=True)
+  return int((a.labels[at_a] != b.labels[at_b]).sum())
 
 
 def _about(audit: Audit) -> dict[str, Any]:
@@ -201,7 +238,10 @@ def _about(audit: Audit) -> dict[str, Any]:
 
 
 def _same_samples(a: Audit, b: Audit) -> bool:
-  return np.array_equal(a.index, b.index) and np.array_equal(a.members, b.members)
+  return all(
+    np.array_equal(getattr(a, name), getattr(b, name))
+    for name in ("index", "members", "labels")
+  )
 
 
 def _compare(
@@ -215,18 +255,61 @@ def _compare(
   }
   auc = strongest["auc"]
   kind = "less" if auc.difference.high < 0 else "more" if auc.difference.low > 0 else ""
+  left_out = _left_out((a, b), attacks, float(max(auc.a.low, auc.b.low)), confidence)
+  if any(of["may_reach"] for of in left_out):
+    kind = ""
   accuracy = _accuracy(a, b)
   return {
     "name": b.name,
     "kind": kind or "none",
-    "verdict": _verdict(a.name, b.name, kind, strongest, accuracy, _apart_by(found)),
+    "verdict": _verdict(
+      a.name, b.name, kind, strongest, accuracy, _apart_by(found), left_out
+    ),
     "strongest": {figure: _json(of) for figure, of in strongest.items()},
     "by_attack": {
       name: {figure: _json(value) for figure, value in of.items()}
       for name, of in found.items()
     },
+    "left_out": left_out,
     "accuracy": accuracy,
   }
+
+
+def _left_out(
+  audits: Sequence[Audit], common: Sequence[str], largest: float, confidence: float
+) -> list[dict[str, Any]]:
+  """Attacks that not all audits ran, and whether they may reach the largest AUC."""
+  found = []
+  for audit in audits:
+    for name in audit.report["attacks"]:
+      if name in common:
+        continue
+      auc = _own_auc(audit, name, confidence)
+      found.append({
+        "attack": name,
+        "audit": audit.name,
+        "auc": float(auc.value),
+        "ci": [float(auc.low), float(auc.high)],
+        "may_reach": bool(auc.high >= largest),
+      })  # fmt: skip
+  return found
+
+
+def _own_auc(audit: Audit, name: str, confidence: float) -> paired.Difference:
+  """One audit's AUC and its interval."""
+  if audit.report.get("targets"):
+    assert audit.target_members is not None  # of an audit of several targets
+    auc, _ = over_targets.of_scores(
+      list(audit.target_scores[name].astype(np.float64)),
+      list(audit.target_members),
+      levels.numbers(levels.COARSE_FPRS),
+      confidence=confidence,
+    )
+    return paired.Difference(np.asarray(audit.report["attacks"][name]["auc"]), *auc)
+  at = ~np.isnan(audit.scores[name])
+  scores, members = audit.scores[name][at].astype(np.float64), audit.members[at]
+  own = intervals.auc(scores, members, confidence=confidence)
+  return paired.Difference(own.auc, own.low, own.high)
 
 
 def _figures(a: Audit, b: Audit, name: str, confidence: float) -> dict[str, _Figure]:
@@ -365,12 +448,14 @@ def _verdict(
   strongest: Mapping[str, _Figure],
   accuracy: Mapping[str, Any] | None,
   apart_by: Sequence[str],
+  left_out: Sequence[Mapping[str, Any]],
 ) -> str:
   """The comparison in sentences, no stronger than its intervals."""
   auc = strongest["auc"]
   d = auc.difference
   figures = (
-    f"the largest AUC of any attack is {float(auc.b.value):.3f} instead of "
+    f"the largest AUC of {'the attacks in common' if left_out else 'any attack'} is "
+    f"{float(auc.b.value):.3f} instead of "
     f"{float(auc.a.value):.3f} (difference {float(d.value):+.3f}, 95% interval "
     f"{wording.difference_interval((float(d.low), float(d.high)))}, for all figures at"
     " once)"
@@ -378,22 +463,36 @@ def _verdict(
   if kind:
     said = f"{other} leaks {kind} than {first}: {figures}."
   else:
-    said = (
-      f"Whether {other} or {first} leaks more cannot be told at this sample size: "
-      f"{figures}."
-    )
+    is_apart = d.low > 0 or d.high < 0
+    why = "while attacks are left out" if is_apart else "at this sample size"
+    said = f"Whether {other} or {first} leaks more cannot be told {why}: {figures}."
     if apart_by:
       said += (
         f" Single attacks do differ ({', '.join(apart_by)}), but by the best of all an"
         " attacker may lose nothing."
       )
+    said += _may_reach([of for of in left_out if of["may_reach"]])
   if accuracy is not None:
     said += (
-      f" Its test accuracy is {wording.percent(accuracy['b'])} instead of "
+      f" Test accuracy is {wording.percent(accuracy['b'])} instead of "
       f"{wording.percent(accuracy['a'])}"
     )
     if accuracy.get("ci"):
       low, high = (100 * bound for bound in accuracy["ci"])
-      said += f" (difference {low:+.1f} to {high:+.1f} points)"
+      said += f" (difference {low:+.1f} to {high:+.1f} points, 95% interval)"
     said += "."
   return said
+
+
+def _may_reach(left_out: Sequence[Mapping[str, Any]]) -> str:
+  """Names the attacks that keep a verdict back, and the audit that ran each."""
+  if not left_out:
+    return ""
+  named = [
+    f"{wording.attack(of['attack']).title} (AUC {of['auc']:.3f}, only in {of['audit']})"
+    for of in left_out
+  ]
+  return (
+    f" Not all audits ran {', '.join(named)}, which may find as much or more: run the"
+    " same attacks in all."
+  )

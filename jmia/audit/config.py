@@ -159,10 +159,14 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
   evaluated and the calibration rows, drawn for each. References, and students of each
   target, are trained on draws of the population; models in and out on halves of the
   evaluated and the calibration rows together.
+
+  Raises:
+    ValueError: the population has fewer rows than an attack needs.
   """
   num_calibration = num_calibration_of(split, config)
   design = design_lib.of_split(split, num_calibration, seed=(config.seed, _CALIBRATION))
   needs, size = config.needs(), train_size(split, config)
+  _check_population(design.num_population, config)
   population = np.arange(len(design.rows), dtype=np.int32)[design.population]
   evaluated = np.arange(design.num_evaluated, dtype=np.int32)
   targets = list(design.parts)
@@ -197,6 +201,18 @@ def design_of(split: types.AuditSplit, config: AuditConfig) -> Design:
       for target, members in enumerate(everyone)
     ]
   return design._replace(parts=(*targets, *parts))
+
+
+def _check_population(num: int, config: AuditConfig) -> None:
+  """Raises ValueError where an attack needs more rows of the population than `num`."""
+  for name in config.attacks:
+    for needs in attacks_lib.get(name, **config.options()).all_needs():
+      if num < needs.num_population:
+        raise ValueError(
+          f"attack {name!r} needs {needs.num_population} rows of the population, of"
+          f" {num} that do not calibrate: raise num_population, lower num_calibration,"
+          " or leave it out"
+        )
 
 
 def _of_target(seed: int, stream: int, target: int) -> tuple[int, ...]:

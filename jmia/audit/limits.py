@@ -1,10 +1,16 @@
 """Limits for pipelines: whether an audit shows more leakage than is allowed."""
 
 from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
+import numpy as np
+
+from jmia.audit import outcome
 from jmia.report import wording
-from jmia.stats import levels
+from jmia.stats import levels, over_targets
+
+_MOST = 2**17  # non-members; what they do not show, more would not either
 
 
 class Limit(NamedTuple):
@@ -64,22 +70,112 @@ def exceeded(report: wording.Report, limits: Sequence[Limit]) -> list[str]:
 
 
 def untested(report: wording.Report, limits: Sequence[Limit]) -> list[str]:
-  """Returns a sentence for each limit that the report has no figure for.
+  """Returns a sentence for each limit that no attack of the report could exceed.
 
-  Such a limit cannot fail, whatever the model gives away: too few non-members measure
-  no TPR at its false positive rate.
+  Such a limit cannot fail, whatever the model gives away: with so few samples, even of
+  scores that tell all members from all others the lower end that `exceeded` looks at
+  lies below. A TPR at 1 % FPR, for instance, is surely above 0 with 421 non-members or
+  more at 95 %, and with 750 where six attacks share that level.
 
   Args:
     report: as `report.json`.
     limits: of `parse`.
   """
   return [
-    f"{_title(figure)}: no attack measured it, which takes {round(1 / float(figure)):,}"
-    f" non-members, so the limit of {value:g} is not tested"
-    for figure, value in limits
-    if figure != "auc"
-    and all(wording.tpr(report, name, figure) is None for name in report["attacks"])
+    _untested(report, limit)
+    for limit in limits
+    if not exceeded(report, [limit]) and not _most(report, limit.figure) > limit.value
   ]
+
+
+class _Sizes(NamedTuple):
+  """How many members and others an attack was run on, of each target."""
+
+  members: tuple[int, ...]
+  others: tuple[int, ...]
+
+
+def _untested(report: wording.Report, limit: Limit) -> str:
+  """Says that a limit is not tested, and what would test it."""
+  said = (
+    f"{_title(limit.figure)}: the limit of {limit.value:g} is not tested: even attacks"
+    " that tell all members from all others could not show more"
+  )
+  confidence = _confidence(report)
+  needed = [
+    _needed(_sizes(report, name).members, limit, confidence)
+    for name in report["attacks"]
+  ]
+  found = min((num for num in needed if num is not None), default=None)
+  if found is None:
+    return (
+      f"{said}, with however many non-members; it takes more members, or a lower limit"
+    )
+  shared = len(report["attacks"])
+  return (
+    f"{said} with so few non-members; with {shared} attack{'s' * (shared > 1)} it takes"
+    f" {found:,}"
+  )
+
+
+def _needed(members: tuple[int, ...], limit: Limit, confidence: float) -> int | None:
+  """The non-members with which perfect scores exceed a limit; None if no number."""
+
+  def exceeds(num: int) -> bool:
+    sizes = _Sizes(members, (num,) * len(members))
+    return _perfect(sizes, limit.figure, confidence) > limit.value
+
+  low, high = 0, 1
+  while not exceeds(high):
+    low, high = high, 2 * high
+    if high > _MOST:
+      return None
+  while high - low > 1:
+    middle = (low + high) // 2
+    low, high = (low, middle) if exceeds(middle) else (middle, high)
+  return high
+
+
+def _most(report: wording.Report, figure: str) -> float:
+  """The highest lower end that an attack of the report could have had."""
+  confidence = _confidence(report)
+  return max(
+    (_perfect(_sizes(report, name), figure, confidence) for name in report["attacks"]),
+    default=0.0,
+  )
+
+
+@functools.lru_cache(maxsize=1024)  # attacks are mostly of the same samples
+def _perfect(sizes: _Sizes, figure: str, confidence: float) -> float:
+  """The lower end of scores that tell all members from all others."""
+  members = [np.arange(num + others) < num for num, others in zip(*sizes, strict=True)]
+  fprs = np.array([0.0 if figure == "auc" else float(figure)])
+  scores = [of.astype(np.float64) for of in members]
+  found = over_targets.of_scores(scores, members, fprs, confidence=confidence)
+  return float(found.auc.low if figure == "auc" else found.tpr.low[0])
+
+
+def _sizes(report: wording.Report, name: str) -> _Sizes:
+  entry = report["attacks"][name]
+  targets = report.get("targets") or [report["target"]]
+  each = entry.get("by_target", [entry] * len(targets))
+  others = [
+    of.get("num_nonmembers", target["num_nonmembers"])
+    for of, target in zip(each, targets, strict=True)
+  ]
+  totals = [
+    of.get("num_samples", target["num_members"] + target["num_nonmembers"])
+    for of, target in zip(each, targets, strict=True)
+  ]
+  return _Sizes(tuple(np.subtract(totals, others).tolist()), tuple(others))
+
+
+def _confidence(report: wording.Report) -> float:
+  """Of each of the intervals that `_low` looks at."""
+  attacks = report["attacks"].values()
+  if not all("at_once" in entry for entry in attacks):
+    return 0.95
+  return outcome.confidence_at_once(max(1, len(attacks)))
 
 
 def _title(figure: str) -> str:

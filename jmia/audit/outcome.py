@@ -194,8 +194,12 @@ def at_once(outcomes: Sequence[Outcome], num_attacks: int) -> dict[str, Any]:
   Returns:
     `{"auc_ci", "tpr_at_fpr_ci"}`, as in a summary.
   """
-  confidence = intervals.each_of(num_attacks * (1 + len(levels.FPRS)))
-  return _intervals(outcomes, confidence)
+  return _intervals(outcomes, confidence_at_once(num_attacks))
+
+
+def confidence_at_once(num_attacks: int) -> float:
+  """Returns the confidence of each interval of `at_once`."""
+  return intervals.each_of(num_attacks * (1 + len(levels.FPRS)))
 
 
 def _intervals(outcomes: Sequence[Outcome], confidence: float) -> dict[str, Any]:

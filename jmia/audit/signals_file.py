@@ -59,7 +59,8 @@ def load(path: str | os.PathLike[str], *, outputs: str = "auto") -> Evidence:
     outputs: one of `units.OUTPUTS`, what the answers are; told from them by default.
 
   Raises:
-    ValueError: names the array that is missing, misshapen, not finite or out of range.
+    ValueError: names the array that is missing, misshapen, not finite or out of range;
+      or the reference that is the target itself: the same answers, and members.
     FileNotFoundError: if there is no such file.
   """
   arrays = npz.read(path)
@@ -326,6 +327,29 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
       )
   if _CALIBRATES in arrays:
     _check_calibrates(arrays[_CALIBRATES], arrays["members"])
+  _check_others(arrays)
+
+
+def _check_others(arrays: Mapping[str, np.ndarray]) -> None:
+  """Refuses the target among its own references: its members would fit it perfectly."""
+  of_target = str(_given(arrays, "target"))
+  name = f"reference{of_target.removeprefix('target')}"
+  held = arrays.get("reference_members")
+  if name not in arrays or held is None or len(arrays["members"]) < 2:
+    return
+  if any(arrays[of].dtype.kind not in "fiub" for of in (of_target, name)):
+    return  # refused with their units
+  with np.errstate(over="ignore"):  # as in `_check_values`
+    target = np.asarray(arrays[of_target], np.float32)
+    others = np.asarray(arrays[name], np.float32)
+  if (target == target[:1]).all():
+    return  # of a model that says one thing of all rows, so may another
+  for number in np.flatnonzero((held == arrays["members"]).all(axis=1)):
+    if np.array_equal(others[number], target):
+      raise ValueError(
+        f"{name}[{number}] has the answers and the members of the target: it is no"
+        " other model, so leave it out"
+      )
 
 
 def _letters(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:

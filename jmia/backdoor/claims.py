@@ -276,9 +276,16 @@ def _hints(key: submarks.Key, answers: np.ndarray) -> tuple[str, ...]:
       return tuple(hints)
     shifts.add(int(values[counts.argmax()] - label) % len(names))
   if shifts and shifts != {0}:
+    read_off = (
+      f"A shift that is read off them is one of {len(names)} tries: divide the level by"
+      f" {len(names)}."
+      if len(shifts) == 1
+      else "An order that is read off them proves nothing: some order fits any answers."
+    )
     hints.append(
       "Each sub-mark's queries are answered with one label, but not with the key's:"
-      " look whether the suspect numbers its classes as the key does. (A verdict after"
-      " such a change is one of two tries: halve the level.)"
+      " look whether the suspect numbers its classes as the key does. A verdict after"
+      " such a change holds at its level only if that numbering is known otherwise than"
+      f" from these answers. {read_off}"
     )
   return tuple(hints)

@@ -265,10 +265,21 @@ def _notes(
 ) -> list[str]:
   """What a reader must know of the intervals."""
   names = [about["name"] for about in comparison["audits"]]
+  left_out = [
+    f"{wording.attack(of['attack']).title} in {of['audit']}"
+    for pair in comparison["comparisons"]
+    for of in pair.get("left_out", ())
+  ]
   notes = [
     f"The {comparison['num_figures']} intervals that the differences rest on hold "
     "together at 95%, so what is picked from among them is covered."
   ]
+  if left_out:
+    notes.append(
+      "Differences are of the attacks that all audits ran. Left out are "
+      f"{', '.join(dict.fromkeys(left_out))}; the audits' strongest attacks above may"
+      " be among them."
+    )
   apart = [
     name
     for name, same in zip(names[1:], comparison["same_samples"], strict=True)

@@ -46,6 +46,29 @@ def test_a_class_that_was_never_seen_has_no_probability():
   np.testing.assert_allclose(found[:, 1:], model.predict_proba(_X))
 
 
+def test_numbers_that_the_dataset_has_in_another_order():
+  """A model of the dataset's own numbers was right on a third of the rows so."""
+  names = ["2", "1", "0"]
+  dataset = datasets.from_arrays(_X, np.array(names)[_Y], classes=names)
+  assert dataset.class_names == ("2", "1", "0")
+  for called in (dataset.y, dataset.y.astype(float), 2 - dataset.y):
+    model = linear_model.LogisticRegression().fit(_X, called)
+    message = r"are 0, 1, 2: numbers from 0, or .* order 2, 1, 0\? .* as text"
+    with pytest.raises(ValueError, match=message):
+      adapters.from_sklearn(model, dataset)
+  model = linear_model.LogisticRegression().fit(_X, np.array(names)[_Y])
+  found = adapters.from_sklearn(model, dataset)(_X)
+  np.testing.assert_array_equal(found.argmax(1), dataset.y)
+
+
+def test_text_is_a_name_though_it_may_be_a_number():
+  dataset = adapter_example.dataset(["1", "2", "3"])
+  at = _Y > 0
+  model = linear_model.LogisticRegression().fit(_X[at], (_Y[at] + 1).astype(str))
+  found = adapters.from_sklearn(model, dataset)(_X)
+  np.testing.assert_array_equal(found[:, 0], 0)
+
+
 def test_images_are_flattened():
   images = _X.reshape(90, 3, 1, 1)
   model = linear_model.LogisticRegression().fit(_X, _Y)
@@ -59,7 +82,11 @@ def test_images_are_flattened():
     (["x", "y", "z"], None, "classes are x, y, z, expected some .* 0, 1, 2"),
     ([0, 1, 7], None, "classes are 0, 1, 7"),
     ([1, 2, 3], None, "classes are 1, 2, 3"),
-    ([1, 2], [1, 2, 3], "names of classes or numbers from 0.*rows of all classes"),
+    (
+      [1, 2],
+      [1, 2, 3],
+      r"1, 2: numbers from 0, or classes that .* order 1, 2, 3\? Fit",
+    ),
     ([0.5, 1.0], None, "expected some of the dataset's"),
   ],
 )
@@ -89,6 +116,37 @@ def test_a_family_differs_by_seed_and_learns_nothing_from_the_model_given():
   two = fit(_X[_Y > 0], _Y[_Y > 0], 0)(_X)
   assert two.shape == (90, 3)
   assert (two[:, 0] == 0).all()
+
+
+class _NoGaps(linear_model.LogisticRegression):
+  """As XGBoost: its classes are 0 to k - 1, or it does not fit."""
+
+  def fit(self, x, y):
+    seen = np.unique(y)
+    if not np.array_equal(seen, np.arange(len(seen))):
+      raise ValueError(f"Expected: {np.arange(len(seen))}, got {seen}")
+    return super().fit(x, y)
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_a_family_that_takes_no_gaps_between_classes(absent):
+  fit = adapters.fit_sklearn(_NoGaps(), adapter_example.dataset())
+  at = np.isin(_Y, absent, invert=True)
+  found = fit(_X[at], _Y[at], 0)(_X)
+  assert (found[:, absent] == 0).all()
+  plain = linear_model.LogisticRegression(random_state=0).fit(_X[at], _Y[at])
+  np.testing.assert_allclose(np.delete(found, absent, 1), plain.predict_proba(_X))
+  last = fit(_X[_Y < 2], _Y[_Y < 2], 0)(_X)
+  assert (last[:, 2] == 0).all()
+
+
+def test_what_a_family_does_not_fit_is_its_own_error():
+  fit = adapters.fit_sklearn(
+    linear_model.LogisticRegression(C=-1.0), adapter_example.dataset()
+  )
+  for at in (_Y >= 0, _Y != 1):
+    with pytest.raises(ValueError, match="'C' parameter"):
+      fit(_X[at], _Y[at], 0)
 
 
 def test_a_pipeline_on_a_frame():

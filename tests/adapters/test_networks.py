@@ -47,7 +47,7 @@ class _Answer:
     self.logits = logits
 
 
-@pytest.mark.parametrize("form", ["tensor", "logits", "tuple"])
+@pytest.mark.parametrize("form", ["tensor", "logits", "tuple", "mapping"])
 def test_pytorch(form):
   torch = pytest.importorskip("torch")
 
@@ -61,7 +61,12 @@ def test_pytorch(form):
 
     def forward(self, x):
       logits = self.dense(self.norm(self.dropout(x)))
-      return {"tensor": logits, "logits": _Answer(logits), "tuple": (logits, 1)}[form]
+      return {
+        "tensor": logits,
+        "logits": _Answer(logits),
+        "tuple": (logits, 1),
+        "mapping": {"loss": None, "logits": logits},
+      }[form]
 
   net = Net()
   net.norm.eval()  # frozen by its owner
@@ -73,6 +78,25 @@ def test_pytorch(form):
   assert all(parameter.grad is None for parameter in net.parameters())
   predict = adapters.from_torch(net.half())
   np.testing.assert_allclose(predict(_X), _X @ _WEIGHTS, rtol=1e-2, atol=1e-2)
+
+
+def test_pytorch_in_double_precision():
+  """Rounded to float32, a probability of 1 - 1e-9 would be 1: a loss of nothing."""
+  torch = pytest.importorskip("torch")
+  net = torch.nn.Sequential(torch.nn.Linear(3, 3).double(), torch.nn.Softmax(1))
+  found = adapters.from_torch(net)(_X)
+  assert found.dtype == np.float64
+  expected = net(torch.tensor(_X).double()).detach().numpy()
+  np.testing.assert_array_equal(found, expected)
+  found = adapters.from_torch(torch.nn.Linear(3, 3).bfloat16())(_X)
+  assert found.dtype == np.float32
+
+
+def test_a_mapping_with_logits_or_without():
+  found = adapters.from_flax(lambda w, x: {"logits": x @ w, "loss": 1.0}, _WEIGHTS)(_X)
+  np.testing.assert_allclose(found, _X @ _WEIGHTS, rtol=1e-5)
+  with pytest.raises(ValueError, match=r"a mapping of \['scores'\], expected `logits`"):
+    adapters.from_flax(lambda w, x: {"scores": x @ w}, _WEIGHTS)(_X)
 
 
 def test_pytorch_is_given_the_layout_that_the_user_gave():

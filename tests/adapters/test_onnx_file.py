@@ -2,7 +2,8 @@ import adapter_example
 import numpy as np
 import pytest
 
-from jmia import adapters
+from jmia import adapters, datasets
+from jmia.adapters import onnx_file
 
 _X, _Y = adapter_example.X, adapter_example.Y
 
@@ -74,3 +75,72 @@ def test_an_estimator_as_exporters_write_it(tmp_path, zipmap, names):
   found = adapters.from_onnx(path, dataset)(_X)
   expected = adapters.from_sklearn(model, dataset)(_X)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+_NAMES = ["c", "a", "b"]  # as the dataset has them; an estimator sorts them
+
+
+def _named(names=_NAMES):
+  return datasets.from_arrays(_X, np.array(_NAMES)[_Y], classes=names)
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_an_estimators_columns_are_in_its_own_order(tmp_path, zipmap):
+  """Without its names for them the accuracy was that of chance, and nothing said so."""
+  pytest.importorskip("onnxruntime")
+  skl2onnx = pytest.importorskip("skl2onnx")
+  from sklearn import linear_model
+
+  dataset = _named()
+  model = linear_model.LogisticRegression().fit(_X, np.array(_NAMES)[_Y])
+  content = skl2onnx.to_onnx(model, _X[:1], options={"zipmap": zipmap})
+  path = tmp_path / "own.onnx"
+  path.write_bytes(content.SerializeToString())
+  predict = adapters.from_onnx(path, dataset)
+  adapter_example.check_probabilities(predict(_X))
+  # One row decides nothing: the order is the dataset's rows'.
+  np.testing.assert_allclose(predict(_X[:1]), predict(_X)[:1], rtol=1e-5)
+  given = adapters.from_onnx(path, dataset, classes=["a", "b", "c"])
+  np.testing.assert_array_equal(given(_X), predict(_X))
+  two = dataset._replace(x=_X[_Y < 2], y=dataset.y[_Y < 2])
+  if zipmap:
+    adapters.from_onnx(path, two)
+    return
+  with pytest.raises(ValueError, match=r"contradict .* no more than 2 of 3 columns"):
+    adapters.from_onnx(path, two)
+  given = adapters.from_onnx(path, two, classes=["a", "b", "c"])
+  np.testing.assert_array_equal(given(_X), predict(_X))
+
+
+def _matched(largest, labels, num_columns=3):
+  return onnx_file._matched(
+    "own.onnx", np.array(largest), np.array(labels), num_columns, _named()
+  )
+
+
+def test_which_column_is_which_class():
+  # Columns are a, b, c; of ten rows of each one has a label decided otherwise.
+  largest = np.repeat([0, 1, 2], 10)
+  labels = np.array(["a", "b", "c"])[largest]
+  labels[[0, 10, 20]] = ["b", "c", "a"]
+  np.testing.assert_array_equal(_matched(largest, labels), [1, 2, 0])
+  np.testing.assert_array_equal(_matched([0, 1], ["b", "c"], 2), [2, 0])
+  np.testing.assert_array_equal(_matched([0, 1, 2], [2, 0, 1]), [2, 0, 1])
+  # A class that no row has: nothing contradicts the dataset's order.
+  assert _matched([0, 1, 1], ["c", "a", "a"]) is None
+
+
+@pytest.mark.parametrize(
+  ("largest", "labels", "num_columns", "message"),
+  [
+    ([0, 1], ["a", "b"], 3, r"own\.onnx: its labels contradict .* than 2 of 3 columns"),
+    ([0], ["c"], 2, "contradict"),
+    ([0, 1, 2], ["a", "a", "b"], 3, "classes are a, a, b, .*; or give `classes`"),
+    ([0, 1, 2], ["x", "a", "b"], 3, "classes are x, a, b, expected some of the data"),
+  ],
+)
+def test_labels_that_do_not_say_which_column_is_which(
+  largest, labels, num_columns, message
+):
+  with pytest.raises(ValueError, match=message):
+    _matched(largest, labels, num_columns)

@@ -1,3 +1,5 @@
+import types
+
 import adapter_example
 import numpy as np
 from PIL import Image
@@ -79,6 +81,100 @@ def test_a_pipeline_of_transformers():
   ]
   np.testing.assert_allclose(predict(_TEXTS), expected, atol=1e-5)
   assert np.ptp(expected) > 0.1
+
+
+class _OneOutput:
+  """As transformers' pipeline of a model with num_labels=1."""
+
+  def __init__(self, label, problem_type=None, function=None):
+    self.label = label
+    config = types.SimpleNamespace(problem_type=problem_type, num_labels=1)
+    self.model = types.SimpleNamespace(config=config)
+    self._postprocess_params = (
+      {} if function is None else {"function_to_apply": function}
+    )
+
+  def __call__(self, inputs, top_k, batch_size):
+    return [[{"label": self.label, "score": len(text) / 16}] for text in inputs]
+
+
+def _two_classes(labels=("no", "yes")):
+  embeddings = np.random.default_rng(0).random((12, 4))
+  given = np.array(labels)[np.arange(12) % 2]
+  return datasets.from_arrays(embeddings, given)._replace(given=_TEXTS)
+
+
+@pytest.mark.parametrize(
+  ("label", "function", "column"),
+  [
+    ("LABEL_0", None, 1),
+    ("yes", "sigmoid", 1),
+    ("no", types.SimpleNamespace(value="sigmoid"), 0),
+  ],
+)
+def test_one_output_of_two_classes(label, function, column):
+  """`LABEL_0`, the only one, is class 1: its probability was taken for class 0's."""
+  pipeline = _OneOutput(label, function=function)
+  found = adapters.from_pipeline(pipeline, _two_classes())(_TEXTS)
+  expected = np.array([len(text) for text in _TEXTS]) / 16
+  np.testing.assert_allclose(found[:, column], expected)
+  np.testing.assert_allclose(found.sum(1), 1)
+
+
+@pytest.mark.parametrize(
+  ("pipeline", "dataset"),
+  [
+    (_OneOutput("LABEL_0", "regression"), _two_classes()),
+    (_OneOutput("LABEL_0", function="none"), _two_classes()),
+    (lambda *args, **options: _OneOutput("LABEL_0")(*args, **options), _two_classes()),
+    (_OneOutput("LABEL_0"), _text_dataset()),
+  ],
+)
+def test_one_output_that_is_no_probability_of_two(pipeline, dataset):
+  predict = adapters.from_pipeline(pipeline, dataset)
+  with pytest.raises(ValueError, match=r"scores one label, 0: expected all \d classes"):
+    predict(_TEXTS)
+
+
+def test_one_output_of_another_name():
+  predict = adapters.from_pipeline(_OneOutput("toxic"), _two_classes())
+  with pytest.raises(ValueError, match="classes are toxic, expected some of"):
+    predict(_TEXTS)
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "none"])
+def test_one_output_of_transformers(function):
+  """The attributes that are looked at are there, whatever its version calls them."""
+  transformers = pytest.importorskip("transformers")
+  pytest.importorskip("torch")
+  tokenizers = pytest.importorskip("tokenizers")
+  splitter = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel({"[PAD]": 0, "[UNK]": 1, "one": 2}, unk_token="[UNK]")
+  )
+  tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=splitter, pad_token="[PAD]", unk_token="[UNK]"
+  )
+  config = transformers.BertConfig(
+    vocab_size=3,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=1,
+    intermediate_size=8,
+    num_labels=1,
+  )
+  pipeline = transformers.pipeline(
+    "text-classification",
+    model=transformers.BertForSequenceClassification(config).eval(),
+    tokenizer=tokenizer,
+    function_to_apply=function,
+  )
+  predict = adapters.from_pipeline(pipeline, _two_classes())
+  if function == "none":
+    with pytest.raises(ValueError, match="scores one label"):
+      predict(_TEXTS)
+    return
+  expected = pipeline("one", top_k=None)[0]["score"]
+  np.testing.assert_allclose(predict(_TEXTS)[0], [1 - expected, expected], rtol=1e-5)
 
 
 def test_images():

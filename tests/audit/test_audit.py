@@ -440,6 +440,24 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
     audit.AuditConfig(**changes)
 
 
+@pytest.mark.parametrize(
+  ("attack", "num_population", "message"),
+  [
+    ("quantile_regression", 25, "'quantile_regression' needs 20 rows .* of 19 that"),
+    ("population", 1, "'population' needs 2 rows of the population, of 1 that do not"),
+  ],
+)
+def test_a_population_too_small_for_an_attack_is_refused_before_training(
+  monkeypatch, attack, num_population, message
+):
+  monkeypatch.setattr(panel, "train", None)
+  config = dataclasses.replace(
+    CONFIG, attacks=("metric_loss", attack), num_population=num_population
+  )
+  with pytest.raises(ValueError, match=message):
+    audit.run(DATASET, config)
+
+
 def test_near_copies_of_a_table_are_refused_before_training(monkeypatch):
   monkeypatch.setattr(panel, "train", lambda *args, **kwargs: pytest.fail("trained"))
   table = DATASET._replace(x=DATASET.x.reshape(len(DATASET.x), -1))

@@ -26,6 +26,43 @@ def test_a_target_that_learnt_nothing_is_named_and_one_that_did_is_not():
   assert learnt.notes(_evidence(4 * np.eye(4)[_LABELS])) == []
 
 
+@pytest.mark.parametrize("num_members", [20, 50])
+def test_shares_of_many_classes_differ_by_chance_as_often_as_stated(num_members):
+  """Few members beside 2,500 others of 100 classes: 1 % and 3 errors of 4,000 draws."""
+  rng = np.random.default_rng(0)
+  members = np.arange(num_members + 2500) < num_members
+  said = [
+    bool(split.class_notes(rng.integers(0, 100, len(members)), members))
+    for _ in range(4000)
+  ]
+  assert np.mean(said) <= 0.01 + 3 * np.sqrt(0.01 * 0.99 / 4000)
+
+
+@pytest.mark.parametrize("kind", [False, True])
+def test_shares_of_many_classes_that_differ_are_seen(kind):
+  """Though a class has fewer rows of one kind than the test's law asks."""
+  rng = np.random.default_rng(0)
+  members = (np.arange(2550) < 50) == kind
+  rows = np.where(
+    members == kind, rng.integers(0, 20, 2550), rng.integers(0, 100, 2550)
+  )
+  assert split.class_notes(rows, members)
+
+
+@pytest.mark.parametrize(
+  ("expected", "cells"),
+  [
+    ([9, 5, 5.5], [2, 0, 1]),
+    ([9, 2, 3, 0], [1, 0, 0, 0]),
+    ([6, 3, 4, 1], [1, 0, 0, 0]),
+    ([2, 2, 2, 2], [0, 0, 0, 0]),
+    ([1, 1], [0, 0]),
+  ],
+)
+def test_rare_classes_are_taken_together(expected, cells):
+  np.testing.assert_array_equal(split._cells(np.array(expected, float)), cells)
+
+
 def test_blind_baseline_sees_a_shift_and_covers_half_without_one():
   x = _RNG.normal(size=(_N, 3)).astype(np.float32)
   found = split.blind(x + _MEMBERS[:, None], _LABELS, _MEMBERS, 4)

@@ -168,9 +168,89 @@ def test_means_over_targets():
   np.testing.assert_allclose(
     shown["0.01"]["a_ci"], [expected.tpr.low[1], expected.tpr.high[1]]
   )
+  more = pair[1]
+  more.report["attacks"]["other"] = more.report["attacks"]["attack_0"] | {"auc": 0.5}
+  others = {**more.target_scores, "other": rng.normal(size=(6, 400))}
+  (of,) = compare.compare([pair[0], more._replace(target_scores=others)])["comparisons"]
+  (left_out,) = of["left_out"]
+  own = over_targets.of_scores(
+    others["other"],
+    more.target_members,
+    np.array([0.1, 0.01]),
+    confidence=intervals.each_of(10),
+  )
+  np.testing.assert_allclose(left_out["ci"], own.auc)
+  assert (of["kind"], left_out["may_reach"]) == ("less", False)
+  del more.report["attacks"]["other"]
   pair[0].report.pop("targets")
   with pytest.raises(ValueError, match="some audits are of one target"):
     compare.compare(pair)
+
+
+def _more_attacks(audit, extra):
+  """The audit with the attacks of another beside its own, under other names."""
+  for name in extra.scores:
+    audit.report["attacks"][f"only_{name}"] = extra.report["attacks"][name]
+  return audit._replace(
+    scores=audit.scores | {f"only_{n}": score for n, score in extra.scores.items()}
+  )
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_attack_that_one_audit_alone_ran_may_reach_higher(side):
+  """By the attack in common a leaks more; the other's AUC there is not known."""
+  rng = np.random.default_rng(0)
+  pair = [_audit(rng, n, (shift,), num=1000) for n, shift in (("a", 0.8), ("b", 0.2))]
+  assert compare.compare(pair)["comparisons"][0]["kind"] == "less"
+  pair[side] = _more_attacks(pair[side], _audit(rng, "x", (1.0,), num=1000))
+  found = compare.compare(pair)
+  (of,) = found["comparisons"]
+  assert of["kind"] == "none"
+  assert of["strongest"]["auc"]["ci"][1] < 0
+  assert "cannot be told while attacks are left out: the largest AUC" in of["verdict"]
+  assert f"only in {'ab'[side]}), which may find as much or more" in of["verdict"]
+  assert found["num_figures"] == 9 + 1  # the bound of that attack's AUC is paid
+  confidence = intervals.each_of(10)
+  own = intervals.auc(
+    pair[side].scores["only_attack_0"], pair[side].members, confidence=confidence
+  )
+  (left_out,) = of["left_out"]
+  np.testing.assert_allclose(left_out["ci"], [own.low, own.high])
+  title = wording.attack("only_attack_0").title
+  assert f"{title} in {'ab'[side]}" in " ".join(
+    compare_page._notes(found, [audit.report for audit in pair])
+  )
+
+
+def test_an_attack_that_is_surely_weaker_leaves_the_verdict():
+  rng = np.random.default_rng(0)
+  a, b = (_audit(rng, n, (s,), num=1000) for n, s in (("a", 1.5), ("b", 0.2)))
+  b = _more_attacks(b, _audit(rng, "x", (0.3,), num=1000))
+  (of,) = compare.compare([a, b])["comparisons"]
+  assert of["kind"] == "less"
+  assert "the largest AUC of the attacks in common is" in of["verdict"]
+  assert not of["left_out"][0]["may_reach"]
+
+
+def test_rows_of_one_name_with_other_labels_are_other_data():
+  rng = np.random.default_rng(0)
+  a, b = _audit(rng, "a", (0.5,)), _audit(rng, "b", (0.4,))
+  other = b._replace(labels=np.where(b.index < 7, b.labels + 1, b.labels))
+  # Without a name they are rows of two files: none is taken for the other's.
+  found = compare.compare([a, other])
+  assert found["same_samples"] == [False]
+  assert not len(compare.changes([a, other], "attack_0")["index"])
+  for audit in (a, other):
+    audit.report["dataset"] = {"name": "npz"}
+  with pytest.raises(ValueError, match=r"under one name: 7 rows that a and b both"):
+    compare.compare([a, other])
+
+
+def test_the_level_of_the_accuracies_interval_is_said():
+  rng = np.random.default_rng(0)
+  pair = [_audit(rng, "a", (0.5,)), _audit(rng, "b", (0.4,))]
+  verdict = compare.compare(pair)["comparisons"][0]["verdict"]
+  assert verdict.endswith(" points, 95% interval).")
 
 
 def test_what_cannot_be_compared():

@@ -118,6 +118,27 @@ def test_privacy_meter_folder(tmp_path):
   assert not np.isnan(outcome.evaluate(found, "rmia_offline").scores).all()
 
 
+def test_privacy_meters_signals_of_the_first_models_alone(tmp_path):
+  """As a run leaves them that asked for fewer models than are trained there."""
+  keep, p = _privacy_meter(tmp_path)
+  _, notes = importers.load(tmp_path, "3")
+  assert not any("first" in note for note in notes)
+  for name in ("rmia_signals.npy", "rmia_signals_pop.npy"):
+    path = tmp_path / "signals" / name
+    np.save(path, np.load(path)[:, :4])
+  ((found,), notes) = importers.load(tmp_path, "3")
+  assert f"4 of the folder's {M} models are read, the first: of the others" in notes[-1]
+  np.testing.assert_array_equal(found.members, keep[3])
+  group = found.groups["reference"]
+  np.testing.assert_array_equal(group.held, keep[:3])
+  np.testing.assert_array_equal(group.signals["true_class_probability"], p.T[:3])
+  with pytest.raises(ValueError, match="5"):
+    importers.load(tmp_path, "5")
+  np.save(tmp_path / "signals" / "rmia_signals.npy", np.tile(p, 2))
+  with pytest.raises(ValueError, match=rf"rmia_signals\.npy has shape .*{2 * M}"):
+    importers.load(tmp_path, "3")
+
+
 def _remove(name):
   return lambda folder: (folder / name).unlink()
 

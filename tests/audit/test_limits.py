@@ -1,9 +1,11 @@
 """Limits for pipelines."""
 
+import re
+
 import numpy as np
 import pytest
 
-from jmia.audit import limits
+from jmia.audit import limits, outcome
 
 
 @pytest.mark.parametrize(
@@ -57,19 +59,96 @@ def test_the_lower_end_of_the_widened_interval_decides():
   assert np.isfinite(limits._low(report, "population", "0.1"))
 
 
-def test_a_limit_that_too_few_samples_measure_is_said():
-  attack = {
-    "tpr_at_fpr": {"0.1": 0.2, "0.01": 0.1, "0.001": 0.1},
-    "tpr_at_fpr_ci": {"0.1": [0.1, 0.3], "0.01": [0, 0.2], "0.001": [0, 0.2]},
+def _perfect_report(members, others, num_attacks=1):
+  """Of attacks that tell all members from all others, by the audit's own intervals."""
+  is_member = np.arange(members + others) < members
+  found = outcome.Outcome(
+    is_member.astype(np.float32), is_member, np.zeros(0), None, {}, []
+  )
+  about = {"num_samples": members + others, "num_nonmembers": others}
+  attack = about | {"at_once": outcome.at_once([found], num_attacks)}
+  return {
+    "target": {"num_members": members, "num_nonmembers": others},
+    "attacks": dict.fromkeys(
+      ["population", "reference", *"abcd"][:num_attacks], attack
+    ),
   }
-  report = {
-    "target": {"num_nonmembers": 999},
-    "attacks": {"reference": attack, "shadow": {**attack, "num_nonmembers": 99}},
+
+
+@pytest.mark.parametrize(
+  ("text", "num_attacks"),
+  [
+    ("tpr@0.1:0.2", 1),
+    ("tpr@0.01:0.05", 1),
+    ("tpr@0.01:0.05", 6),
+    ("auc:0.6", 1),
+    ("auc:0.95", 6),
+  ],
+)
+def test_a_limit_that_perfect_scores_would_not_exceed_is_untested(text, num_attacks):
+  """The number that is said is the first with which the same limit is exceeded."""
+  asked = [limits.parse(text)]
+
+  def said(others):
+    report = _perfect_report(450, others, num_attacks)
+    untested = limits.untested(report, asked)
+    assert bool(untested) != bool(limits.exceeded(report, asked))
+    return untested
+
+  (sentence,) = said(2)
+  shared = f"with {num_attacks} attack" + "s" * (num_attacks > 1)
+  found = re.search(rf"with so few non-members; {shared} it takes ([\d,]+)$", sentence)
+  assert found
+  least = int(found[1].replace(",", ""))
+  assert said(least) == []
+  assert said(least - 1) == [sentence]
+
+
+def test_the_default_audit_of_digits_does_not_test_a_tpr_at_one_percent():
+  """As README and the flag's help say."""
+  (said,) = limits.untested(
+    _perfect_report(449, 449, 6), [limits.parse("tpr@0.01:0.05")]
+  )
+  assert said.endswith("with 6 attacks it takes 750")
+
+
+def test_a_limit_that_takes_more_members_is_untested():
+  for report, text in (
+    (_perfect_report(4, 10_000), "auc:0.6"),
+    (_perfect_report(900, 900), "auc:1"),
+  ):
+    (said,) = limits.untested(report, [limits.parse(text)])
+    assert "with however many non-members; it takes more members" in said
+
+
+def test_a_limit_of_the_best_attack_is_tested_and_one_of_several_targets():
+  report = _perfect_report(450, 2000, 2)
+  few = report["attacks"]["population"] = {
+    "num_samples": 30,
+    "num_nonmembers": 20,
+    "at_once": {"auc_ci": [0.5, 1.0], "tpr_at_fpr_ci": {}},
   }
-  asked = [limits.parse(t) for t in ("auc:0.5", "tpr@0.01:0.5", "tpr@0.001:0.05")]
-  assert limits.untested(report, asked) == [
-    "TPR at 0.1% FPR: no attack measured it, which takes 1,000 non-members, so the"
-    " limit of 0.05 is not tested"
-  ]
-  report["target"]["num_nonmembers"] = 1000
+  report["attacks"]["reference"]["at_once"] = few["at_once"]
+  asked = [limits.parse("tpr@0.01:0.99")]
+  assert limits.untested(report, [limits.parse("tpr@0.01:0.05")]) == []
+  assert len(limits.untested(report, asked)) == 1
+  del report["attacks"]["reference"]
+  assert len(limits.untested(report, [limits.parse("tpr@0.01:0.05")])) == 1
+  # The first report's sizes are the least of any target: each target has its own.
+  report["targets"] = [{"num_members": 450, "num_nonmembers": 2000}] * 2
+  own = {"num_samples": 2450, "num_nonmembers": 2000}
+  few["by_target"] = [own, own]
+  assert limits.untested(report, [limits.parse("tpr@0.01:0.05")]) == []
+
+
+def test_a_limit_that_was_exceeded_or_has_no_attack():
+  report = _perfect_report(4, 100)
+  report["attacks"]["population"] = {
+    "num_samples": 104,
+    "num_nonmembers": 100,
+    "at_once": {"auc_ci": [0.97, 1.0], "tpr_at_fpr_ci": {}},
+  }
+  asked = [limits.parse("auc:0.96")]
+  assert limits.exceeded(report, asked)
   assert limits.untested(report, asked) == []
+  assert len(limits.untested(report | {"attacks": {}}, asked)) == 1

@@ -281,6 +281,57 @@ def test_what_an_attack_lacks_is_named(change, attack, lacks):
   assert outcome_lib.lacking(NULL, CALIBRATED) == {}
 
 
+@pytest.mark.parametrize("attack", ["population:by_class", "shadow"])
+def test_a_class_of_one_row_of_the_population_is_left_out_and_said(attack):
+  rare = lambda labels: np.where(labels == 2, 3, labels).astype(np.int32)  # noqa: E731
+  labels = rare(LEAK.population_labels)
+  labels[np.argmax(LEAK.population_labels == 2)] = 2  # one row, of which no null is
+  some = LEAK._replace(population_labels=labels)
+  of_reference = rare(LEAK.groups["reference"].population_labels)
+  some = _with(some, "reference", population_labels=of_reference)
+  found = outcome_lib.evaluate(some, attack)
+  is_rare = LEAK.labels == 2
+  np.testing.assert_array_equal(np.isnan(found.scores), is_rare)
+  np.testing.assert_array_equal(np.isnan(found.thresholds), is_rare)
+  (note,) = found.notes
+  assert f"leaves {is_rare.sum():,} of {N:,} samples out: too few models, or" in note
+  whole = outcome_lib.evaluate(LEAK, attack)
+  at = LEAK.labels < 2
+  np.testing.assert_array_equal(found.scores[at], whole.scores[at])
+
+
+@pytest.mark.parametrize("attack", ["population:by_class", "shadow"])
+def test_an_attack_by_class_without_any_class_lets_the_others_run(attack):
+  absent = np.full(P, C - 1, np.int32)
+  keep = LEAK.labels < C - 1
+  few = LEAK.at(keep)._replace(population_labels=absent)
+  few = _with(few, "reference", population_labels=absent)
+  report = auditing.from_evidence(few, ["reference", attack]).report
+  assert list(report["attacks"]) == ["reference"]
+  assert f"0 of {keep.sum()} samples, and no members" in report["missing"][attack]
+
+
+@pytest.mark.parametrize(
+  ("attack", "num"), [("population", 2), ("quantile_regression", 20)]
+)
+def test_too_few_rows_of_a_population_are_said(attack, num):
+  names = dict.fromkeys(["loss", "scaled_logit"], np.ones(N, np.float32))
+  signals = {**names, evidence_lib.FEATURES: np.ones((N, 3), np.float32)}
+  given = LEAK._replace(signals=signals)
+
+  def lacking(size):
+    return outcome_lib.lacking(
+      given._replace(
+        population={name: array[:size] for name, array in signals.items()},
+        population_labels=given.population_labels[:size],
+      ),
+      [attack],
+    )
+
+  assert lacking(num) == {}
+  assert lacking(num - 1) == {attack: f"needs {num} rows of a population, of {num - 1}"}
+
+
 def test_one_model_is_too_few_and_said():
   one = {"held": np.zeros((1, N), bool), "out": np.ones((1, N), bool)}
   few = _with(

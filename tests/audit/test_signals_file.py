@@ -91,6 +91,36 @@ def test_losses_are_the_cross_entropies_of_the_file(tmp_path):
   assert set(evidence.groups) == {"reference", "in_out", "distilled"}
 
 
+@pytest.mark.parametrize("kind", ["logits", "losses"])
+def test_the_target_among_its_references_is_refused(kind):
+  """As of `logits` where `logits[1:]` is meant; its members would all fit perfectly."""
+  arrays = _arrays()
+  arrays["reference_members"][2] = arrays["members"]
+  signals_file.from_arrays(arrays)  # a model of the same members, as shadows may be
+  if kind == "losses":
+    for of in ("target", "reference"):
+      arrays[f"{of}_losses"] = np.abs(arrays.pop(f"{of}_logits")[..., 0])
+    del arrays["distilled_logits"]
+    for name in [name for name in arrays if "population" in name]:
+      del arrays[name]
+  of_target = arrays[f"target_{kind}"].astype(np.float64)  # in another type, too
+  arrays[f"reference_{kind}"][2] = of_target
+  with pytest.raises(
+    ValueError, match=rf"reference_{kind}\[2\] has the answers and the"
+  ):
+    signals_file.from_arrays(arrays)
+  other = arrays["reference_members"].copy()
+  other[2, 0] ^= True
+  signals_file.from_arrays(arrays | {"reference_members": other})
+
+
+def test_models_that_say_one_thing_of_all_rows_may_agree():
+  arrays = _arrays()
+  arrays["reference_members"][2] = arrays["members"]
+  arrays["target_logits"][:] = arrays["reference_logits"][2] = np.arange(C)
+  signals_file.from_arrays(arrays)
+
+
 def test_what_is_absent_is_empty_and_references_held_nothing_by_default():
   arrays = _arrays()
   required = {name: arrays[name] for name in ("target_logits", "labels", "members")}

@@ -111,7 +111,7 @@ def test_a_limit_that_is_surely_exceeded_is_exit_code_3(run, tmp_path):
   code, _, err = run(signals, f"--output_dir={out}", "--fail_above=tpr@0.01:0.9")
   assert code == 2  # nobody may take it for passed
   assert err.startswith(f"audit: {out} holds this command's finished results")
-  assert "audit: TPR at 1% FPR: no attack measured it, which takes 100 non-mem" in err
+  assert "audit: TPR at 1% FPR: the limit of 0.9 is not tested: even attacks" in err
   line, _ = _refused(run, tmp_path, signals, "--fail_above=auc")
   assert "fail_above='auc', expected auc:VALUE or tpr@FPR:VALUE" in line
 

@@ -14,6 +14,7 @@ from jmia.stats import intervals, roc
 _ROWS, _FEATURES = 4000, 64
 _LEAST_P = 1e-300  # below it a p-value may have underflowed
 _SURE = 0.01  # level at which class shares count as different
+_LEAST_EXPECTED = 5  # rows of a cell for which the chi-square law holds (Cochran)
 
 
 def blind(
@@ -96,7 +97,8 @@ def blind_notes(found: Mapping[str, Any]) -> list[str]:
 def class_notes(labels: np.ndarray, members: np.ndarray) -> list[str]:
   """Says that class shares differ, by a chi-square test at level 0.01.
 
-  Classes with fewer than 10 rows are taken together, so that the test's law holds.
+  Classes are taken together, the rarest first, until 5 rows of the fewer of members and
+  others are expected of each cell, so that the test's law holds.
   """
   from scipy import stats
 
@@ -104,12 +106,10 @@ def class_notes(labels: np.ndarray, members: np.ndarray) -> list[str]:
     np.bincount(labels[members == kind], minlength=labels.max() + 1)
     for kind in (True, False)
   ])  # fmt: skip
-  total = counts.sum(0)
-  rare = counts[:, total < 10].sum(1, keepdims=True)
-  table = np.concatenate([counts[:, total >= 10], rare], axis=1)
-  table = table[:, table.sum(0) > 0]
-  if table.shape[1] < 2:
+  cells = _cells(counts.sum(0) * min(members.mean(), 1 - members.mean()))
+  if cells.max() < 1:
     return []
+  table = np.stack([np.bincount(cells, weights=kind) for kind in counts])
   p = float(stats.chi2_contingency(table, correction=False).pvalue)
   if p >= _SURE:
     return []
@@ -118,6 +118,20 @@ def class_notes(labels: np.ndarray, members: np.ndarray) -> list[str]:
     "members and non-members have different class shares (chi-square test,"
     f" {shown}): the attacks' figures may be those of the classes"
   ]
+
+
+def _cells(expected: np.ndarray) -> np.ndarray:
+  """`[C]` the cell of each class, of 5 expected rows at least, by the rows expected.
+
+  It goes by how many rows a class has, and never by who of them is a member.
+  """
+  cells, number, so_far = np.zeros(len(expected), int), 0, 0.0
+  for label in np.argsort(expected, kind="stable"):
+    cells[label] = number
+    so_far += expected[label]
+    if so_far >= _LEAST_EXPECTED:
+      number, so_far = number + 1, 0.0
+  return np.minimum(cells, max(number - 1, 0))  # what is left over joins the last
 
 
 def copies(x: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:

@@ -4,7 +4,9 @@
   signals/*_signals.npy       [N, M], the probability of the true class
   signals/*_signals_pop.npy   [P, M], of rows no model was trained on; may be absent
 
-The matrices are transposed to the memberships. Labels are not kept.
+The matrices are transposed to the memberships. Labels are not kept. A run that asks for
+fewer models than an earlier one in the folder loads the first of them: then signals are
+of M' < M models, and the memberships' first M' rows.
 
 Source: get_signals.py and models/utils.py of privacytrustlab/ml_privacy_meter.
 """
@@ -46,12 +48,23 @@ def load(folder: pathlib.Path) -> Cohort:
     found = ", ".join(file.name for file in files) or "none"
     raise ValueError(f"{folder} needs one {_SIGNALS}, found {found}")
   (file,) = files
+  array = npz.read_array(file)
+  notes = [
+    "labels are not known: attacks that go by class take all samples for one class"
+  ]
+  if array.ndim == 2 and 0 < array.shape[1] < len(held):
+    notes.append(
+      f"{array.shape[1]} of the folder's {len(held)} models are read, the first: of the"
+      " others it has no signals"
+    )
+    held = held[: array.shape[1]]
   num_models, num_rows = held.shape
-  on_samples = _answers(file, num_models, num_rows)
+  on_samples = _answers(file, array, num_models, num_rows)
   of_population = file.with_name(f"{file.stem}_pop.npy")
   population: Mapping[str, np.ndarray] = {}
   if of_population.is_file():
-    population = _answers(of_population, num_models, None)
+    array = npz.read_array(of_population)
+    population = _answers(of_population, array, num_models, None)
   size = population["loss"].shape[1] if population else 0
   return Cohort(
     names=tuple(str(number) for number in range(num_models)),
@@ -61,9 +74,7 @@ def load(folder: pathlib.Path) -> Cohort:
     signals=on_samples,
     population=population,
     population_labels=np.zeros(size, np.int32),
-    notes=[
-      "labels are not known: attacks that go by class take all samples for one class"
-    ],
+    notes=notes,
   )
 
 
@@ -75,10 +86,9 @@ def _memberships(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def _answers(
-  path: pathlib.Path, num_models: int, num_rows: int | None
+  path: pathlib.Path, array: np.ndarray, num_models: int, num_rows: int | None
 ) -> Mapping[str, np.ndarray]:
-  """Signals `[M, N]` of a file `[N, M]`."""
-  array = npz.read_array(path)
+  """Signals `[M, N]` of a file's array `[N, M]`."""
   if array.ndim == 2 and num_rows is not None and len(array) != num_rows:
     raise ValueError(
       f"{path} has {len(array)} rows and the memberships {num_rows}: with data_size the"
