@@ -218,7 +218,7 @@ def _noise_of(some: np.ndarray) -> Callable[..., jax.Array]:
 
   def alter(x: Any, rows: Any, by: tuple[jax.Array, jax.Array]) -> jax.Array:
     strength, key = by
-    draw = lambda key: jax.random.normal(key, x.shape[1:])  # noqa: E731
+    draw = lambda key: jax.random.normal(key, x.shape[1:], jnp.float32)  # noqa: E731
     noisy = x + strength * spread * jax.vmap(draw)(_keys(key, rows))
     if not jnp.issubdtype(x.dtype, jnp.integer):
       return noisy.astype(x.dtype)

@@ -274,7 +274,8 @@ def poisson(run: Mechanism, steps_per_epoch: int) -> recipe_lib.Batches:
     member_idx = jnp.asarray(job.member_idx)
 
     def one_step(step_key: jax.Array) -> tuple[jax.Array, jax.Array]:
-      is_in = (jax.random.bits(step_key, (num_slots,)) <= last) & is_member
+      bits = jax.random.bits(step_key, (num_slots,), jnp.uint32)
+      is_in = (bits <= last) & is_member
       slots = jnp.nonzero(is_in, size=run.max_batch_size, fill_value=0)[0]
       return member_idx[slots], jnp.arange(run.max_batch_size) < is_in.sum()
 

@@ -326,7 +326,8 @@ class _Parts:
     variables = dict(self.model.init(jax.random.fold_in(key, _INIT), example))
     params = variables.pop("params")
     num_units = job.unit_mask.shape[0]
-    draw = jax.random.normal(jax.random.fold_in(key, _DISCRIMINATOR), (num_units,))
+    stream = jax.random.fold_in(key, _DISCRIMINATOR)
+    draw = jax.random.normal(stream, (num_units,), jnp.float32)
     weight = draw * job.unit_mask / jnp.sqrt(job.unit_mask.sum())
     discriminator = Discriminator(weight, jnp.zeros(()))
     zero = jnp.zeros((), jnp.int32)

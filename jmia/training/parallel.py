@@ -138,7 +138,7 @@ def run(
       return _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
 
   def seconds_per_epoch(programs: _Programs, width: int) -> float:
-    model_id = np.arange(width) % num_models
+    model_id = np.arange(width, dtype=np.int32) % num_models
     chunk_jobs = _put(_take(jobs, model_id), models)
     state = programs.init(device_key, _put(model_id, models), chunk_jobs)
 
@@ -208,7 +208,9 @@ def run(
   def train(start: int, interruption: checkpoint.Interruption) -> None:
     # The last chunk is padded with copies of the last model, which are dropped: one
     # width, hence one program, and results that do not depend on who trains beside.
-    model_id = np.minimum(np.arange(start, start + width), num_models - 1)
+    model_id = np.minimum(
+      np.arange(start, start + width, dtype=np.int32), num_models - 1
+    )
     size = min(width, num_models - start)
 
     def report(epochs: int) -> None:

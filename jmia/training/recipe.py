@@ -231,7 +231,7 @@ def epoch_order(key: Array, num_slots: int, num_members: Stored) -> Array:
   # 31 random bits for members, a value above all of them for padding: a sort by one
   # word shuffles the former and keeps the latter behind (ENGINE: half the cost of
   # jax.random.permutation).
-  bits = jax.random.bits(key, (num_slots,)) >> 1
+  bits = jax.random.bits(key, (num_slots,), jnp.uint32) >> 1
   padding = jnp.arange(num_slots) >= num_members
   return jnp.argsort(jnp.where(padding, jnp.uint32(0xFFFFFFFF), bits))
 
@@ -337,7 +337,8 @@ def supervised(
         f"data.y holds {len(data.y)} labels, expected {len(data.x)}: one a row of x"
       )
     schedule = batches(_stream(state, _ORDER), job)
-    rate = learning_rate(state.epoch)
+    # As parameters are: of 64 bits it would make them so too, step by step.
+    rate = jnp.asarray(learning_rate(state.epoch), jnp.float32)
     pack, unpack = _packing(state)
 
     def packed_step(packed, one: Schedule):
