@@ -286,7 +286,7 @@ def embed() -> None:
         config,
         dataset,
         jobs,
-        jax.random.key(common.SEED.value),
+        jax.random.key(common.SEED.value, impl="threefry2x32"),
         checkpoint_dir=kept,
         progress=lambda done, total: progress("embed", done, total),
       )

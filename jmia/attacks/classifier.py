@@ -163,7 +163,7 @@ def score(
   network = _Network(max(config.hidden_sizes))
   found = parallel.run(
     _recipe(network, config, data.x.shape[1]),
-    jax.random.key(seed),
+    jax.random.key(seed, impl="threefry2x32"),
     jobs,
     data,
     collect=_collect(network),

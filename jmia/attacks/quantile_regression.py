@@ -155,7 +155,7 @@ def score(
   network = _network(data.x.shape[1:], num_classes, config.head)
   found = parallel.run(
     _recipe(network, data.x.shape[1:], num_classes, config),
-    jax.random.key(seed),
+    jax.random.key(seed, impl="threefry2x32"),
     _jobs(len(data.y), config, np.random.default_rng(seed)),
     data,
     collect=lambda state, job, data: _predict(

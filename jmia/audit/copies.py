@@ -69,7 +69,7 @@ def plan(
     ValueError: if there are fewer different copies of an image than queries.
   """
   asked = {parse(name)[1] for name in _names(needs)}
-  key = jax.random.key(np.random.default_rng(seed).integers(2**31))
+  key = jax.random.key(np.random.default_rng(seed).integers(2**31), impl="threefry2x32")
   some = np.asarray(x[population][:_NUM_ROWS])
   is_image = x.ndim in (3, 4)
   is_bits = x.dtype == np.uint8 and not is_image and some.max(initial=0) <= 1

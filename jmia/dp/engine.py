@@ -425,4 +425,4 @@ def _reader(dataset: types.Dataset, setting: Setting, start: Any) -> _Reader:
 
 
 def _key(setting: Setting, stream: int) -> jax.Array:
-  return jax.random.fold_in(jax.random.key(setting.seed), stream)
+  return jax.random.fold_in(jax.random.key(setting.seed, impl="threefry2x32"), stream)

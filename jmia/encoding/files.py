@@ -202,7 +202,9 @@ def _check_variables(
 ) -> None:
   """Raises ValueError unless a model's arrays are those of its module."""
   x = jax.ShapeDtypeStruct((1, *example_shape), jnp.float32)
-  variables = jax.eval_shape(model.module.init, jax.random.key(0), x)
+  variables = jax.eval_shape(
+    model.module.init, jax.random.key(0, impl="threefry2x32"), x
+  )
   expected = traverse_util.flatten_dict(dict(variables), sep="/")
   if arrays.keys() != expected.keys():
     differ = sorted(arrays.keys() ^ expected.keys())

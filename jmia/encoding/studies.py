@@ -172,7 +172,7 @@ def losses(context: trials.Context) -> list[Row]:
   )
   result = parallel.run(
     recipe._replace(update=update),
-    jax.random.key(context.seed),
+    jax.random.key(context.seed, impl="threefry2x32"),
     _LossJob(*jobs, np.stack([_loss_groups(t) for t in drawn])),
     recipe_lib.Data(context.dataset.x, context.dataset.y),
     config=dataclasses.asdict(config),
@@ -271,7 +271,7 @@ def transferred(context: trials.Context, target: types_lib.Dataset) -> list[Row]
     target,
     run.encoded.variables,
     members,
-    jax.random.key(context.seed + 1),
+    jax.random.key(context.seed + 1, impl="threefry2x32"),
     every=max(1, config.num_epochs // 6),
     width=context.options("transfer").get("width"),
   )
@@ -423,7 +423,7 @@ def _encode_again(
 
   result = parallel.run(
     pruning.recipe(config, context.dataset),
-    jax.random.key(context.seed + 1),
+    jax.random.key(context.seed + 1, impl="threefry2x32"),
     pruning.PruneJob(*jobs, stack(variables), stack(kept)),
     recipe_lib.Data(context.dataset.x, context.dataset.y),
     collect=lambda state, job, data: recipe_lib.model_variables(state),

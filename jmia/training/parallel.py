@@ -31,6 +31,7 @@ Collect = Callable[[PyTree, PyTree, PyTree], PyTree]
 Progress = Callable[[int, int], None]  # told how much is done, and of how much
 Spec = jax.sharding.PartitionSpec
 AXIS = "model"
+_KEYS = "threefry2x32"  # under vmap each key's draws are those it has alone
 # Recorded by `jax.monitoring.record_scalar` when a run starts: bytes on each device of
 # the models in training and the shared data, with num_models, width, num_epochs, and
 # num_rows: of a job that has `num_members`, the most of them, else 0.
@@ -89,7 +90,7 @@ def run(
 
   Args:
     recipe: how one model is trained.
-    key: typed key `[]`; model m starts from `fold_in(key, m)`.
+    key: key `[]` of `threefry2x32`; model m starts from `fold_in(key, m)`.
     jobs: pytree of arrays `[M, ...]`, what differs between models.
     data: pytree of arrays that all models share; put on every device once.
     collect: (state, job, data) -> pytree kept of one trained model. Default: the
@@ -117,10 +118,11 @@ def run(
     The results, on the host (on every host, where there are several).
 
   Raises:
-    ValueError: if the jobs' leading sizes differ or are 0, `width` does not fit the
-      mesh, one model exceeds a given `memory_budget`, or `checkpoint_dir` holds
-      another configuration's run.
+    ValueError: if the key is of another kind, the jobs' leading sizes differ or are 0,
+      `width` does not fit the mesh, one model exceeds a given `memory_budget`, or
+      `checkpoint_dir` holds another configuration's run.
   """
+  _check_key(key)
   num_models = _num_models(jobs)
   directory = pathlib.Path(checkpoint_dir) if checkpoint_dir is not None else None
   resumed = (checkpoint.read_config(directory) if directory is not None else {}) or {}
@@ -518,6 +520,22 @@ def _default_budget() -> int:
 def _of_one(tree: PyTree) -> PyTree:
   """Returns one model's shapes, of those of a chunk."""
   return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tree)
+
+
+def _check_key(key: jax.Array) -> None:
+  """Raises ValueError for a key whose draws depend on more than the key."""
+  found = str(jax.random.key_impl(key))
+  if found != _KEYS:
+    raise ValueError(
+      f"key is of {found}, whose draws under vmap are those of the first model's key:"
+      f" expected jax.random.key(seed, impl={_KEYS!r})"
+    )
+  settings: Any = jax.config
+  if not getattr(settings, "jax_threefry_partitionable", True):
+    raise ValueError(
+      "jax_threefry_partitionable=False makes a model's draws depend on the largest"
+      " model beside it: expected JAX's default, True"
+    )
 
 
 def _num_models(jobs: PyTree) -> int:

@@ -105,16 +105,20 @@ def test_diverged_epochs_survive(tmp_path):
 def test_keys_of_any_kind_and_nothing_to_measure_are_kept(tmp_path):
   # A state of keys, empty containers and bfloat16; no metrics.
   def init(key, job):
-    return {"key": key, "empty": (), "sum": jnp.zeros((), jnp.bfloat16)}
+    other = jax.random.key(3, impl="rbg")  # of one kind and all models' own
+    return {"key": key, "other": other, "empty": (), "sum": jnp.zeros((), jnp.bfloat16)}
 
   def update(state, job, data):
     draw = jax.random.normal(jax.random.fold_in(state["key"], 1), dtype=jnp.bfloat16)
     key = jax.random.split(state["key"])[0]
-    return {**state, "key": key, "sum": state["sum"] + draw}, {}
+    words = jax.random.key_data(state["other"]) + 1
+    other = jax.random.wrap_key_data(words, impl="rbg")
+    total = state["sum"] + draw + words.sum().astype(draw.dtype)
+    return {**state, "key": key, "other": other, "sum": total}, {}
 
   settings = {
     "recipe": recipe_lib.Recipe(init, update, num_epochs=3),
-    "key": jax.random.key(3, impl="rbg"),
+    "key": jax.random.key(3),
     "jobs": {"rate": np.zeros(6, np.float32)},
     "collect": lambda state, job, data: state["sum"],
   }

@@ -1,3 +1,4 @@
+import ast
 import re
 import resource
 import socket
@@ -176,6 +177,34 @@ def test_arrays_of_any_dtype_are_taken():
 def test_jobs_must_have_one_leading_size(jobs):
   with pytest.raises(ValueError, match="jobs have leading sizes"):
     _drift(jobs=jobs)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_whose_draws_depend_on_other_models_are_refused(impl):
+  with pytest.raises(ValueError, match=f"key is of {impl}.*impl='threefry2x32'"):
+    _drift(key=jax.random.key(7, impl=impl))
+
+
+def test_other_draws_of_the_same_key_are_refused():
+  with (
+    jax.threefry_partitionable(False),
+    pytest.raises(ValueError, match="jax_threefry_partitionable=False"),
+  ):
+    _drift()
+
+
+def test_the_librarys_own_keys_are_of_one_kind():
+  # Whatever JAX_DEFAULT_PRNG_IMPL says.
+  makes = 0
+  for folder in ("jmia", "experiments"):
+    for path in (example.ROOT / folder).rglob("*.py"):
+      for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+          continue
+        if ast.unparse(node.func) in ("jax.random.key", "jax.random.PRNGKey"):
+          assert "impl='threefry2x32'" in ast.unparse(node), (path, node.lineno)
+          makes += 1
+  assert makes > 10  # else nothing was looked at
 
 
 @pytest.mark.parametrize("width", [0, -4])
