@@ -108,10 +108,11 @@ def run(
     checkpoint_dir: where to save and resume. Default: nothing is saved.
     checkpoint_seconds: at most this much training is lost to a kill; 0 saves after
       every epoch.
-    config: what else the results depend on (the recipe's settings), as JSON values;
-      a checkpoint of another configuration is refused. Key, jobs, data, width, the
-      precision of matrix products, the kind of device, and the shapes of a model's
-      state and of what is collected are always part of it.
+    config: what else a refusal shall name (the recipe's settings), as JSON values;
+      a checkpoint of another configuration is refused. Key, jobs, data, width, models
+      on each device, the precision of matrix products, the kind of device, the shapes
+      of a model's state and of what is collected, and a hash of the programs, which
+      hold whatever a recipe depends on, are always part of it.
     progress: called as `progress(done, total)` in model-epochs.
 
   Returns:
@@ -135,9 +136,15 @@ def run(
   device_key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
   device_data = _put(data, everywhere)
 
+  hashes: dict[tuple[int, str | None], str] = {}
+
   def lower(width: int, lowering: str | None) -> _Programs:
     with layers.on_accelerator(lowering):
-      return _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
+      programs = _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
+    if directory is not None:
+      texts = [program.as_text() for program in programs]
+      hashes[width, lowering] = choice.digest(texts)
+    return programs
 
   def seconds_per_epoch(programs: _Programs, width: int) -> float:
     model_id = np.arange(width, dtype=np.int32) % num_models
@@ -190,6 +197,7 @@ def run(
     fingerprint = {
       **(config or {}),
       "width": width,
+      "models_per_device": width // mesh.size,
       # Results depend on it as they do on the width.
       **({"lowering": lowering} if lowering else {}),
       "matmul_precision": _matmul_precision(),
@@ -200,6 +208,7 @@ def run(
       "data": checkpoint.digest(data),
       "state": checkpoint.structure(_of_one(programs.init.out_info)),
       "collected": checkpoint.structure(_of_one(programs.collect.out_info)),
+      checkpoint.PROGRAMS: hashes[width, lowering],
     }
     checkpoint.claim(directory, fingerprint)
   store = checkpoint.Store(directory, checkpoint_seconds)
