@@ -120,8 +120,8 @@ def run(
 
   Raises:
     ValueError: if the key is of another kind, the jobs' leading sizes differ or are 0,
-      `width` does not fit the mesh, one model exceeds a given `memory_budget`, or
-      `checkpoint_dir` holds another configuration's run.
+      the mesh has other axes, `width` does not fit it, one model exceeds a given
+      `memory_budget`, or `checkpoint_dir` holds another configuration's run.
   """
   _check_key(key)
   num_models = _num_models(jobs)
@@ -129,6 +129,8 @@ def run(
   resumed = (checkpoint.read_config(directory) if directory is not None else {}) or {}
   width = resumed.get("width") if width is None else width
   mesh = mesh or _default_mesh(num_models, width)
+  if mesh.axis_names != (AXIS,):
+    raise ValueError(f"mesh has axes {mesh.axis_names}, expected one named {AXIS!r}")
   models = jax.sharding.NamedSharding(mesh, Spec(AXIS))
   everywhere = jax.sharding.NamedSharding(mesh, Spec())
   # As words, since device_put takes keys to this process's devices alone.
@@ -164,14 +166,14 @@ def run(
     functools.partial(lower, lowering=lowering),
     width,
     num_models,
-    mesh.size,
+    mesh,
     memory_budget,
   )
   compile_s = choice.now() - start
   is_long = recipe.num_epochs * math.ceil(num_models / chosen) >= _WORTH_TIMING_EPOCHS
   is_accelerator = jax.default_backend() != "cpu" and jax.process_count() == 1
   if width is None and is_long and is_accelerator:
-    budget = _default_budget() if memory_budget is None else memory_budget
+    budget = _default_budget(mesh) if memory_budget is None else memory_budget
     programs, (chosen, lowering) = _compile_fastest(
       lower,
       seconds_per_epoch,
@@ -186,7 +188,8 @@ def run(
   logging.info("training %d models, %d at a time", num_models, width)
   jax.monitoring.record_scalar(
     MEMORY_EVENT,
-    _bytes_needed(programs) + sum(a.nbytes for a in jax.tree.leaves(device_data)),
+    _bytes_needed(programs, mesh.size)
+    + sum(a.nbytes for a in jax.tree.leaves(device_data)),
     num_models=num_models,
     width=width,
     num_epochs=recipe.num_epochs,
@@ -383,7 +386,7 @@ def _compile(
   lower: Callable[[int], _Programs],
   width: int | None,
   num_models: int,
-  num_devices: int,
+  mesh: jax.sharding.Mesh,
   memory_budget: int | None,
 ) -> tuple[_Programs, int]:
   """Returns the programs compiled at `width`, or at the widest that fits the budget.
@@ -391,19 +394,21 @@ def _compile(
   Raises:
     ValueError: as `run`.
   """
+  num_devices = mesh.size
   if width is not None:
     if width < 1 or width % num_devices:
       raise ValueError(f"width={width} must be a multiple of the {num_devices} devices")
     return _compile_at(lower, width), width
   share = math.ceil(num_models / num_devices)
-  budget = _default_budget() if memory_budget is None else memory_budget
+  budget = _default_budget(mesh) if memory_budget is None else memory_budget
   on_cpu = jax.default_backend() == "cpu"
   cap = _MAX_WIDTH_CPU if on_cpu else _MAX_WIDTH_ACCELERATOR
   if not on_cpu and share > 1:
     # Of a large network hundreds side by side would take long to compile, if they can
     # be: one model tells.
-    update = lower(num_devices).update
-    of_one = _own_bytes(update.compile(_UNTUNED.get(jax.default_backend())))
+    lowered = lower(num_devices)
+    update = lowered.update.compile(_UNTUNED.get(jax.default_backend()))
+    of_one = _own_bytes(update) + _job_bytes(lowered, num_devices)
     if _FILLS_ACCELERATOR < of_one <= budget:
       cap = 1
     else:
@@ -411,7 +416,7 @@ def _compile(
   per_device = _even(share, cap)
   while True:
     programs = _compile_at(lower, per_device * num_devices)
-    needed = _bytes_needed(programs)
+    needed = _bytes_needed(programs, num_devices)
     if needed <= budget:
       break
     if per_device == 1:
@@ -446,7 +451,7 @@ def _compile_fastest(
 
   @functools.cache
   def cost(candidate: choice.Candidate) -> float:
-    if _bytes_needed(programs(candidate)) > budget:
+    if _bytes_needed(programs(candidate), num_devices) > budget:
       return math.inf
     seconds = seconds_per_epoch(programs(candidate), candidate.width)
     return seconds * math.ceil(num_models / candidate.width)
@@ -456,7 +461,7 @@ def _compile_fastest(
   others = [how for how in _LOWERINGS if texts[how] != texts[None]]
   key = choice.name(list(texts.values()), num_models, num_devices, first.width)
   best = choice.read(key)
-  if best is None or _bytes_needed(programs(best)) > budget:
+  if best is None or _bytes_needed(programs(best), num_devices) > budget:
     whole = num_epochs * cost(first)
     # Each further candidate: the other lowerings, and another width.
     search = (len(others) + 1) * compile_s
@@ -502,7 +507,14 @@ def _own_bytes(program: Any) -> int:
   return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
 
 
-def _bytes_needed(programs: _Programs) -> int:
+def _job_bytes(programs: _Programs, num_devices: int) -> int:
+  """Returns one device's bytes of a chunk's jobs, which lie there while it trains."""
+  (_, _, jobs), _ = programs.init.args_info
+  sizes = [math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jobs)]
+  return sum(sizes) // num_devices
+
+
+def _bytes_needed(programs: _Programs, num_devices: int) -> int:
   """Returns one device's bytes while the hungriest program runs, shared data apart."""
   # An epoch's output is its input's memory; the states are beside what is collected.
   states = programs.update.memory_analysis().output_size_in_bytes
@@ -511,14 +523,14 @@ def _bytes_needed(programs: _Programs) -> int:
     _own_bytes(programs.update),
     states + _own_bytes(programs.collect),
   )
-  return int(max(needed))
+  return int(max(needed)) + _job_bytes(programs, num_devices)
 
 
-def _default_budget() -> int:
-  """Returns the bytes that models in training may take on each device."""
+def _default_budget(mesh: jax.sharding.Mesh) -> int:
+  """Returns the bytes that models in training may take on each device of the mesh."""
   if jax.default_backend() == "cpu":
     return _CPU_BUDGET
-  stats = [device.memory_stats() for device in jax.local_devices()]
+  stats = [device.memory_stats() for device in mesh.local_devices]
   free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
   # All processes must choose one width; as float32, since int64 is cut to 32 bits.
   if jax.process_count() > 1:
