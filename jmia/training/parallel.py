@@ -120,8 +120,9 @@ def run(
 
   Raises:
     ValueError: if the key is of another kind, the jobs' leading sizes differ or are 0,
-      the mesh has other axes, `width` does not fit it, one model exceeds a given
-      `memory_budget`, or `checkpoint_dir` holds another configuration's run.
+      the mesh has other axes, `width` does not fit it, `collect` returns a random key,
+      one model exceeds a given `memory_budget`, or `checkpoint_dir` holds another
+      configuration's run.
   """
   _check_key(key)
   num_models = _num_models(jobs)
@@ -373,13 +374,25 @@ def _lower(recipe, collect, mesh, width, key, jobs, data) -> _Programs:
   model_id = stacked((), jnp.int32)
   lowered_init = jax.jit(batched(init, None, 0, 0)).lower(key, model_id, chunk_jobs)
   state = jax.tree.map(lambda a: stacked(a.shape[1:], a.dtype), lowered_init.out_info)
+  lowered_collect = jax.jit(batched(collect, 0, 0, None)).lower(state, chunk_jobs, data)
+  _check_collected(lowered_collect.out_info)
   return _Programs(
     lowered_init,
     jax.jit(batched(update, 0, 0, None), donate_argnums=0).lower(
       state, chunk_jobs, data
     ),
-    jax.jit(batched(collect, 0, 0, None)).lower(state, chunk_jobs, data),
+    lowered_collect,
   )
+
+
+def _check_collected(collected: PyTree) -> None:
+  """Raises ValueError, with its name, for a key among what is to be NumPy arrays."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(collected):
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      raise ValueError(
+        f"collect returns a random key, collected{jax.tree_util.keystr(path)}:"
+        " expected none, or its words (jax.random.key_data)"
+      )
 
 
 def _compile(

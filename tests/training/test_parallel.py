@@ -140,6 +140,16 @@ def test_a_diverged_model_is_named_and_spoils_no_other():
   assert np.isfinite(result.metrics["first"][1, :2]).all()
 
 
+def test_a_key_among_what_is_collected_is_refused_by_name():
+  with pytest.raises(
+    ValueError, match=r"random key, collected\['key'\]: expected none"
+  ):
+    parallel.run(
+      example.drift(), KEY, example.drift_jobs(2), example.DRIFT_DATA,
+      collect=lambda state, job, data: state,
+    )  # fmt: skip
+
+
 def test_a_state_without_numbers_cannot_diverge():
   recipe = recipe_lib.Recipe(
     lambda key, job: jnp.int32(0),
