@@ -298,7 +298,7 @@ def _recipe(
     )
     return _State(inner, best, jnp.minimum(value, state.best_loss)), metrics
 
-  return recipe_lib.Recipe(init, update, config.num_epochs)
+  return recipe._replace(init=init, update=update)
 
 
 def _jobs(num_rows: int, config: QuantileConfig, rng: np.random.Generator) -> _Job:

@@ -76,9 +76,7 @@ def wrap(trainable: config_lib.Trainable, share: float) -> config_lib.Trainable:
     state = State(inner, best, jnp.where(is_better, loss, state.best_loss))
     return state, {**metrics, "validation_loss": loss}
 
-  return config_lib.Trainable(
-    recipe_lib.Recipe(init, update, recipe.num_epochs), predict
-  )
+  return config_lib.Trainable(recipe._replace(init=init, update=update), predict)
 
 
 def is_validation(key: jax.Array, job: Any, share: float) -> jax.Array:

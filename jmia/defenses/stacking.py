@@ -143,9 +143,7 @@ def wrap(
     )
     return logits
 
-  return config_lib.Trainable(
-    recipe_lib.Recipe(init, update, recipe.num_epochs), combined
-  )
+  return config_lib.Trainable(recipe._replace(init=init, update=update), combined)
 
 
 def base_jobs(key: jax.Array, job: Any, num_parts: int) -> Any:

@@ -337,7 +337,8 @@ def _recipe(
     accuracy = (logits.argmax(-1) == data.y[:num]).mean()
     return fallen, state.steps, accuracy
 
-  return recipe_lib.Recipe(init, update, setting.train.num_epochs), collect
+  recipe = inner._replace(init=init, update=update, num_epochs=setting.train.num_epochs)
+  return recipe, collect
 
 
 def _log_ratio(moved: jax.Array, size: jax.Array, run: dp_sgd.Mechanism) -> jax.Array:

@@ -198,7 +198,7 @@ def recipe(
     D_m and D_nm.
 
   Raises:
-    ValueError: if the model has no such layer.
+    ValueError: if the model has no such layer; by its check, as `recipe.supervised`.
   """
   plan = registry.plan(
     config.defenses, config.train, dataset, num_members=dataset.num_examples
@@ -232,7 +232,12 @@ def recipe(
     }
     return state._replace(epoch=state.epoch + 1), metrics
 
-  return recipe_lib.Recipe(parts.init, update, config.train.num_epochs)
+  return recipe_lib.Recipe(
+    parts.init,
+    update,
+    config.train.num_epochs,
+    recipe_lib.members_checked(dataset.num_classes),
+  )
 
 
 class Encoded(NamedTuple):

@@ -122,10 +122,11 @@ def run(
     ValueError: if the key is of another kind, the jobs' leading sizes differ or are 0,
       the mesh has other axes, `width` does not fit it, `collect` returns a random key,
       one model exceeds a given `memory_budget`, or `checkpoint_dir` holds another
-      configuration's run.
+      configuration's run; and by the recipe's check.
   """
   _check_key(key)
   num_models = _num_models(jobs)
+  recipe.check(jobs, data)
   directory = pathlib.Path(checkpoint_dir) if checkpoint_dir is not None else None
   resumed = (checkpoint.read_config(directory) if directory is not None else {}) or {}
   width = resumed.get("width") if width is None else width

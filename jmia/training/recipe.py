@@ -36,11 +36,14 @@ class Recipe(NamedTuple):
     init: `(key, job) -> state`.
     update: `(state, job, data) -> (state, metrics)`, one epoch.
     num_epochs: how many times `update` is called.
+    check: `(jobs [M, ...], data) -> None`, on the host before anything is compiled;
+      raises ValueError for what would train, and mean nothing.
   """
 
   init: Callable[[Array, PyTree], PyTree]
   update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
   num_epochs: int
+  check: Callable[[PyTree, PyTree], None] = lambda jobs, data: None
 
 
 class Data(NamedTuple):
@@ -298,7 +301,8 @@ def supervised(
 
   Raises:
     ValueError: if `batch_size` or `num_epochs` is below 1; when it runs, if `data` has
-      not as many labels as rows.
+      not as many labels as rows; by its check, if a member is no row or of no class, or
+      a model has none, or more than slots.
   """
   _validate.positive("num_epochs", num_epochs)
   transform = transform or normalize(1.0)
@@ -352,7 +356,38 @@ def supervised(
     metrics = {"loss": losses.sum() * share, "accuracy": correct.sum() * share}
     return state, metrics
 
-  return Recipe(init, update, num_epochs)
+  return Recipe(init, update, num_epochs, members_checked(num_classes))
+
+
+def members_checked(num_classes: int) -> Callable[[PyTree, PyTree], None]:
+  """Returns a recipe's check that members are rows of the data, of known classes.
+
+  JAX would read the last row for one past the end, and a class of its own for no label.
+
+  Args:
+    num_classes: `C`, above every member's label.
+  """
+
+  def check(jobs: MemberJob, data: Data) -> None:
+    member_idx, num_members = np.asarray(jobs.member_idx), np.asarray(jobs.num_members)
+    num_slots, num_rows = member_idx.shape[-1], len(data.x)
+    wrong = num_members[(num_members < 1) | (num_members > num_slots)]
+    if wrong.size:
+      raise ValueError(f"num_members={wrong[0]} must lie in [1, {num_slots}]")
+    rows = member_idx[np.arange(num_slots) < num_members[..., None]]
+    wrong = rows[(rows < 0) | (rows >= num_rows)]
+    if wrong.size:
+      raise ValueError(f"member_idx holds {wrong[0]}, expected rows of {num_rows}")
+    if len(data.y) != num_rows:
+      return  # `update` says so
+    is_member = np.zeros(num_rows, bool)
+    is_member[rows] = True
+    labels = np.asarray(data.y)[is_member]
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if wrong.size:
+      raise ValueError(f"data.y holds {wrong[0]}, expected classes below {num_classes}")
+
+  return check
 
 
 def _packing(
