@@ -134,6 +134,24 @@ def test_stacked_models_share_no_member_and_their_layer_learns_from_others():
   np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(40))
 
 
+def test_early_stopping_and_stacking_share_no_key(monkeypatch):
+  # Else the split and the base models' weights would be of the same bits.
+  wrapped = early_stopping.wrap(
+    stacking.wrap(PLAIN, 3, num_classes=3, batch_size=8), 0.2
+  )
+  folded = []
+  fold_in = jax.random.fold_in
+
+  def note(key, data):
+    if isinstance(data, int) and data > 2**31:
+      folded.append((jax.random.key_data(key).tolist(), data))
+    return fold_in(key, data)
+
+  monkeypatch.setattr(jax.random, "fold_in", note)
+  wrapped.recipe.init(jax.random.key(0), _first(JOBS))
+  assert len(folded) == len({str(one) for one in folded}) == 3
+
+
 def test_a_stacked_model_is_the_layer_on_its_bases_probabilities():
   stacked = stacking.wrap(PLAIN, 3, num_classes=3, batch_size=8)
 
