@@ -359,13 +359,7 @@ def _lower(recipe, collect, mesh, width, key, jobs, data) -> _Programs:
 
   def update(state, job, data):
     state, metrics = recipe.update(state, job, data)
-    floats = [
-      a
-      for a in jax.tree.leaves((state, metrics))
-      if jnp.issubdtype(a.dtype, jnp.inexact)
-    ]
-    is_finite = jnp.array([jnp.isfinite(a).all() for a in floats], bool).all()
-    return state, metrics, is_finite
+    return state, metrics, recipe_lib.all_finite((state, metrics))
 
   def stacked(shape, dtype):
     dtype = jax.dtypes.canonicalize_dtype(dtype, allow_extended_dtype=True)

@@ -390,6 +390,12 @@ def members_checked(num_classes: int) -> Callable[[PyTree, PyTree], None]:
   return check
 
 
+def all_finite(tree: PyTree) -> Array:
+  """Returns `[]` bool: whether no number of a tree is a NaN or an infinity."""
+  floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+  return jnp.array([jnp.isfinite(a).all() for a in floats], bool).all()
+
+
 def _packing(
   like: PyTree,
 ) -> tuple[Callable[[PyTree], list[Array]], Callable[[list[Array]], PyTree]]:
