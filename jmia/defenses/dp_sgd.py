@@ -21,8 +21,9 @@ The mechanism, and what its epsilon means:
   term is at most `_SLACK delta`, and epsilon is computed at `(1 - _SLACK) delta`.
 
 The guarantee is of the trained parameters alone. Not covered: the loss and accuracy of
-each epoch, settings that were chosen by looking at the same data, and that the noise
-comes from a pseudo-random generator in float32.
+each epoch, settings that were chosen by looking at the same data, that a table's
+features are standardised by statistics of all its rows, members included, and that the
+noise comes from a pseudo-random generator in float32.
 
 Source: Abadi et al., "Deep Learning with Differential Privacy". Clipping is
 `jax_privacy`'s; noise is drawn from each model's own key, so that models trained in one
