@@ -182,6 +182,7 @@ def recipe(
   config: EncodeConfig,
   dataset: types.Dataset,
   *,
+  jobs: Job | None = None,
   constrain: Constrain = lambda params, job: params,
 ) -> recipe_lib.Recipe:
   """Returns the recipe of Algorithm 1.
@@ -189,6 +190,9 @@ def recipe(
   Args:
     config: the settings.
     dataset: gives the shape, the scale and the number of classes.
+    jobs: to be trained, `[M, ...]` on the host. Needed where numbers of members differ:
+      a discriminator's batches are larger for fewer of them, and without it all models
+      have those of the longest `member_idx`.
     constrain: applied to the parameters after each step of either kind.
 
   Returns:
@@ -205,7 +209,8 @@ def recipe(
   )
   model = make_model(plan.train, dataset)
   activations.num_units(model, config.layer, dataset.x.shape[1:])
-  parts = _Parts(model, config, plan, dataset, constrain)
+  most_pooled = None if jobs is None else _most_pooled(jobs, config.train.batch_size)
+  parts = _Parts(model, config, plan, dataset, constrain, most_pooled)
 
   def update(state: EncodeState, job: Job, data: recipe_lib.Data):
     def iteration(state, batches):
@@ -278,7 +283,7 @@ def train(
     ValueError: as `recipe` and `parallel.run`.
   """
   result = parallel.run(
-    recipe(config, dataset),
+    recipe(config, dataset, jobs=jobs),
     key,
     jobs,
     recipe_lib.Data(dataset.x, dataset.y),
@@ -305,6 +310,7 @@ class _Parts:
     plan: registry.Plan,
     dataset: types.Dataset,
     constrain: Constrain,
+    most_pooled: int | None,
   ):
     optimizer, num_epochs = plan.train.optimizer, plan.train.num_epochs
     # Decay belongs to the classifier's objective: once per iteration, not k + 1 times.
@@ -318,6 +324,7 @@ class _Parts:
     self.example_shape = dataset.x.shape[1:]
     self.feature_scale = dataset.feature_scale
     self.constrain = constrain
+    self.most_pooled = most_pooled
     self.classify = optimizers.transformation(optimizer)
     self.classify_rate = optimizers.schedule(optimizer, num_epochs)
     self.encode = optimizers.transformation(encoder)
@@ -357,7 +364,8 @@ class _Parts:
   def pool_batches(self, state: EncodeState, job: Job) -> "_Slots":
     """D_m and D_nm in k random orders, `[steps, k, B']`.
 
-    Slots are the synthetic rows and then the client's, so that padding is last.
+    Slots are the synthetic rows and then the client's, so that padding is last. They
+    are cut into as many batches as the classifier has of the model's own members.
     """
     num_steps = -(-job.member_idx.shape[0] // self.batch_size)
     num_slots = len(job.synthetic) + job.member_idx.shape[0]
@@ -365,7 +373,13 @@ class _Parts:
 
     def one_pass(key):
       order = recipe_lib.epoch_order(key, num_slots, num_valid)
-      return _batches(order, num_valid, num_steps, -(-num_slots // num_steps))
+      if self.most_pooled is None:
+        return _batches(order, num_valid, num_steps, -(-num_slots // num_steps))
+      size = _pooled(len(job.synthetic), job.num_members, self.batch_size)
+      place = jnp.arange(self.most_pooled)
+      at = jnp.arange(num_steps)[:, None] * size + place
+      valid = (place < size) & (at < num_valid)
+      return _Slots(jnp.where(valid, order[jnp.minimum(at, num_slots - 1)], 0), valid)
 
     keys = jax.random.split(_stream(state, _POOL), self.discriminator_steps)
     return jax.tree.map(lambda a: a.swapaxes(0, 1), jax.vmap(one_pass)(keys))
@@ -447,6 +461,21 @@ class _Parts:
       is_synthetic, slots < num_synthetic // 2, job.is_encoded[client]
     )
     return x, is_member
+
+
+def _pooled(num_synthetic: int, num_members: Any, batch_size: int) -> Any:
+  """Rows of D_m and D_nm in a discriminator's batch, of a model with these members."""
+  num_steps = -(-num_members // batch_size)
+  return -(-(num_synthetic + num_members) // num_steps)
+
+
+def _most_pooled(jobs: Job, batch_size: int) -> int | None:
+  """The most of `_pooled` of any model; None if all have as many members as slots."""
+  num_members = np.asarray(jobs.num_members)
+  if (num_members == jobs.member_idx.shape[-1]).all():
+    return None
+  num_members = np.maximum(num_members, 1)  # none at all is refused when it runs
+  return int(_pooled(jobs.synthetic.shape[1], num_members, batch_size).max())
 
 
 def _stream(state: EncodeState, stream: int) -> Array:
