@@ -9,7 +9,7 @@ import numpy as np
 from jmia import _validate
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
-from jmia.audit import true_class, units
+from jmia.audit import counts, true_class, units
 from jmia.datasets import npz
 
 _REQUIRED = ("target_logits", "labels", "members")
@@ -119,7 +119,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], *, outputs: str = "auto") -> E
     population=_signals(arrays, "population", population_labels) or {},
     groups=_groups(arrays, labels, population_labels),
     calibrates=arrays.get(_CALIBRATES),
-    notes=(*notes, *said, *told.notes),
+    notes=(*notes, *said, *told.notes, *_of_counts(arrays)),
   )
 
 
@@ -251,12 +251,20 @@ def _groups(
     else:
       num_models = len(arrays[str(_given(arrays, name))])
       held = arrays.get(f"{name}_members", np.zeros((num_models, len(labels)), bool))
-      fields = {"signals": on_samples, "held": held, "out": ~held}
+      held, out = counts.equal(held, arrays["members"], (0,))
+      fields = {"signals": on_samples, "held": held, "out": out}
     fields |= _on_population(arrays, name, num_models, on_population, population_labels)
     groups[name] = Group(**fields)
   if "reference_members" in arrays and "reference" in groups:
     groups["in_out"] = groups["reference"]
   return groups
+
+
+def _of_counts(arrays: Mapping[str, np.ndarray]) -> list[str]:
+  """What is said where models are left out, so that their number tells no members."""
+  held = arrays.get("reference_members")
+  is_so = held is not None and counts.are_balanced(held, arrays["members"])
+  return [counts.NOTE] if is_so else []
 
 
 def _on_population(

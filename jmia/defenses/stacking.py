@@ -21,9 +21,6 @@ from jmia.training import recipe as recipe_lib
 
 _RATE = 1e-2  # of the layer's Adam: a convex problem of few weights
 _VOTE = 5.0  # weight of each base model's vote, from which the layer starts
-# Streams of the model's key that no step has, as steps are counted in int32, and early
-# stopping has not, which may be around it: 2**32 - 1 is its.
-_PARTS, _BASES = 2**32 - 2, 2**32 - 3
 
 
 class State(NamedTuple):
@@ -125,7 +122,8 @@ def wrap(
   )
 
   def init(key: jax.Array, job: Any) -> State:
-    keys = jax.random.split(jax.random.fold_in(key, _BASES), num_parts)
+    # Early stopping, which may be around it, has the first of these.
+    keys = jax.random.split(recipe_lib.off_step_key(key, 2), num_parts)
     base_jobs, layer_job = _parts(key, job, num_parts)
     bases = jax.vmap(recipe.init)(keys[:-1], base_jobs)
     return State(bases, layer_recipe.init(keys[-1], layer_job), key)
@@ -164,7 +162,7 @@ def _parts(key: jax.Array, job: Any, num_parts: int):
   Every part has as many slots; the members are dealt out in the model's own order.
   """
   num_slots = job.member_idx.shape[0]
-  stream = jax.random.fold_in(key, _PARTS)
+  stream = recipe_lib.off_step_key(key, 1)
   order = recipe_lib.epoch_order(stream, num_slots, job.num_members)
   order = jnp.pad(order, (0, -num_slots % num_parts), mode="edge")
   member_idx = jnp.asarray(job.member_idx)[order].reshape(-1, num_parts).T

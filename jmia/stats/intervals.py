@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia import _validate
-from jmia.stats import _auc_bounds, _exact, _tpr_bounds, roc
+from jmia.stats import _bounded_mean, _exact, _tpr_bounds, roc
 
 
 class Interval(NamedTuple):
@@ -16,10 +16,9 @@ class Interval(NamedTuple):
 
 
 class AucInterval(NamedTuple):
-  """An AUC with DeLong's standard error and its bounds; each `[...]` float64."""
+  """An AUC and its bounds; each `[...]` float64."""
 
   auc: np.ndarray
-  standard_error: np.ndarray
   low: np.ndarray
   high: np.ndarray
 
@@ -50,7 +49,10 @@ def clopper_pearson(
   if (successes > trials).any():
     raise ValueError(f"successes={successes} must be at most trials={trials}")
   _validate.probability("confidence", confidence, open_interval=True)
-  return _beta_interval(successes, trials, confidence)
+  tail = (1 - confidence) / 2
+  low, high = (f(successes, trials, tail) for f in (_exact.lower, _exact.upper))
+  has_trials = trials > 0
+  return Interval(np.where(has_trials, low, np.nan), np.where(has_trials, high, np.nan))
 
 
 def each_of(num: int, *, confidence: float = 0.95) -> float:
@@ -167,28 +169,26 @@ def auc(
 ) -> AucInterval:
   """Returns the AUC with its interval by DeLong's variance, on the logit scale.
 
-  With m members and n non-members, `V10_i` the share of non-members that member i
-  beats (ties half) and `V01_j` the share of members that beat non-member j,
-  `se^2 = var(V10) / m + var(V01) / n` (DeLong et al. 1988, ranked as in Sun & Xu 2014).
-  The bounds are `expit(logit(auc) +- t se / (auc (1 - auc)))`, with Student's t at
-  Welch's degrees of freedom: on the plain scale they leave [0, 1] and miss too often.
+  The AUC is the mean over members of `V10_i`, the share of non-members that member i
+  beats (ties half), and the mean over non-members of `V01_j`, the share of members that
+  beat j. Each of the two is bounded by Gaffke's bound of the mean of values in [0, 1],
+  which assumes nothing of their distribution, and the distances are joined as the sides
+  of a right angle (`_bounded_mean`). Where few comparisons are lost, or samples few,
+  another bound may be nearer, and the nearer is taken: Clopper and Pearson's of
+  `k = min(m, n)` comparisons of which `auc k` were won. One can pair up k members and
+  non-members, each used once; these comparisons are independent, and the AUC varies
+  less than their mean.
 
-  Where few comparisons are lost (or won, at an AUC below 1/2), DeLong's variance is too
-  small. Let k = min(m, n). If fewer than 10 of k are lost, the bound towards 1/2 is at
-  least as far off as by Hanley & McNeil's variance; if fewer than 5, and at most a
-  fifth, the bound away from it is at least as far off as Clopper-Pearson's of k
-  comparisons of which `auc k` were won: one can pair up k members and non-members, each
-  used once, and these comparisons are independent.
+  DeLong's interval is not enough for a verdict: where scores are tied but for a few
+  samples, such as correctness at an accuracy of 99 %, the smaller of two unequal kinds
+  often holds none of the few, and the variance seen is next to nothing. Of models that
+  leak nothing, with 100 members and 2,500 others, it was above 1/2 in 41 of 100.
 
-  Where DeLong's variance is 0 (perfect separation, all scores tied) or undefined (one
-  member or one non-member) a point would be no interval: both bounds are
-  Clopper-Pearson's.
-
-  Coverage at 95 %, simulated 4,000 times each, of AUCs of .5 to .99 and of 20 to 1,252
-  members and others: of Gaussians of like and of unlike spread, exponentials, mixtures
-  and two values 94.3 % and more, which is 95 within the error of as many simulations
-  (`experiments.simulations --study=intervals`). With fewer than 10 lost it is wide, and
-  covers up to 100 %.
+  Coverage at 95 %, simulated 4,000 times each, of AUCs of .5 to .99, of 20 to 1,252
+  members and others, equal and unequal, of Gaussians of like and of unlike spread,
+  exponentials, mixtures and values that are rare: @@COV@@
+  (`experiments.simulations --study=intervals`). It is wider than DeLong's by 4 % at 450
+  samples of each kind and AUC .5, by 12 % at .9, and by more where few decide.
 
   It treats samples as independent draws; that one model's members share a model is not
   in it.
@@ -200,63 +200,23 @@ def auc(
     axis: the axis of samples.
 
   Returns:
-    An `AucInterval` of `[...]`; the standard error is NaN where it is undefined, and
-    all is NaN in a row without members or without non-members.
+    An `AucInterval` of `[...]`; NaN in a row without members or without non-members.
 
   Raises:
     ValueError: as `roc.rank`, or `confidence` is not in (0, 1).
   """
-  from scipy import special
-
   _validate.probability("confidence", confidence, open_interval=True)
   ranked = roc.rank(scores, members, axis=axis)
   num_members, num_others = ranked.num_members, ranked.num_nonmembers
-  area, tail = roc.auc_of_ranked(ranked), (1 - confidence) / 2
-  # Ranks among the other kind, ties half: DeLong's components up to a sign.
-  of_members = (ranked.fp_before + ranked.fp) / (
-    2 * np.maximum(num_others, 1)[..., None]
-  )
-  of_others = (ranked.tp_before + ranked.tp) / (
-    2 * np.maximum(num_members, 1)[..., None]
-  )
-  with np.errstate(divide="ignore", invalid="ignore"):
-    member_part = _variance(of_members, ranked.is_member) / num_members
-    other_part = _variance(of_others, ~ranked.is_member) / num_others
-    variance = member_part + other_part
-    freedom = variance**2 / (
-      member_part**2 / (num_members - 1) + other_part**2 / (num_others - 1)
-    )
-    half_width = (
-      special.stdtrit(freedom, 1 - tail) * np.sqrt(variance) / (area * (1 - area))
-    )
-    wald = special.expit(special.logit(area) + np.multiply.outer([-1, 1], half_width))
-    wide = _auc_bounds.widened(area, wald[0], wald[1], num_members, num_others, tail)
+  area, is_member = roc.auc_of_ranked(ranked), ranked.is_member
+  # Ranks among the other kind, ties half.
+  above = (ranked.fp_before + ranked.fp) / (2 * np.maximum(num_others, 1)[..., None])
+  beating = (ranked.tp_before + ranked.tp) / (2 * np.maximum(num_members, 1)[..., None])
+  samples, tail = ((1 - above, is_member), (beating, ~is_member)), (1 - confidence) / 2
+  low, high = _bounded_mean.joined(area, samples, (0, 1), tail)
   pairs = np.minimum(num_members, num_others)
-  exact = _beta_interval(area * pairs, pairs, confidence)
-  is_regular = variance > 0
   return AucInterval(
     auc=area,
-    standard_error=np.sqrt(variance),
-    low=np.where(is_regular, wide[0], exact.low),
-    high=np.where(is_regular, wide[1], exact.high),
+    low=np.maximum(low, _exact.lower(area * pairs, pairs, tail)),
+    high=np.minimum(high, _exact.upper(area * pairs, pairs, tail)),
   )
-
-
-def _variance(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-  """Unbiased variance along the last axis of the entries in `mask`."""
-  # Counted from the least, equal entries have a variance of exactly 0.
-  x = x - np.min(x, axis=-1, where=mask, initial=np.inf, keepdims=True)
-  count = mask.sum(axis=-1)
-  mean = np.sum(x, axis=-1, where=mask) / count
-  squares = np.square(x - mean[..., None])
-  return np.sum(squares, axis=-1, where=mask) / (count - 1)
-
-
-def _beta_interval(
-  successes: np.ndarray, trials: np.ndarray, confidence: float
-) -> Interval:
-  """Clopper-Pearson bounds; successes may be fractional, NaN without trials."""
-  tail = (1 - confidence) / 2
-  low, high = (f(successes, trials, tail) for f in (_exact.lower, _exact.upper))
-  has_trials = trials > 0
-  return Interval(np.where(has_trials, low, np.nan), np.where(has_trials, high, np.nan))

@@ -12,12 +12,10 @@ import zlib
 import numpy as np
 
 from jmia import _validate
-from jmia.stats import intervals, paired
+from jmia.stats import intervals, levels, monte_carlo, paired
 
-FPRS = (0.1, 0.01, 0.001)
 _AT_ONCE = 250  # simulations ranked together
-
-Progress = Callable[[int, int], None]
+_FIGURES = 24  # whose intervals are to hold at once, as in a report of six attacks
 
 
 class Pair(NamedTuple):
@@ -85,6 +83,19 @@ def _two_values() -> Pair:
   return Pair(draw, tpr)
 
 
+def _rare_value() -> Pair:
+  """Scores are 0, or 1 of 1 % of the others and of `2 AUC - .99` of the members."""
+
+  def draw(rng, shape, auc, is_member):
+    share = 0.01 + (2 * auc - 1 if is_member else 0)
+    return (rng.random(shape) < share).astype(float)
+
+  def tpr(auc, fpr):
+    return np.interp(fpr, [0, 0.01, 1], [0, 0.01 + 2 * auc - 1, 1])
+
+  return Pair(draw, tpr)
+
+
 def pairs() -> Mapping[str, Pair]:
   """Returns the pairs of distributions, by name."""
   return types.MappingProxyType(
@@ -94,6 +105,7 @@ def pairs() -> Mapping[str, Pair]:
       "exponentials": _exponential(),
       "some stand out": _mixture(),
       "two values": _two_values(),
+      "a rare value": _rare_value(),
     }
   )
 
@@ -107,7 +119,7 @@ def coverage_rows(
   confidence: float = 0.95,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns how often the intervals of AUC and TPR miss, as one row.
 
@@ -123,7 +135,8 @@ def coverage_rows(
 
   Returns:
     A row whose `auc_missed` and `tpr_missed` (by FPR) are shares of the simulations,
-    and whose widths are means.
+    and whose widths are means; `auc_missed_at_once` is of intervals of which 24 are to
+    hold at once.
 
   Raises:
     ValueError: the pair is unknown, or a number is out of range.
@@ -132,12 +145,14 @@ def coverage_rows(
   _validate.positive("num_simulations", num_simulations)
   if not 0.5 <= auc < 1:
     raise ValueError(f"auc={auc}, expected at least 0.5 and below 1")
-  pair, fprs = pairs()[name], np.array(FPRS)
+  pair, fprs = pairs()[name], levels.numbers()
   members = np.arange(num_members + num_others) < num_members
   found: dict[str, list[np.ndarray]] = {}
-  for start in range(0, num_simulations, _AT_ONCE):
+  entropy = _of_cell(name, auc, num_members, num_others)
+  for start, rng in monte_carlo.draws(
+    num_simulations, seed, progress, entropy=entropy, at_once=_AT_ONCE
+  ):
     size = min(_AT_ONCE, num_simulations - start)
-    rng = _rng(seed, start, name, auc, num_members, num_others)
     scores = np.concatenate(
       [
         pair.draw(rng, (size, num_members), auc, True),
@@ -146,16 +161,18 @@ def coverage_rows(
       axis=1,
     )
     area = intervals.auc(scores, members, confidence=confidence)
+    each = intervals.each_of(_FIGURES, confidence=confidence)
+    wide = intervals.auc(scores, members, confidence=each)
     rate = intervals.tpr_at_fpr(scores, members, fprs, confidence=confidence)
     true = pair.tpr(auc, fprs)
     for key, values in (
       ("auc_missed", _missed(area, auc)),
+      ("auc_missed_at_once", _missed(wide, auc)),
       ("auc_width", area.high - area.low),
       ("tpr_missed", _missed(rate, true)),
       ("tpr_width", rate.high - rate.low),
     ):
       found.setdefault(key, []).append(values)
-    progress(start + size, num_simulations)
   means = {key: np.concatenate(values).mean(axis=0) for key, values in found.items()}
   return [
     {
@@ -165,7 +182,7 @@ def coverage_rows(
       "true_auc": auc,
       "confidence": confidence,
       "num_simulations": num_simulations,
-      **{key: _by_fpr(of) if of.ndim else float(of) for key, of in means.items()},
+      **{key: levels.by_fpr(of) if of.ndim else float(of) for key, of in means.items()},
     }
   ]
 
@@ -179,7 +196,7 @@ def difference_rows(
   confidence: float = 0.95,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns how often a difference of two AUCs on the same samples is missed.
 
@@ -206,15 +223,14 @@ def difference_rows(
   members = np.arange(num_members + num_others) < num_members
   shifts = np.sqrt(2) * special.ndtri(np.array(aucs))[:, None]
   missed, widths = [], []
-  for number in range(num_simulations):
-    rng = _rng(seed, number, aucs, correlation, num_members, num_others)
+  entropy = _of_cell(aucs, correlation, num_members, num_others)
+  for _, rng in monte_carlo.draws(num_simulations, seed, progress, entropy=entropy):
     shared, own = rng.normal(size=members.shape), rng.normal(size=(2, len(members)))
     scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
     first, second = scores + shifts * members
     found = paired.auc(first, second, members, confidence=confidence)
     missed.append(_missed(found, aucs[1] - aucs[0]))
     widths.append(found.high - found.low)
-    progress(number + 1, num_simulations)
   return [
     {
       "distributions": f"two attacks, AUC {aucs[0]:g} and {aucs[1]:g}",
@@ -229,15 +245,10 @@ def difference_rows(
   ]
 
 
-def _rng(seed: int, number: int, *cell: Any) -> np.random.Generator:
-  """Draws of a cell's own: those that share draws would be off in the same way."""
-  of_cell = zlib.crc32(repr(cell).encode())
-  return np.random.default_rng(np.random.SeedSequence([seed, number, of_cell]))
+def _of_cell(*cell: Any) -> list[int]:
+  """Entropy of a cell's own: those that share draws would be off in the same way."""
+  return [zlib.crc32(repr(cell).encode())]
 
 
 def _missed(found, truth) -> np.ndarray:
   return np.asarray((found.low > truth) | (found.high < truth))
-
-
-def _by_fpr(values: np.ndarray) -> dict[str, float]:
-  return dict(zip(map(str, FPRS), values.tolist(), strict=True))

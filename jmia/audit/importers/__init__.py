@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from jmia.attacks.evidence import Evidence
-from jmia.audit import calibration, signals_file
+from jmia.audit import calibration, counts, signals_file
 from jmia.audit.importers import leakpro, lira, privacy_meter
 from jmia.audit.importers.cohort import Cohort
 
@@ -56,7 +56,10 @@ def load(
     if is_it(path):
       cohort = read(path)
       try:
-        return cohort.evidence(target, seed=seed), cohort.notes
+        of_targets = cohort.evidence(target, seed=seed)
+        held = cohort.held
+        of_counts = [counts.NOTE] if counts.are_balanced(held[1:], held[0]) else []
+        return of_targets, [*cohort.notes, *of_counts]
       except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
   known = "; ".join(_LAYOUTS)
