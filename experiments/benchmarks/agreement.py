@@ -75,7 +75,7 @@ def _losses(case: training.Case, num_models: int, batch_size: int) -> np.ndarray
   size = min(case.num_members, 2 * batch_size)
   result = parallel.run(
     config_lib.build(config, dataset).recipe,
-    jax.random.key(0),
+    jax.random.key(0, impl="threefry2x32"),
     recipe_lib.Job(*splits.draw(np.arange(case.num_rows), size, num_models, seed=0)),
     recipe_lib.Data(dataset.x, dataset.y),
   )

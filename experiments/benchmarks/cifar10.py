@@ -181,7 +181,7 @@ def train(what: training.Case, dataset: types.Dataset, way: Way, size: Size) -> 
   with measure.compilation() as compiled:
     result = parallel.run(
       trainable.recipe,
-      jax.random.key(0),
+      jax.random.key(0, impl="threefry2x32"),
       recipe_lib.Job(members, np.full(size.num_models, size.num_members, np.int32)),
       recipe_lib.Data(dataset.x, dataset.y),
       collect=accuracy,

@@ -68,7 +68,7 @@ def run(num_models: int) -> Run:
 
   result = parallel.run(
     config_lib.build(config, dataset).recipe,
-    jax.random.key(0),
+    jax.random.key(0, impl="threefry2x32"),
     recipe_lib.Job(*assigned),
     recipe_lib.Data(dataset.x, dataset.y),
     progress=begin,

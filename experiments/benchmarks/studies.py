@@ -130,7 +130,7 @@ def epoch(case: training.Case, num_models: int, names) -> measure.Cost:
 
   parallel.run(
     registry.build(plan, dataset).recipe,
-    jax.random.key(0),
+    jax.random.key(0, impl="threefry2x32"),
     recipe_lib.Job(*rows),
     recipe_lib.Data(dataset.x, dataset.y),
     width=num_models,

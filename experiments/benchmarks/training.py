@@ -375,7 +375,7 @@ def _run(
   with measure.compilation() as seconds:
     result = parallel.run(
       trainable.recipe,
-      jax.random.key(0),
+      jax.random.key(0, impl="threefry2x32"),
       recipe_lib.Job(
         *splits.draw(np.arange(case.num_rows), case.num_members, num_models, seed=0)
       ),
@@ -400,7 +400,7 @@ def _temporary_mib(case: Case, batch_size: int) -> float:
     np.arange(4 * batch_size, dtype=np.int32), np.array(batch_size, np.int32)
   )
   data = recipe_lib.Data(dataset.x, dataset.y)
-  state = jax.eval_shape(recipe.init, jax.random.key(0), job)
+  state = jax.eval_shape(recipe.init, jax.random.key(0, impl="threefry2x32"), job)
 
   def one(tree):
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), tree)
@@ -416,7 +416,9 @@ def bytes_of_step(case: Case) -> int:
   # Patches are a way to convolve, and no part of what has to be moved.
   with layers.on_accelerator("native"):
     recipe = config_lib.build(case.config, case.dataset()).recipe
-    state = jax.eval_shape(recipe.init, jax.random.key(0), case.job)
+    state = jax.eval_shape(
+      recipe.init, jax.random.key(0, impl="threefry2x32"), case.job
+    )
     epoch = jax.make_jaxpr(recipe.update)(state, case.job, case.data)
   num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   return memory.of_step(epoch.jaxpr, num_parameters)

@@ -161,7 +161,7 @@ def score(
   network = _Network(max(config.hidden_sizes))
   found = parallel.run(
     _recipe(network, config, data.x.shape[1]),
-    jax.random.key(seed),
+    jax.random.key(seed, impl="threefry2x32"),
     jobs,
     data,
     collect=_collect(network),
@@ -210,7 +210,8 @@ def _recipe(
     state = recipe.init(key, job)
     # Drawn for the widest: as large as a network of this width would have drawn them.
     gain = jnp.sqrt(network.max_width / job.width)
-    out = {**state.params["out"], "kernel": gain * state.params["out"]["kernel"]}
+    kernel = state.params["out"]["kernel"]
+    out = {**state.params["out"], "kernel": gain.astype(kernel.dtype) * kernel}
     return state._replace(params={**state.params, "out": out})
 
   return recipe._replace(init=init)

@@ -155,7 +155,7 @@ def score(
   network = _network(data.x.shape[1:], num_classes, config.head)
   found = parallel.run(
     _recipe(network, data.x.shape[1:], num_classes, config),
-    jax.random.key(seed),
+    jax.random.key(seed, impl="threefry2x32"),
     _jobs(len(data.y), config, np.random.default_rng(seed)),
     data,
     collect=lambda state, job, data: _predict(
@@ -298,7 +298,7 @@ def _recipe(
     )
     return _State(inner, best, jnp.minimum(value, state.best_loss)), metrics
 
-  return recipe_lib.Recipe(init, update, config.num_epochs)
+  return recipe._replace(init=init, update=update)
 
 
 def _jobs(num_rows: int, config: QuantileConfig, rng: np.random.Generator) -> _Job:

@@ -69,7 +69,7 @@ def plan(
     ValueError: if there are fewer different copies of an image than queries.
   """
   asked = {parse(name)[1] for name in _names(needs)}
-  key = jax.random.key(np.random.default_rng(seed).integers(2**31))
+  key = jax.random.key(np.random.default_rng(seed).integers(2**31), impl="threefry2x32")
   some = np.asarray(x[population][:_NUM_ROWS])
   is_image = x.ndim in (3, 4)
   is_bits = x.dtype == np.uint8 and not is_image and some.max(initial=0) <= 1
@@ -218,7 +218,7 @@ def _noise_of(some: np.ndarray) -> Callable[..., jax.Array]:
 
   def alter(x: Any, rows: Any, by: tuple[jax.Array, jax.Array]) -> jax.Array:
     strength, key = by
-    draw = lambda key: jax.random.normal(key, x.shape[1:])  # noqa: E731
+    draw = lambda key: jax.random.normal(key, x.shape[1:], jnp.float32)  # noqa: E731
     noisy = x + strength * spread * jax.vmap(draw)(_keys(key, rows))
     if not jnp.issubdtype(x.dtype, jnp.integer):
       return noisy.astype(x.dtype)

@@ -108,7 +108,7 @@ def cost(dataset: types.Dataset, planned: Plan, *, width: int | None = None) -> 
   try:
     parallel.run(
       trainable.recipe,
-      jax.random.key(0),
+      jax.random.key(0, impl="threefry2x32"),
       recipe_lib.Job(*assigned),
       recipe_lib.Data(dataset.x, dataset.y.astype(np.int32)),
       collect=lambda state, job, data: job.num_members,

@@ -79,7 +79,7 @@ class Trainer(NamedTuple):
       settings: beside the trainer's own, that a run must share with what it resumes.
       **kwargs: see `recipe`.
     """
-    key = jax.random.key(self.seed)
+    key = jax.random.key(self.seed, impl="threefry2x32")
     return parallel.run(
       recipe,
       key if stream is None else jax.random.fold_in(key, stream),

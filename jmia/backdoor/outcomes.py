@@ -210,7 +210,7 @@ def _count(
   first: dict[tuple[int, int], int] = {}
   draw = [first.setdefault((c.trial, c.mark), len(first)) for c in cases]
   _, of_draw = np.unique(draw, return_index=True)
-  key = jax.random.fold_in(jax.random.key(seed), _QUERIES)
+  key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), _QUERIES)
   queries = verification.draw_queries(key, eligible[of_draw], num_queries, 1)
   counts = verification.count_successes(
     jnp.asarray(answered), queries[np.array(draw)], jnp.asarray(labels)

@@ -69,7 +69,7 @@ def run(
   trainable = registry.build(defended, dataset, transforms=(marking.mark, *flip))
   trained = parallel.run(
     trainable.recipe,
-    jax.random.key(seed),
+    jax.random.key(seed, impl="threefry2x32"),
     planned.jobs,
     marking.Data(dataset.x, dataset.y, planned.marks),
     collect=_collect(trainable),

@@ -231,7 +231,7 @@ def _draw(key, eligible, num_queries, num_draws):
   def one(key, rows, count):
     # Floyd & Bentley (1987): a uniform subset in as many steps as it has members.
     last = count - num_queries + jnp.arange(num_queries)
-    proposed = jax.random.randint(key, (num_queries,), 0, last + 1)
+    proposed = jax.random.randint(key, (num_queries,), 0, last + 1, jnp.int32)
 
     def step(i, chosen):
       is_taken = (chosen == proposed[i]).any()

@@ -21,8 +21,9 @@ The mechanism, and what its epsilon means:
   term is at most `_SLACK delta`, and epsilon is computed at `(1 - _SLACK) delta`.
 
 The guarantee is of the trained parameters alone. Not covered: the loss and accuracy of
-each epoch, settings that were chosen by looking at the same data, and that the noise
-comes from a pseudo-random generator in float32.
+each epoch, settings that were chosen by looking at the same data, that a table's
+features are standardised by statistics of all its rows, members included, and that the
+noise comes from a pseudo-random generator in float32.
 
 Source: Abadi et al., "Deep Learning with Differential Privacy". Clipping is
 `jax_privacy`'s; noise is drawn from each model's own key, so that models trained in one
@@ -274,7 +275,8 @@ def poisson(run: Mechanism, steps_per_epoch: int) -> recipe_lib.Batches:
     member_idx = jnp.asarray(job.member_idx)
 
     def one_step(step_key: jax.Array) -> tuple[jax.Array, jax.Array]:
-      is_in = (jax.random.bits(step_key, (num_slots,)) <= last) & is_member
+      bits = jax.random.bits(step_key, (num_slots,), jnp.uint32)
+      is_in = (bits <= last) & is_member
       slots = jnp.nonzero(is_in, size=run.max_batch_size, fill_value=0)[0]
       return member_idx[slots], jnp.arange(run.max_batch_size) < is_in.sum()
 

@@ -12,6 +12,7 @@ from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
 _VALIDATION_BATCH = 128
+_METRICS = ("loss", "accuracy", "validation_loss")
 
 
 class State(NamedTuple):
@@ -21,11 +22,15 @@ class State(NamedTuple):
     inner: the recipe's own state.
     best: variables of the best epoch.
     best_loss: `[]` its validation loss.
+    metrics: of the last epoch that all was finite after.
+    is_over: `[]` bool, whether an epoch was not: no later one changes anything.
   """
 
   inner: Any
   best: dict[str, Any]
   best_loss: jax.Array
+  metrics: dict[str, jax.Array]
+  is_over: jax.Array
 
   @property
   def params(self) -> Any:
@@ -44,11 +49,12 @@ def wrap(trainable: config_lib.Trainable, share: float) -> config_lib.Trainable:
   Of each model's members, `share` are drawn by its key to be the validation split: they
   choose the epoch, and no gradient is taken on them. All epochs are run, since models
   in one program end together; the state keeps the best. The metrics gain
-  `validation_loss`.
+  `validation_loss`. A model that diverges after an epoch that was sound ends there: its
+  state and metrics stay what they were, and what it keeps is sound.
 
   Args:
     trainable: how a model is trained and predicts; its jobs are NamedTuples with
-      `member_idx` and `num_members`.
+      `member_idx` and `num_members`, its metrics loss and accuracy.
     share: of the members, in (0, 1).
 
   Raises:
@@ -60,23 +66,32 @@ def wrap(trainable: config_lib.Trainable, share: float) -> config_lib.Trainable:
   def init(key: jax.Array, job: Any) -> State:
     inner = recipe.init(key, _training_job(key, job, share))
     best = recipe_lib.model_variables(inner)
-    return State(inner, best, jnp.array(jnp.inf))
+    metrics = {name: jnp.zeros((), jnp.float32) for name in _METRICS}
+    return State(inner, best, jnp.array(jnp.inf), metrics, jnp.array(False))
 
   def update(state: State, job: Any, data: Any) -> tuple[State, Any]:
     training_job = _training_job(state.inner.key, job, share)
     inner, metrics = recipe.update(state.inner, training_job, data)
     variables = recipe_lib.model_variables(inner)
     loss = _validation_loss(predict, variables, training_job, job, data, share)
-    is_better = loss < state.best_loss
-    best = jax.tree.map(
-      lambda new, old: jnp.where(is_better, new, old), variables, state.best
-    )
-    state = State(inner, best, jnp.where(is_better, loss, state.best_loss))
-    return state, {**metrics, "validation_loss": loss}
+    metrics = {**metrics, "validation_loss": loss}
+    metrics = jax.tree.map(lambda a: a.astype(jnp.float32), metrics)  # as kept
+    is_sound = recipe_lib.all_finite((inner, metrics))
+    # Before the first sound epoch nothing is kept, and the model has diverged.
+    is_over = state.is_over | (~is_sound & jnp.isfinite(state.best_loss))
+    is_better = (loss < state.best_loss) & ~is_over
+    best_loss = jnp.where(is_better, loss, state.best_loss)
+    inner = _choose(is_over, state.inner, inner)
+    metrics = _choose(is_over, state.metrics, metrics)
+    best = _choose(is_better, variables, state.best)
+    return State(inner, best, best_loss, metrics, is_over), metrics
 
-  return config_lib.Trainable(
-    recipe_lib.Recipe(init, update, recipe.num_epochs), predict
-  )
+  return config_lib.Trainable(recipe._replace(init=init, update=update), predict)
+
+
+def _choose(which: jax.Array, one: Any, other: Any) -> Any:
+  """Returns one of two trees."""
+  return jax.tree.map(lambda a, b: jnp.where(which, a, b), one, other)
 
 
 def is_validation(key: jax.Array, job: Any, share: float) -> jax.Array:
@@ -116,7 +131,10 @@ def _training_job(key: jax.Array, job: Any, share: float) -> Any:
 
 
 def _validation_loss(predict, variables, training_job, job, data, share) -> jax.Array:
-  """Mean cross-entropy on the validation split; infinite if it is empty."""
+  """Mean cross-entropy on the validation split; infinite if it is empty.
+
+  So it is of one member: none is left to choose by, and the model has diverged.
+  """
   num_slots = training_job.member_idx.shape[0]
   most = min(num_slots, math.ceil(share * num_slots) + 1)
   slots = training_job.num_members + jnp.arange(most)
@@ -127,4 +145,5 @@ def _validation_loss(predict, variables, training_job, job, data, share) -> jax.
   )
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, data.y[rows])
   is_in = slots < job.num_members
-  return jnp.where(is_in, losses, 0).sum() / is_in.sum()
+  mean = jnp.where(is_in, losses, 0).sum() / jnp.maximum(is_in.sum(), 1)
+  return jnp.where(is_in.any(), mean, jnp.inf)

@@ -82,8 +82,9 @@ def noise(std: float, seed: int = 0) -> Output:
       jnp.uint32
     )
     digest = (mixed * jnp.uint32(2654435761)).sum(dtype=jnp.uint32)
-    key = jax.random.fold_in(jax.random.key(seed), digest)
-    noisy = jax.nn.softmax(logits) + std * jax.random.normal(key, logits.shape)
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), digest)
+    draws = jax.random.normal(key, logits.shape, jnp.float32)
+    noisy = jax.nn.softmax(logits) + std * draws
     noisy = jnp.maximum(noisy, 0)
     label, leader = logits.argmax(), noisy.argmax()
     # Above zero, should the noise leave nothing of any class.

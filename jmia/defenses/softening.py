@@ -30,7 +30,7 @@ def mixup(alpha: float) -> recipe_lib.Transform:
   def transform(key: jax.Array, batch: recipe_lib.Batch, job: Any, data: Any):
     del job, data
     draw, order = jax.random.split(key)
-    share = jax.random.beta(draw, alpha, alpha)
+    share = jax.random.beta(draw, alpha, alpha, dtype=jnp.float32)
     # Padding comes last in a batch, and last in this order: it mixes with itself.
     partner = recipe_lib.epoch_order(order, len(batch.valid), batch.valid.sum())
     mixed = [

@@ -122,7 +122,8 @@ def wrap(
   )
 
   def init(key: jax.Array, job: Any) -> State:
-    keys = jax.random.split(recipe_lib.off_step_key(key), num_parts)
+    # Early stopping, which may be around it, has the first of these.
+    keys = jax.random.split(recipe_lib.off_step_key(key, 2), num_parts)
     base_jobs, layer_job = _parts(key, job, num_parts)
     bases = jax.vmap(recipe.init)(keys[:-1], base_jobs)
     return State(bases, layer_recipe.init(keys[-1], layer_job), key)
@@ -141,9 +142,7 @@ def wrap(
     )
     return logits
 
-  return config_lib.Trainable(
-    recipe_lib.Recipe(init, update, recipe.num_epochs), combined
-  )
+  return config_lib.Trainable(recipe._replace(init=init, update=update), combined)
 
 
 def base_jobs(key: jax.Array, job: Any, num_parts: int) -> Any:

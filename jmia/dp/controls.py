@@ -91,7 +91,7 @@ def _same_noise(private: Private, sound: Seams) -> Seams:
     inner = sound.gradient(loss)
 
     def repeated(params, variables, batch, key, job):
-      own = jax.random.fold_in(jax.random.key(0), job.model_id)
+      own = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), job.model_id)
       return inner(params, variables, batch, key._replace(noise=own), job)
 
     return repeated
@@ -149,7 +149,7 @@ def _shared_noise(private: Private, sound: Seams) -> Seams:
 
   def init(params):
     del params
-    return jax.random.key(0)
+    return jax.random.key(0, impl="threefry2x32")
 
   def update(grads, key, params=None):
     del params

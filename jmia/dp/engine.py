@@ -331,7 +331,8 @@ def _recipe(
     accuracy = (logits.argmax(-1) == data.y[:num]).mean()
     return fallen, state.steps, accuracy
 
-  return recipe_lib.Recipe(init, update, setting.train.num_epochs), collect
+  recipe = inner._replace(init=init, update=update, num_epochs=setting.train.num_epochs)
+  return recipe, collect
 
 
 def _log_ratio(moved: jax.Array, size: jax.Array, run: dp_sgd.Mechanism) -> jax.Array:
@@ -419,4 +420,4 @@ def _reader(dataset: types.Dataset, setting: Setting, start: Any) -> _Reader:
 
 
 def _key(setting: Setting, stream: int) -> jax.Array:
-  return jax.random.fold_in(jax.random.key(setting.seed), stream)
+  return jax.random.fold_in(jax.random.key(setting.seed, impl="threefry2x32"), stream)

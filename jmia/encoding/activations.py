@@ -37,7 +37,7 @@ def layer_shapes(
   x = jax.ShapeDtypeStruct((1, *example_shape), jnp.float32)
 
   def captured(x):
-    variables = model.init(jax.random.key(0), x)
+    variables = model.init(jax.random.key(0, impl="threefry2x32"), x)
     return model.apply(
       variables, x, capture_intermediates=True, mutable=["intermediates"]
     )[1]["intermediates"]

@@ -175,6 +175,7 @@ def recipe(
   config: EncodeConfig,
   dataset: types.Dataset,
   *,
+  jobs: Job | None = None,
   constrain: Constrain = lambda params, job: params,
 ) -> recipe_lib.Recipe:
   """Returns the recipe of Algorithm 1.
@@ -182,6 +183,9 @@ def recipe(
   Args:
     config: the settings.
     dataset: gives the shape, the scale and the number of classes.
+    jobs: to be trained, `[M, ...]` on the host. Needed where numbers of members differ:
+      a discriminator's batches are larger for fewer of them, and without it all models
+      have those of the longest `member_idx`.
     constrain: applied to the parameters after each step of either kind.
 
   Returns:
@@ -191,14 +195,15 @@ def recipe(
     D_m and D_nm.
 
   Raises:
-    ValueError: if the model has no such layer.
+    ValueError: if the model has no such layer; by its check, as `recipe.supervised`.
   """
   plan = registry.plan(
     config.defenses, config.train, dataset, num_members=dataset.num_examples
   )
   model = config_lib.make_model(plan.train, dataset)
   activations.num_units(model, config.layer, dataset.x.shape[1:])
-  parts = _Parts(model, config, plan, dataset, constrain)
+  most_pooled = None if jobs is None else _most_pooled(jobs, config.train.batch_size)
+  parts = _Parts(model, config, plan, dataset, constrain, most_pooled)
 
   def update(state: EncodeState, job: Job, data: recipe_lib.Data):
     def iteration(state, batches):
@@ -225,7 +230,12 @@ def recipe(
     }
     return state._replace(epoch=state.epoch + 1), metrics
 
-  return recipe_lib.Recipe(parts.init, update, config.train.num_epochs)
+  return recipe_lib.Recipe(
+    parts.init,
+    update,
+    config.train.num_epochs,
+    recipe_lib.members_checked(dataset.num_classes),
+  )
 
 
 class Encoded(NamedTuple):
@@ -266,7 +276,7 @@ def train(
     ValueError: as `recipe` and `parallel.run`.
   """
   result = parallel.run(
-    recipe(config, dataset),
+    recipe(config, dataset, jobs=jobs),
     key,
     jobs,
     recipe_lib.Data(dataset.x, dataset.y),
@@ -287,6 +297,7 @@ class _Parts:
     plan: registry.Plan,
     dataset: types.Dataset,
     constrain: Constrain,
+    most_pooled: int | None,
   ):
     optimizer, num_epochs = plan.train.optimizer, plan.train.num_epochs
     # Decay belongs to the classifier's objective: once per iteration, not k + 1 times.
@@ -300,6 +311,7 @@ class _Parts:
     self.example_shape = dataset.x.shape[1:]
     self.feature_scale = dataset.feature_scale
     self.constrain = constrain
+    self.most_pooled = most_pooled
     self.classify = optimizers.transformation(optimizer)
     self.classify_rate = optimizers.schedule(optimizer, num_epochs)
     self.encode = optimizers.transformation(encoder)
@@ -313,7 +325,8 @@ class _Parts:
     variables = dict(self.model.init(streams.initial(key, streams.INIT), example))
     params = variables.pop("params")
     num_units = job.unit_mask.shape[0]
-    draw = jax.random.normal(streams.initial(key, streams.DISCRIMINATOR), (num_units,))
+    stream = streams.initial(key, streams.DISCRIMINATOR)
+    draw = jax.random.normal(stream, (num_units,), jnp.float32)
     weight = draw * job.unit_mask / jnp.sqrt(job.unit_mask.sum())
     discriminator = Discriminator(weight, jnp.zeros(()))
     zero = jnp.zeros((), jnp.int32)
@@ -340,7 +353,8 @@ class _Parts:
   def pool_batches(self, state: EncodeState, job: Job) -> "_Slots":
     """D_m and D_nm in k random orders, `[steps, k, B']`.
 
-    Slots are the synthetic rows and then the client's, so that padding is last.
+    Slots are the synthetic rows and then the client's, so that padding is last. They
+    are cut into as many batches as the classifier has of the model's own members.
     """
     num_steps = -(-job.member_idx.shape[0] // self.batch_size)
     num_slots = len(job.synthetic) + job.member_idx.shape[0]
@@ -348,7 +362,13 @@ class _Parts:
 
     def one_pass(key):
       order = recipe_lib.epoch_order(key, num_slots, num_valid)
-      return _batches(order, num_valid, num_steps, -(-num_slots // num_steps))
+      if self.most_pooled is None:
+        return _batches(order, num_valid, num_steps, -(-num_slots // num_steps))
+      size = _pooled(len(job.synthetic), job.num_members, self.batch_size)
+      place = jnp.arange(self.most_pooled)
+      at = jnp.arange(num_steps)[:, None] * size + place
+      valid = (place < size) & (at < num_valid)
+      return _Slots(jnp.where(valid, order[jnp.minimum(at, num_slots - 1)], 0), valid)
 
     keys = jax.random.split(streams.now(state, streams.POOL), self.discriminator_steps)
     return jax.tree.map(lambda a: a.swapaxes(0, 1), jax.vmap(one_pass)(keys))
@@ -432,6 +452,21 @@ class _Parts:
       is_synthetic, slots < num_synthetic // 2, job.is_encoded[client]
     )
     return x, is_member
+
+
+def _pooled(num_synthetic: int, num_members: Any, batch_size: int) -> Any:
+  """Rows of D_m and D_nm in a discriminator's batch, of a model with these members."""
+  num_steps = -(-num_members // batch_size)
+  return -(-(num_synthetic + num_members) // num_steps)
+
+
+def _most_pooled(jobs: Job, batch_size: int) -> int | None:
+  """The most of `_pooled` of any model; None if all have as many members as slots."""
+  num_members = np.asarray(jobs.num_members)
+  if (num_members == jobs.member_idx.shape[-1]).all():
+    return None
+  num_members = np.maximum(num_members, 1)  # none at all is refused when it runs
+  return int(_pooled(jobs.synthetic.shape[1], num_members, batch_size).max())
 
 
 class _Slots(NamedTuple):

@@ -168,7 +168,9 @@ def check_model(model: Model, example_shape: tuple[int, ...]) -> None:
   """Raises ValueError unless a model's arrays are those of its module for such rows."""
   arrays = traverse_util.flatten_dict(dict(model.variables), sep="/")
   x = jax.ShapeDtypeStruct((1, *example_shape), jnp.float32)
-  variables = jax.eval_shape(model.module.init, jax.random.key(0), x)
+  variables = jax.eval_shape(
+    model.module.init, jax.random.key(0, impl="threefry2x32"), x
+  )
   expected = traverse_util.flatten_dict(dict(variables), sep="/")
   if arrays.keys() != expected.keys():
     differ = sorted(arrays.keys() ^ expected.keys())

@@ -306,7 +306,8 @@ def _train(
     [np.flatnonzero(is_encoded)],
     keys_lib.expand([key], model, dataset.x.shape[1:]),
   )
-  trained = encode.train(config, dataset, jobs, jax.random.key(seed), **run_options)
+  start = jax.random.key(seed, impl="threefry2x32")
+  trained = encode.train(config, dataset, jobs, start, **run_options)
   if trained.diverged_epoch[0] >= 0:
     raise ValueError(
       f"training diverged in epoch {trained.diverged_epoch[0]}: lower learning_rate or"

@@ -67,12 +67,15 @@ def prune(variables: PyTree, kept: PyTree) -> PyTree:
   return {**variables, "params": params}
 
 
-def recipe(config: encode.EncodeConfig, dataset: types.Dataset) -> recipe_lib.Recipe:
+def recipe(
+  config: encode.EncodeConfig, dataset: types.Dataset, *, jobs: Any = None
+) -> recipe_lib.Recipe:
   """Returns the recipe of adversarial pruning, with jobs as `PruneJob`.
 
   Args:
     config: the paper's: 20 epochs, both rates 0.001.
     dataset: as `encode.recipe`.
+    jobs: as `encode.recipe`.
 
   Raises:
     ValueError: as `encode.recipe`.
@@ -81,4 +84,5 @@ def recipe(config: encode.EncodeConfig, dataset: types.Dataset) -> recipe_lib.Re
   def hold_at_zero(params: PyTree, job: PruneJob) -> PyTree:
     return jax.tree.map(lambda p, k: p * k, params, job.kept)
 
-  return published.start_from(encode.recipe(config, dataset, constrain=hold_at_zero))
+  again = encode.recipe(config, dataset, jobs=jobs, constrain=hold_at_zero)
+  return published.start_from(again)

@@ -145,7 +145,11 @@ def losses(context: trials.Context) -> list[Row]:
   """Figures 2 and 4: losses of encoded, other and test rows, and L_enc, by epoch."""
   drawn = trials.draw(context)
   config = context.setup.encode_config(drawn[0].key.layer)
-  recipe = encode.recipe(config, context.dataset)
+  material = _material(context, drawn)
+  jobs = encode.make_jobs(
+    [t.members for t in drawn], [t.encoded for t in drawn], material
+  )
+  recipe = encode.recipe(config, context.dataset, jobs=jobs)
   predict = recipe_lib.predictor(context.model, context.dataset.feature_scale)
 
   def update(state, job, data):
@@ -166,13 +170,9 @@ def losses(context: trials.Context) -> list[Row]:
     followed = {n: mean_loss(job.groups[g]) for g, n in enumerate(names)}
     return state, metrics | followed
 
-  material = _material(context, drawn)
-  jobs = encode.make_jobs(
-    [t.members for t in drawn], [t.encoded for t in drawn], material
-  )
   result = parallel.run(
     recipe._replace(update=update),
-    jax.random.key(context.seed),
+    jax.random.key(context.seed, impl="threefry2x32"),
     _LossJob(*jobs, np.stack([_loss_groups(t) for t in drawn])),
     recipe_lib.Data(context.dataset.x, context.dataset.y),
     config=dataclasses.asdict(config),
@@ -271,7 +271,7 @@ def transferred(context: trials.Context, target: types_lib.Dataset) -> list[Row]
     target,
     run.encoded.variables,
     members,
-    jax.random.key(context.seed + 1),
+    jax.random.key(context.seed + 1, impl="threefry2x32"),
     every=max(1, config.num_epochs // 6),
     width=context.options("transfer").get("width"),
   )
@@ -422,8 +422,8 @@ def _encode_again(
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
   result = parallel.run(
-    pruning.recipe(config, context.dataset),
-    jax.random.key(context.seed + 1),
+    pruning.recipe(config, context.dataset, jobs=jobs),
+    jax.random.key(context.seed + 1, impl="threefry2x32"),
     pruning.PruneJob(*jobs, stack(variables), stack(kept)),
     recipe_lib.Data(context.dataset.x, context.dataset.y),
     collect=lambda state, job, data: recipe_lib.model_variables(state),

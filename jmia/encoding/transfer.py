@@ -6,6 +6,7 @@ tuned model by the same key.
 """
 
 from collections.abc import Iterator
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -79,7 +80,7 @@ def tune(
     members: `[M, K]` rows that each is tuned on.
     key: typed key `[]`.
     every: epochs between two looks; they change nothing in the training.
-    **run_options: of `parallel.run`.
+    **run_options: of `parallel.run`; of `checkpoint_dir` each stage has a folder.
 
   Yields:
     Epochs done, and the variables `[M, ...]` after them.
@@ -92,6 +93,7 @@ def tune(
   recipe = published.start_from(ordinary, fresh=(HEAD,))
   num_members = np.full(len(members), members.shape[1], np.int32)
   jobs: Any = published.TuneJob(members, num_members, variables)
+  folder = run_options.pop("checkpoint_dir", None)
   for start in range(0, config.num_epochs, every):
     done = min(start + every, config.num_epochs)
     state = parallel.run(
@@ -100,6 +102,7 @@ def tune(
       jobs,
       recipe_lib.Data(dataset.x, dataset.y),
       collect=lambda state, job, data: state._replace(key=()),
+      checkpoint_dir=folder and pathlib.Path(folder) / f"after_{start:05d}",
       **run_options,
     ).collected
     yield done, recipe_lib.model_variables(state)

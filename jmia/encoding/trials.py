@@ -159,7 +159,7 @@ def train(context: Context, trials: Sequence[Trial], name: str = "encoded") -> R
     config,
     context.dataset,
     jobs,
-    jax.random.key(context.seed),
+    jax.random.key(context.seed, impl="threefry2x32"),
     **context.options(f"{name}_{context.form}"),
   )
   return Run(context, config, list(trials), encoded)
@@ -181,7 +181,7 @@ def train_baseline(
   )
   result = parallel.run(
     registry.build(defended, dataset).recipe,
-    jax.random.key(context.seed),
+    jax.random.key(context.seed, impl="threefry2x32"),
     recipe_lib.Job(*splits.ragged([t.members for t in trials])),
     recipe_lib.Data(dataset.x, dataset.y),
     collect=lambda state, job, data: recipe_lib.model_variables(state),

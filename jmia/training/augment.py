@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jmia import _validate
 from jmia.models import layers
@@ -69,7 +70,7 @@ def random_flip(
   """
   del job, data
   x = _images(batch)
-  flipped = jax.random.bernoulli(key, 0.5, x.shape[:1])
+  flipped = jax.random.bernoulli(key, np.float32(0.5), x.shape[:1])
   flipped = flipped.reshape(-1, *(1,) * (x.ndim - 1))
   return batch._replace(x=jnp.where(flipped, x[:, :, ::-1], x))
 
@@ -91,10 +92,10 @@ def random_crop(padding: int, mode: str = "constant") -> recipe_lib.Transform:
     x = _images(batch)
     edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))[: x.ndim]
     padded = jnp.pad(x, edges, mode)
-    corner = jax.random.randint(key, (len(x), 2), 0, 2 * padding + 1)
+    corner = jax.random.randint(key, (len(x), 2), 0, 2 * padding + 1, jnp.int32)
 
     def one(image: jax.Array, at: jax.Array) -> jax.Array:
-      start = (at[0], at[1], 0)[: image.ndim]
+      start = (at[0], at[1], jnp.int32(0))[: image.ndim]
       return jax.lax.dynamic_slice(image, start, x.shape[1:])
 
     return batch._replace(x=jax.vmap(one)(padded, corner))
@@ -130,7 +131,7 @@ def cutout(
       raise ValueError(f"cutout={side} does not fit into images of {x.shape[1:3]}")
     size = jnp.array(x.shape[1:3])[:, None]
     num_places = size - side + 1 if inside else size
-    low = jax.random.randint(key, (2, len(x)), 0, num_places)
+    low = jax.random.randint(key, (2, len(x)), 0, num_places, jnp.int32)
     low = low if inside else low - side // 2
     within = [
       (jnp.arange(size) >= start[:, None]) & (jnp.arange(size) < start[:, None] + side)
@@ -181,7 +182,8 @@ def rand_augment(
     del job, data
     x = _images(batch)
     which, sign = jax.random.split(key)
-    rank = jax.random.uniform(which, (len(x), _NUM_OPERATIONS)).argsort().argsort()
+    draws = jax.random.uniform(which, (len(x), _NUM_OPERATIONS), jnp.float32)
+    rank = draws.argsort().argsort()
     amount = magnitude * jax.random.rademacher(sign, rank.shape, jnp.float32)
     amount = jnp.where(rank < num_operations, amount, 0.0)
     return batch._replace(x=jax.vmap(lambda i, a: _distort(i, a, white))(x, amount))
@@ -239,7 +241,7 @@ def bit_flip(rate: float) -> recipe_lib.Transform:
     del job, data
     if batch.x.dtype != jnp.uint8:
       raise ValueError(f"x has dtype {batch.x.dtype}, expected bits as uint8")
-    flipped = jax.random.bernoulli(key, rate, batch.x.shape)
+    flipped = jax.random.bernoulli(key, np.float32(rate), batch.x.shape)
     return batch._replace(x=batch.x ^ flipped.astype(jnp.uint8))
 
   return flip

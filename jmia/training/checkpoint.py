@@ -31,12 +31,14 @@ import numpy as np
 from jmia import atomic
 
 PyTree = Any
+PROGRAMS = "programs"  # of a configuration: the hash of what is computed
 # What a hash in a configuration is of: of two hashes nobody sees what differs.
 _HASHED: Mapping[str, str] = {
   "jobs": "other jobs (some model's rows or settings)",
   "data": "other data",
   "state": "models of another shape (another network or optimizer)",
   "collected": "something else kept of each model",
+  PROGRAMS: "another recipe, or by another version of this library or of JAX",
 }
 
 
@@ -95,10 +97,16 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
       atomic.write(directory / "run.json", content)
     return
   before, now = _flatten(kept), _flatten(config)
-  differences = [
-    _HASHED.get(name, f"{name}={before.get(name)!r}, not {now.get(name)!r}")
+  other = [
+    name
     for name in sorted(before.keys() | now.keys())
     if before.get(name) != now.get(name)
+  ]
+  differences = [
+    _HASHED.get(name, f"{name}={before.get(name)!r}, not {now.get(name)!r}")
+    for name in other
+    # Any other difference may be why the programs differ, and tells more.
+    if name != PROGRAMS or other == [PROGRAMS]
   ]
   if differences:
     raise ValueError(

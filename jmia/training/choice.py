@@ -66,6 +66,11 @@ def fastest(
   return best[1]
 
 
+def digest(programs: Sequence[str]) -> str:
+  """Returns the SHA-256 of lowered programs' texts, the same in every process."""
+  return hashlib.sha256(json.dumps(list(programs)).encode()).hexdigest()
+
+
 def name(programs: Sequence[str], *facts: Any) -> str:
   """Returns what a choice is kept under: programs, facts, device and JAX's version."""
   device = jax.devices()[0].device_kind

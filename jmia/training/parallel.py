@@ -31,6 +31,7 @@ Collect = Callable[[PyTree, PyTree, PyTree], PyTree]
 Progress = Callable[[int, int], None]  # told how much is done, and of how much
 Spec = jax.sharding.PartitionSpec
 AXIS = "model"
+_KEYS = "threefry2x32"  # under vmap each key's draws are those it has alone
 # Recorded by `jax.monitoring.record_scalar` when a run starts: bytes on each device of
 # the models in training and the shared data, with num_models, width, num_epochs, and
 # num_rows: of a job that has `num_members`, the most of them, else 0.
@@ -89,7 +90,7 @@ def run(
 
   Args:
     recipe: how one model is trained.
-    key: typed key `[]`; model m starts from `fold_in(key, m)`.
+    key: key `[]` of `threefry2x32`; model m starts from `fold_in(key, m)`.
     jobs: pytree of arrays `[M, ...]`, what differs between models.
     data: pytree of arrays that all models share; put on every device once.
     collect: (state, job, data) -> pytree kept of one trained model. Default: the
@@ -107,25 +108,31 @@ def run(
     checkpoint_dir: where to save and resume. Default: nothing is saved.
     checkpoint_seconds: at most this much training is lost to a kill; 0 saves after
       every epoch.
-    config: what else the results depend on (the recipe's settings), as JSON values;
-      a checkpoint of another configuration is refused. Key, jobs, data, width, the
-      precision of matrix products, the kind of device, and the shapes of a model's
-      state and of what is collected are always part of it.
+    config: what else a refusal shall name (the recipe's settings), as JSON values;
+      a checkpoint of another configuration is refused. Key, jobs, data, width, models
+      on each device, the precision of matrix products, the kind of device, the shapes
+      of a model's state and of what is collected, and a hash of the programs, which
+      hold whatever a recipe depends on, are always part of it.
     progress: called as `progress(done, total)` in model-epochs.
 
   Returns:
     The results, on the host (on every host, where there are several).
 
   Raises:
-    ValueError: if the jobs' leading sizes differ or are 0, `width` does not fit the
-      mesh, one model exceeds a given `memory_budget`, or `checkpoint_dir` holds
-      another configuration's run.
+    ValueError: if the key is of another kind, the jobs' leading sizes differ or are 0,
+      the mesh has other axes, `width` does not fit it, `collect` returns a random key,
+      one model exceeds a given `memory_budget`, or `checkpoint_dir` holds another
+      configuration's run; and by the recipe's check.
   """
+  _check_key(key)
   num_models = _num_models(jobs)
+  recipe.check(jobs, data)
   directory = pathlib.Path(checkpoint_dir) if checkpoint_dir is not None else None
   resumed = (checkpoint.read_config(directory) if directory is not None else {}) or {}
   width = resumed.get("width") if width is None else width
   mesh = mesh or _default_mesh(num_models, width)
+  if mesh.axis_names != (AXIS,):
+    raise ValueError(f"mesh has axes {mesh.axis_names}, expected one named {AXIS!r}")
   models = jax.sharding.NamedSharding(mesh, Spec(AXIS))
   everywhere = jax.sharding.NamedSharding(mesh, Spec())
   # As words, since device_put takes keys to this process's devices alone.
@@ -133,12 +140,18 @@ def run(
   device_key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
   device_data = _put(data, everywhere)
 
+  hashes: dict[tuple[int, str | None], str] = {}
+
   def lower(width: int, lowering: str | None) -> _Programs:
     with layers.on_accelerator(lowering):
-      return _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
+      programs = _lower(recipe, collect, mesh, width, device_key, jobs, device_data)
+    if directory is not None:
+      texts = [program.as_text() for program in programs]
+      hashes[width, lowering] = choice.digest(texts)
+    return programs
 
   def seconds_per_epoch(programs: _Programs, width: int) -> float:
-    model_id = np.arange(width) % num_models
+    model_id = np.arange(width, dtype=np.int32) % num_models
     chunk_jobs = _put(_take(jobs, model_id), models)
     state = programs.init(device_key, _put(model_id, models), chunk_jobs)
 
@@ -155,14 +168,14 @@ def run(
     functools.partial(lower, lowering=lowering),
     width,
     num_models,
-    mesh.size,
+    mesh,
     memory_budget,
   )
   compile_s = choice.now() - start
   is_long = recipe.num_epochs * math.ceil(num_models / chosen) >= _WORTH_TIMING_EPOCHS
   is_accelerator = jax.default_backend() != "cpu" and jax.process_count() == 1
   if width is None and is_long and is_accelerator:
-    budget = _default_budget() if memory_budget is None else memory_budget
+    budget = _default_budget(mesh) if memory_budget is None else memory_budget
     programs, (chosen, lowering) = _compile_fastest(
       lower,
       seconds_per_epoch,
@@ -177,7 +190,8 @@ def run(
   logging.info("training %d models, %d at a time", num_models, width)
   jax.monitoring.record_scalar(
     MEMORY_EVENT,
-    _bytes_needed(programs) + sum(a.nbytes for a in jax.tree.leaves(device_data)),
+    _bytes_needed(programs, mesh.size)
+    + sum(a.nbytes for a in jax.tree.leaves(device_data)),
     num_models=num_models,
     width=width,
     num_epochs=recipe.num_epochs,
@@ -188,6 +202,7 @@ def run(
     fingerprint = {
       **(config or {}),
       "width": width,
+      "models_per_device": width // mesh.size,
       # Results depend on it as they do on the width.
       **({"lowering": lowering} if lowering else {}),
       "matmul_precision": _matmul_precision(),
@@ -198,6 +213,7 @@ def run(
       "data": checkpoint.digest(data),
       "state": checkpoint.structure(_of_one(programs.init.out_info)),
       "collected": checkpoint.structure(_of_one(programs.collect.out_info)),
+      checkpoint.PROGRAMS: hashes[width, lowering],
     }
     checkpoint.claim(directory, fingerprint)
   store = checkpoint.Store(directory, checkpoint_seconds)
@@ -208,7 +224,9 @@ def run(
   def train(start: int, interruption: checkpoint.Interruption) -> None:
     # The last chunk is padded with copies of the last model, which are dropped: one
     # width, hence one program, and results that do not depend on who trains beside.
-    model_id = np.minimum(np.arange(start, start + width), num_models - 1)
+    model_id = np.minimum(
+      np.arange(start, start + width, dtype=np.int32), num_models - 1
+    )
     size = min(width, num_models - start)
 
     def report(epochs: int) -> None:
@@ -341,13 +359,7 @@ def _lower(recipe, collect, mesh, width, key, jobs, data) -> _Programs:
 
   def update(state, job, data):
     state, metrics = recipe.update(state, job, data)
-    floats = [
-      a
-      for a in jax.tree.leaves((state, metrics))
-      if jnp.issubdtype(a.dtype, jnp.inexact)
-    ]
-    is_finite = jnp.array([jnp.isfinite(a).all() for a in floats], bool).all()
-    return state, metrics, is_finite
+    return state, metrics, recipe_lib.all_finite((state, metrics))
 
   def stacked(shape, dtype):
     dtype = jax.dtypes.canonicalize_dtype(dtype, allow_extended_dtype=True)
@@ -357,20 +369,32 @@ def _lower(recipe, collect, mesh, width, key, jobs, data) -> _Programs:
   model_id = stacked((), jnp.int32)
   lowered_init = jax.jit(batched(init, None, 0, 0)).lower(key, model_id, chunk_jobs)
   state = jax.tree.map(lambda a: stacked(a.shape[1:], a.dtype), lowered_init.out_info)
+  lowered_collect = jax.jit(batched(collect, 0, 0, None)).lower(state, chunk_jobs, data)
+  _check_collected(lowered_collect.out_info)
   return _Programs(
     lowered_init,
     jax.jit(batched(update, 0, 0, None), donate_argnums=0).lower(
       state, chunk_jobs, data
     ),
-    jax.jit(batched(collect, 0, 0, None)).lower(state, chunk_jobs, data),
+    lowered_collect,
   )
+
+
+def _check_collected(collected: PyTree) -> None:
+  """Raises ValueError, with its name, for a key among what is to be NumPy arrays."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(collected):
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      raise ValueError(
+        f"collect returns a random key, collected{jax.tree_util.keystr(path)}:"
+        " expected none, or its words (jax.random.key_data)"
+      )
 
 
 def _compile(
   lower: Callable[[int], _Programs],
   width: int | None,
   num_models: int,
-  num_devices: int,
+  mesh: jax.sharding.Mesh,
   memory_budget: int | None,
 ) -> tuple[_Programs, int]:
   """Returns the programs compiled at `width`, or at the widest that fits the budget.
@@ -378,19 +402,21 @@ def _compile(
   Raises:
     ValueError: as `run`.
   """
+  num_devices = mesh.size
   if width is not None:
     if width < 1 or width % num_devices:
       raise ValueError(f"width={width} must be a multiple of the {num_devices} devices")
     return _compile_at(lower, width), width
   share = math.ceil(num_models / num_devices)
-  budget = _default_budget() if memory_budget is None else memory_budget
+  budget = _default_budget(mesh) if memory_budget is None else memory_budget
   on_cpu = jax.default_backend() == "cpu"
   cap = _MAX_WIDTH_CPU if on_cpu else _MAX_WIDTH_ACCELERATOR
   if not on_cpu and share > 1:
     # Of a large network hundreds side by side would take long to compile, if they can
     # be: one model tells.
-    update = lower(num_devices).update
-    of_one = _own_bytes(update.compile(_UNTUNED.get(jax.default_backend())))
+    lowered = lower(num_devices)
+    update = lowered.update.compile(_UNTUNED.get(jax.default_backend()))
+    of_one = _own_bytes(update) + _job_bytes(lowered, num_devices)
     if _FILLS_ACCELERATOR < of_one <= budget:
       cap = 1
     else:
@@ -398,7 +424,7 @@ def _compile(
   per_device = _even(share, cap)
   while True:
     programs = _compile_at(lower, per_device * num_devices)
-    needed = _bytes_needed(programs)
+    needed = _bytes_needed(programs, num_devices)
     if needed <= budget:
       break
     if per_device == 1:
@@ -433,7 +459,7 @@ def _compile_fastest(
 
   @functools.cache
   def cost(candidate: choice.Candidate) -> float:
-    if _bytes_needed(programs(candidate)) > budget:
+    if _bytes_needed(programs(candidate), num_devices) > budget:
       return math.inf
     seconds = seconds_per_epoch(programs(candidate), candidate.width)
     return seconds * math.ceil(num_models / candidate.width)
@@ -443,7 +469,7 @@ def _compile_fastest(
   others = [how for how in _LOWERINGS if texts[how] != texts[None]]
   key = choice.name(list(texts.values()), num_models, num_devices, first.width)
   best = choice.read(key)
-  if best is None or _bytes_needed(programs(best)) > budget:
+  if best is None or _bytes_needed(programs(best), num_devices) > budget:
     whole = num_epochs * cost(first)
     # Each further candidate: the other lowerings, and another width.
     search = (len(others) + 1) * compile_s
@@ -489,7 +515,14 @@ def _own_bytes(program: Any) -> int:
   return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
 
 
-def _bytes_needed(programs: _Programs) -> int:
+def _job_bytes(programs: _Programs, num_devices: int) -> int:
+  """Returns one device's bytes of a chunk's jobs, which lie there while it trains."""
+  (_, _, jobs), _ = programs.init.args_info
+  sizes = [math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jobs)]
+  return sum(sizes) // num_devices
+
+
+def _bytes_needed(programs: _Programs, num_devices: int) -> int:
   """Returns one device's bytes while the hungriest program runs, shared data apart."""
   # An epoch's output is its input's memory; the states are beside what is collected.
   states = programs.update.memory_analysis().output_size_in_bytes
@@ -498,14 +531,14 @@ def _bytes_needed(programs: _Programs) -> int:
     _own_bytes(programs.update),
     states + _own_bytes(programs.collect),
   )
-  return int(max(needed))
+  return int(max(needed)) + _job_bytes(programs, num_devices)
 
 
-def _default_budget() -> int:
-  """Returns the bytes that models in training may take on each device."""
+def _default_budget(mesh: jax.sharding.Mesh) -> int:
+  """Returns the bytes that models in training may take on each device of the mesh."""
   if jax.default_backend() == "cpu":
     return _CPU_BUDGET
-  stats = [device.memory_stats() for device in jax.local_devices()]
+  stats = [device.memory_stats() for device in mesh.local_devices]
   free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
   # All processes must choose one width; as float32, since int64 is cut to 32 bits.
   if jax.process_count() > 1:
@@ -516,6 +549,22 @@ def _default_budget() -> int:
 def _of_one(tree: PyTree) -> PyTree:
   """Returns one model's shapes, of those of a chunk."""
   return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tree)
+
+
+def _check_key(key: jax.Array) -> None:
+  """Raises ValueError for a key whose draws depend on more than the key."""
+  found = str(jax.random.key_impl(key))
+  if found != _KEYS:
+    raise ValueError(
+      f"key is of {found}, whose draws under vmap are those of the first model's key:"
+      f" expected jax.random.key(seed, impl={_KEYS!r})"
+    )
+  settings: Any = jax.config
+  if not getattr(settings, "jax_threefry_partitionable", True):
+    raise ValueError(
+      "jax_threefry_partitionable=False makes a model's draws depend on the largest"
+      " model beside it: expected JAX's default, True"
+    )
 
 
 def _num_models(jobs: PyTree) -> int:

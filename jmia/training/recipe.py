@@ -37,11 +37,14 @@ class Recipe(NamedTuple):
     init: `(key, job) -> state`.
     update: `(state, job, data) -> (state, metrics)`, one epoch.
     num_epochs: how many times `update` is called.
+    check: `(jobs [M, ...], data) -> None`, on the host before anything is compiled;
+      raises ValueError for what would train, and mean nothing.
   """
 
   init: Callable[[Array, PyTree], PyTree]
   update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
   num_epochs: int
+  check: Callable[[PyTree, PyTree], None] = lambda jobs, data: None
 
 
 class Data(NamedTuple):
@@ -229,7 +232,7 @@ def epoch_order(key: Array, num_slots: int, num_members: Stored) -> Array:
   # 31 random bits for members, a value above all of them for padding: a sort by one
   # word shuffles the former and keeps the latter behind, at half the cost of
   # jax.random.permutation.
-  bits = jax.random.bits(key, (num_slots,)) >> 1
+  bits = jax.random.bits(key, (num_slots,), jnp.uint32) >> 1
   padding = jnp.arange(num_slots) >= num_members
   return jnp.argsort(jnp.where(padding, jnp.uint32(0xFFFFFFFF), bits))
 
@@ -296,7 +299,8 @@ def supervised(
 
   Raises:
     ValueError: if `batch_size` or `num_epochs` is below 1; when it runs, if `data` has
-      not as many labels as rows.
+      not as many labels as rows; by its check, if a member is no row or of no class, or
+      a model has none, or more than slots.
   """
   _validate.positive("num_epochs", num_epochs)
   transform = transform or normalize(1.0)
@@ -335,7 +339,8 @@ def supervised(
         f"data.y holds {len(data.y)} labels, expected {len(data.x)}: one a row of x"
       )
     schedule = batches(streams.now(state, streams.ORDER), job)
-    rate = learning_rate(state.epoch)
+    # As parameters are: of 64 bits it would make them so too, step by step.
+    rate = jnp.asarray(learning_rate(state.epoch), jnp.float32)
     pack, unpack = _packing(state)
 
     def packed_step(packed, one: Schedule):
@@ -349,7 +354,44 @@ def supervised(
     metrics = {"loss": losses.sum() * share, "accuracy": correct.sum() * share}
     return state, metrics
 
-  return Recipe(init, update, num_epochs)
+  return Recipe(init, update, num_epochs, members_checked(num_classes))
+
+
+def members_checked(num_classes: int) -> Callable[[PyTree, PyTree], None]:
+  """Returns a recipe's check that members are rows of the data, of known classes.
+
+  JAX would read the last row for one past the end, and a class of its own for no label.
+
+  Args:
+    num_classes: `C`, above every member's label.
+  """
+
+  def check(jobs: MemberJob, data: Data) -> None:
+    member_idx, num_members = np.asarray(jobs.member_idx), np.asarray(jobs.num_members)
+    num_slots, num_rows = member_idx.shape[-1], len(data.x)
+    wrong = num_members[(num_members < 1) | (num_members > num_slots)]
+    if wrong.size:
+      raise ValueError(f"num_members={wrong[0]} must lie in [1, {num_slots}]")
+    rows = member_idx[np.arange(num_slots) < num_members[..., None]]
+    wrong = rows[(rows < 0) | (rows >= num_rows)]
+    if wrong.size:
+      raise ValueError(f"member_idx holds {wrong[0]}, expected rows of {num_rows}")
+    if len(data.y) != num_rows:
+      return  # `update` says so
+    is_member = np.zeros(num_rows, bool)
+    is_member[rows] = True
+    labels = np.asarray(data.y)[is_member]
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if wrong.size:
+      raise ValueError(f"data.y holds {wrong[0]}, expected classes below {num_classes}")
+
+  return check
+
+
+def all_finite(tree: PyTree) -> Array:
+  """Returns `[]` bool: whether no number of a tree is a NaN or an infinity."""
+  floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+  return jnp.array([jnp.isfinite(a).all() for a in floats], bool).all()
 
 
 def _packing(

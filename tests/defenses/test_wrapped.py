@@ -68,6 +68,55 @@ def test_early_stopping_keeps_the_epoch_that_fits_its_validation_split_best():
   )
 
 
+def _steps(rates):
+  """A recipe whose parameters move by a rate of each epoch's, and its predictor."""
+
+  def init(key, job):
+    zero = jnp.zeros((), jnp.int32)
+    return recipe_lib.TrainState({"w": jnp.zeros(3)}, {}, (), key, zero, zero)
+
+  def update(state, job, data):
+    w = state.params["w"] + jnp.array(rates)[state.epoch] * jnp.array([1.0, 0, 0])
+    state = state._replace(params={"w": w}, epoch=state.epoch + 1)
+    return state, {"loss": w[0], "accuracy": jnp.float32(0.5)}
+
+  recipe = recipe_lib.Recipe(init, update, len(rates))
+  return config_lib.Trainable(
+    recipe, lambda v, x: jnp.zeros((len(x), 3)) + v["params"]["w"]
+  )
+
+
+@pytest.mark.parametrize("wild", [np.nan, np.inf])
+def test_a_model_that_diverges_after_a_sound_epoch_ends_there(wild):
+  zeros = recipe_lib.Data(DATASET.x, np.zeros(60, np.int32))
+  # Class 0 is right: each step fits better, until one is no number.
+  rates = [1.0, 2.0, wild, 1.0, 1.0]
+
+  def run(rates, jobs=JOBS):
+    return parallel.run(
+      early_stopping.wrap(_steps(rates), 0.2).recipe, jax.random.key(0), jobs, zeros,
+      collect=lambda state, job, data: state.params, width=2,
+    )  # fmt: skip
+
+  result = run(rates)
+  assert result.diverged_epoch.tolist() == [-1, -1]
+  np.testing.assert_array_equal(result.collected["w"], [[3.0, 0, 0]] * 2)
+  np.testing.assert_array_equal(result.metrics["loss"], [[1, 3, 3, 3, 3]] * 2)
+  sound = run([1.0, 2.0]).metrics["validation_loss"]
+  np.testing.assert_array_equal(result.metrics["validation_loss"][:, :2], sound)
+  assert (result.metrics["validation_loss"][:, 2:] == sound[:, 1:]).all()
+  # From the first epoch on there is nothing to keep.
+  assert run([wild, 1.0]).diverged_epoch.tolist() == [0, 0]
+
+
+def test_of_one_member_there_is_no_split_to_choose_by():
+  jobs = recipe_lib.Job(*splits.ragged([np.arange(1), np.arange(5, 35)]))
+  recipe = early_stopping.wrap(PLAIN, 0.2).recipe
+  result = parallel.run(recipe, jax.random.key(0), jobs, DATA, width=2)
+  assert np.isposinf(result.metrics["validation_loss"][0]).all()
+  assert result.diverged_epoch.tolist() == [0, -1]
+
+
 def test_models_of_different_sizes_hold_out_their_share():
   recipe = early_stopping.wrap(PLAIN, 0.2).recipe
 
@@ -132,6 +181,24 @@ def test_stacked_models_share_no_member_and_their_layer_learns_from_others():
   parts.append(np.asarray(layer_idx)[:num_layer])
   assert sorted(len(part) for part in parts) == [13, 13, 14]
   np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(40))
+
+
+def test_early_stopping_and_stacking_share_no_key(monkeypatch):
+  # Else the split and the base models' weights would be of the same bits.
+  wrapped = early_stopping.wrap(
+    stacking.wrap(PLAIN, 3, num_classes=3, batch_size=8), 0.2
+  )
+  folded = []
+  fold_in = jax.random.fold_in
+
+  def note(key, data):
+    if isinstance(data, int) and data > 2**31:
+      folded.append((jax.random.key_data(key).tolist(), data))
+    return fold_in(key, data)
+
+  monkeypatch.setattr(jax.random, "fold_in", note)
+  wrapped.recipe.init(jax.random.key(0), _first(JOBS))
+  assert len(folded) == len({str(one) for one in folded}) == 3
 
 
 def test_a_stacked_model_is_the_layer_on_its_bases_probabilities():

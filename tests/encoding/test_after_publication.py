@@ -126,6 +126,30 @@ def test_transfer_keeps_features_and_makes_a_new_head():
     )
 
 
+def test_transfer_is_resumed_by_stages(tmp_path):
+  encoded = example.encoded()
+  task = encoded.dataset._replace(y=encoded.dataset.y % 5, num_classes=5)
+  members = np.arange(300, dtype=np.int32).reshape(2, 150)
+
+  def looks(**options):
+    return transfer.tune(
+      _tuning(3), task, _stacked(encoded), members, jax.random.key(2), every=2,
+      **options,
+    )  # fmt: skip
+
+  expected = list(looks())
+  next(looks(checkpoint_dir=tmp_path))  # and no further
+  assert [path.name for path in tmp_path.iterdir()] == ["after_00000"]
+  told = []
+  found = list(
+    looks(checkpoint_dir=str(tmp_path), progress=lambda *done: told.append(done))
+  )
+  assert told == [(4, 4), (2, 2)]  # the first stage is read, the second trained
+  for (epoch, variables), (same_epoch, same) in zip(found, expected, strict=True):
+    assert epoch == same_epoch
+    jax.tree.map(np.testing.assert_array_equal, variables, same)
+
+
 def test_images_are_resized():
   digits = example.encoded().dataset
   big = transfer.like(digits, (16, 16, 1))

@@ -116,8 +116,8 @@ def _naive(model, key, job, dataset, num_epochs):
     [True] * NUM_SYNTHETIC, [False] * NUM_SYNTHETIC, job.is_encoded[:num]
   ]
   num_slots, num_synthetic = len(job.member_idx), len(job.synthetic)
-  num_steps = -(-num_slots // BATCH)
-  pool_batch = -(-(num_slots + num_synthetic) // num_steps)
+  num_steps = -(-num // BATCH)
+  pool_batch = -(-(num + num_synthetic) // num_steps)
   classify = jax.tree.map(jnp.zeros_like, params)
   encoding = jax.tree.map(jnp.zeros_like, (params, phi))
   step, metrics = 0, []
@@ -162,7 +162,7 @@ def test_equals_a_naive_loop():
   model = config_lib.make_model(config.train, dataset)
   jobs, key = _jobs(model), jax.random.key(3)
   result = parallel.run(
-    encode.recipe(config, dataset),
+    encode.recipe(config, dataset, jobs=jobs),
     key,
     jobs,
     recipe_lib.Data(dataset.x, dataset.y),
@@ -185,6 +185,28 @@ def test_equals_a_naive_loop():
       )
     for name in ("accuracy", "encoding_accuracy"):
       assert ((result.metrics[name] >= 0) & (result.metrics[name] <= 1)).all()
+
+
+def test_a_model_is_the_same_beside_a_larger_one():
+  dataset, config = _dataset(), _config()
+  both = _jobs(config_lib.make_model(config.train, dataset))
+  # Alone, and first: of model 0's key, and of its own length.
+  small, num = jax.tree.map(lambda a: a[1:], both), SIZES[1]
+  small = small._replace(
+    member_idx=small.member_idx[:, :num], is_encoded=small.is_encoded[:, :num]
+  )
+  turned = jax.tree.map(lambda a: a[::-1], both)
+  alone = encode.train(config, dataset, small, jax.random.key(3))
+  beside = encode.train(config, dataset, turned, jax.random.key(3))
+  for name in alone.metrics:
+    np.testing.assert_allclose(
+      beside.metrics[name][0], alone.metrics[name][0], rtol=1e-4, err_msg=name
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+    beside.model(0),
+    alone.model(0),
+  )
 
 
 def _first_job(dataset, config):

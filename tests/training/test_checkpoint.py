@@ -105,16 +105,20 @@ def test_diverged_epochs_survive(tmp_path):
 def test_keys_of_any_kind_and_nothing_to_measure_are_kept(tmp_path):
   # A state of keys, empty containers and bfloat16; no metrics.
   def init(key, job):
-    return {"key": key, "empty": (), "sum": jnp.zeros((), jnp.bfloat16)}
+    other = jax.random.key(3, impl="rbg")  # of one kind and all models' own
+    return {"key": key, "other": other, "empty": (), "sum": jnp.zeros((), jnp.bfloat16)}
 
   def update(state, job, data):
     draw = jax.random.normal(jax.random.fold_in(state["key"], 1), dtype=jnp.bfloat16)
     key = jax.random.split(state["key"])[0]
-    return {**state, "key": key, "sum": state["sum"] + draw}, {}
+    words = jax.random.key_data(state["other"]) + 1
+    other = jax.random.wrap_key_data(words, impl="rbg")
+    total = state["sum"] + draw + words.sum().astype(draw.dtype)
+    return {**state, "key": key, "other": other, "sum": total}, {}
 
   settings = {
     "recipe": recipe_lib.Recipe(init, update, num_epochs=3),
-    "key": jax.random.key(3, impl="rbg"),
+    "key": jax.random.key(3),
     "jobs": {"rate": np.zeros(6, np.float32)},
     "collect": lambda state, job, data: state["sum"],
   }
@@ -173,6 +177,16 @@ def test_a_run_killed_at_any_moment_is_resumed(tmp_path):
   np.testing.assert_array_equal(actual["diverged"], expected.diverged_epoch)
 
 
+def _other_drift():
+  """Of the same shapes, with another constant."""
+  recipe = example.drift(num_epochs=5)
+
+  def update(state, job, data):
+    return recipe.update(state, {**job, "rate": job["rate"] * 1.5}, data)
+
+  return recipe._replace(update=update)
+
+
 @pytest.mark.parametrize(
   ("change", "named"),
   [
@@ -183,10 +197,11 @@ def test_a_run_killed_at_any_moment_is_resumed(tmp_path):
     ),
     (
       {"data": {"x": np.ones(3, np.float32)}, "width": 2},
-      "with other data; width=4, not 2: use",
+      "with other data; models_per_device=4, not 2; width=4, not 2: use",
     ),
     ({"recipe": example.drift(num_epochs=4)}, "num_epochs=5, not 4: use"),
-    ({"width": 2}, "with width=4, not 2: use"),
+    ({"width": 2}, "with models_per_device=4, not 2; width=4, not 2: use"),
+    ({"recipe": _other_drift()}, "with another recipe, or by another version"),
     ({"collect": lambda state, job, data: state["value"][0]}, "something else kept of"),
     ({"config": {"rate": {"at": 1}}}, r"with rate\.at=2, not 1: use"),
     ({"config": {"rate": {"at": 2}, "more": True}}, "more=None, not True: use"),
@@ -201,6 +216,49 @@ def test_another_configuration_is_refused_by_name(tmp_path, change, named):
   with pytest.raises(ValueError, match=f"{tmp_path} was made .*{named}"):
     _run(tmp_path, **{"config": config, **change})
   assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def _scaled(scale):
+  """A recipe that closes over an array, as of a start or of a mark."""
+  recipe = example.drift(num_epochs=5)
+
+  def update(state, job, data):
+    state, metrics = recipe.update(state, job, data)
+    return {**state, "value": state["value"] * scale}, metrics
+
+  return recipe._replace(update=update)
+
+
+def test_what_a_recipe_closes_over_is_part_of_it(tmp_path):
+  scale = np.array([1, 0.5], np.float32)
+  _interrupt(tmp_path, 12, recipe=_scaled(scale))
+  with pytest.raises(ValueError, match="made with another recipe"):
+    _run(tmp_path, recipe=_scaled(scale + np.float32(1e-6)))
+  jax.clear_caches()  # as in another process
+  _assert_same(
+    _run(tmp_path, recipe=_scaled(scale.copy())), _run(None, recipe=_scaled(scale))
+  )
+
+
+_NOTE = """
+import sys
+import jax
+import training_example as example
+from jmia.training import parallel
+
+mesh = jax.make_mesh((int(sys.argv[2]),), (parallel.AXIS,))
+parallel.run(
+  example.drift(), jax.random.key(7), example.drift_jobs(4), example.DRIFT_DATA,
+  width=4, mesh=mesh, checkpoint_dir=sys.argv[1],
+)
+"""
+
+
+def test_a_run_on_other_devices_is_not_resumed(tmp_path):
+  # Parts of a width that differ in size differ in rounding.
+  example.finish(example.start(_NOTE, tmp_path, 1, num_devices=2))
+  _, errors = example.start(_NOTE, tmp_path, 2, num_devices=2).communicate()
+  assert "made with models_per_device=4, not 2: use" in errors
 
 
 def test_another_state_is_refused_by_name(tmp_path):

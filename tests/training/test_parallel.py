@@ -1,6 +1,8 @@
+import ast
 import re
 import resource
 import socket
+import types
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +140,16 @@ def test_a_diverged_model_is_named_and_spoils_no_other():
   assert np.isfinite(result.metrics["first"][1, :2]).all()
 
 
+def test_a_key_among_what_is_collected_is_refused_by_name():
+  with pytest.raises(
+    ValueError, match=r"random key, collected\['key'\]: expected none"
+  ):
+    parallel.run(
+      example.drift(), KEY, example.drift_jobs(2), example.DRIFT_DATA,
+      collect=lambda state, job, data: state,
+    )  # fmt: skip
+
+
 def test_a_state_without_numbers_cannot_diverge():
   recipe = recipe_lib.Recipe(
     lambda key, job: jnp.int32(0),
@@ -176,6 +188,34 @@ def test_arrays_of_any_dtype_are_taken():
 def test_jobs_must_have_one_leading_size(jobs):
   with pytest.raises(ValueError, match="jobs have leading sizes"):
     _drift(jobs=jobs)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_whose_draws_depend_on_other_models_are_refused(impl):
+  with pytest.raises(ValueError, match=f"key is of {impl}.*impl='threefry2x32'"):
+    _drift(key=jax.random.key(7, impl=impl))
+
+
+def test_other_draws_of_the_same_key_are_refused():
+  with (
+    jax.threefry_partitionable(False),
+    pytest.raises(ValueError, match="jax_threefry_partitionable=False"),
+  ):
+    _drift()
+
+
+def test_the_librarys_own_keys_are_of_one_kind():
+  # Whatever JAX_DEFAULT_PRNG_IMPL says.
+  makes = 0
+  for folder in ("jmia", "experiments"):
+    for path in (example.ROOT / folder).rglob("*.py"):
+      for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+          continue
+        if ast.unparse(node.func) in ("jax.random.key", "jax.random.PRNGKey"):
+          assert "impl='threefry2x32'" in ast.unparse(node), (path, node.lineno)
+          makes += 1
+  assert makes > 10  # else nothing was looked at
 
 
 @pytest.mark.parametrize("width", [0, -4])
@@ -266,7 +306,7 @@ def test_a_model_that_fills_an_accelerator_trains_alone(monkeypatch, num_floats,
   monkeypatch.setattr(parallel, "_lower", note)
   _, chosen = parallel._compile(
     lambda width: _lowered(_heavy(num_floats), lambda *args: (), width),
-    None, 12, 1, 2**40,
+    None, 12, jax.make_mesh((1,), (parallel.AXIS,)), 2**40,
   )  # fmt: skip
   assert chosen == width
   # One model is tried first: where it fills the device nothing wider is compiled.
@@ -284,7 +324,43 @@ def test_the_budget_covers_what_is_collected():
   programs = _lowered(_heavy(500), collect, width=2)
   compiled = type(programs)(*(program.compile() for program in programs))
   # Each of two models: 500 numbers of state and 500^2 collected, of 4 bytes.
-  assert parallel._bytes_needed(compiled) >= 2 * 4 * (500 + 500**2)
+  assert parallel._bytes_needed(compiled, 1) >= 2 * 4 * (500 + 500**2)
+
+
+def test_the_budget_covers_jobs_that_carry_much(monkeypatch):
+  monkeypatch.setattr(parallel, "_MAX_WIDTH_CPU", 16)
+  jobs = np.zeros((12, 250_000), np.float32)  # 1 MB a model
+  recipe = recipe_lib.Recipe(
+    lambda key, job: jnp.zeros(()),
+    lambda state, job, data: (state + job[0], ()),
+    num_epochs=1,
+  )
+  found = {
+    budget: parallel.run(recipe, KEY, jobs, (), memory_budget=budget).width
+    for budget in (20_000_000, 6_500_000)
+  }
+  assert found == {20_000_000: 12, 6_500_000: 6}
+  with pytest.raises(ValueError, match=r"one model takes 10\d{5} bytes"):
+    parallel.run(recipe, KEY, jobs, (), memory_budget=900_000)
+
+
+def test_the_budget_is_that_of_the_meshs_devices(monkeypatch):
+  def device(free):
+    stats = {"bytes_limit": free, "bytes_in_use": 0}
+    return types.SimpleNamespace(memory_stats=lambda: stats)
+
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(jax, "local_devices", lambda: [device(100), device(10)])
+  mesh = types.SimpleNamespace(local_devices=[device(100)])
+  assert parallel._default_budget(mesh) == 80
+
+
+def test_a_mesh_of_another_axis_is_refused():
+  mesh = jax.make_mesh((1,), ("data",))
+  with pytest.raises(
+    ValueError, match=r"mesh has axes \('data',\), expected .*'model'"
+  ):
+    _drift(mesh=mesh)
 
 
 def _lowered(recipe, collect, width):
@@ -318,8 +394,8 @@ def test_256_purchase_networks_train_in_one_call_within_the_budget(monkeypatch):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   needed = []
 
-  def bytes_needed(programs):
-    needed.append(measure(programs))
+  def bytes_needed(*args):
+    needed.append(measure(*args))
     return needed[-1]
 
   measure = parallel._bytes_needed

@@ -391,3 +391,48 @@ def test_answers_are_those_of_one_batch(batch_size):
   )
   # Sums of products up to 100, in float32.
   np.testing.assert_allclose(found, x[rows] @ weights, rtol=1e-5, atol=1e-4)
+
+
+def _linear():
+  return recipe_lib.supervised(
+    example.Linear(),
+    optimizers.transformation(optimizers.OptimizerConfig()),
+    example_shape=example.SHAPE,
+    num_classes=example.NUM_CLASSES,
+    batch_size=8,
+    num_epochs=1,
+    learning_rate=lambda epoch: jnp.float32(0.1),
+  )
+
+
+@pytest.mark.parametrize(
+  ("jobs", "labels", "message"),
+  [
+    ({"num_members": np.array([8, 0])}, {}, r"num_members=0 must lie in \[1, 8\]"),
+    ({"num_members": np.array([9, 5])}, {}, r"num_members=9 must lie in \[1, 8\]"),
+    ({"row": 40}, {}, "member_idx holds 40, expected rows of 40"),
+    ({"row": -1}, {}, "member_idx holds -1"),
+    ({}, {"row": 3}, r"data\.y holds 3, expected classes below 3"),
+    ({}, {"row": -1}, r"data\.y holds -1"),
+  ],
+)
+def test_members_that_mean_nothing_are_refused(jobs, labels, message):
+  data, good = example.data(), example.jobs(8, 5)
+  member_idx, y = good.member_idx.copy(), data.y.copy()
+  if "row" in jobs:
+    member_idx[1, 4] = jobs["row"]
+  if "row" in labels:
+    y[member_idx[1, 4]] = labels["row"]
+  job = good._replace(
+    member_idx=member_idx, num_members=jobs.get("num_members", good.num_members)
+  )
+  with pytest.raises(ValueError, match=message):
+    parallel.run(_linear(), jax.random.key(0), job, data._replace(y=y), width=2)
+
+
+def test_what_no_model_trains_on_may_be_anything():
+  data, jobs = example.data(), example.jobs(8, 5)
+  jobs.member_idx[1, 5:] = 99  # padding
+  y = data.y.copy()
+  y[np.setdiff1d(np.arange(example.NUM_EXAMPLES), jobs.member_idx)] = -1
+  _linear().check(jobs, data._replace(y=y))
