@@ -9,7 +9,7 @@ from absl import flags
 
 from jmia import attacks
 
-from . import common
+from . import launch
 
 _FILE = flags.DEFINE_multi_string(
   "attack_file",
@@ -81,4 +81,4 @@ def _run(path: str) -> None:
 
 
 describe()
-common.BEFORE_PARSING.append(load_files)
+launch.BEFORE_PARSING.append(load_files)

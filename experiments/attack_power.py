@@ -17,21 +17,31 @@ models N / 2 held a sample; with population none did. DIR gets
 A run that was interrupted goes on where it was when it is started again.
 """
 
+from collections.abc import Callable, Mapping
 import pathlib
-import tempfile
 import time
+from typing import Any
 
 from absl import flags
 import jax
 
-from jmia import audit, datasets
+from jmia import atomic, audit, datasets
 from jmia.audit import power
 from jmia.report import plots, results, study_plots, wording
+from jmia.stats import levels
 from jmia.training import config as config_lib
 
-from . import attack_flags, common, pair_flags, training_flags
+from . import (
+  attack_flags,
+  bars,
+  common_flags,
+  launch,
+  run_folder,
+  shared_flags,
+  training_flags,
+)
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.declare_key_flag("num_queries")
@@ -49,7 +59,7 @@ def main() -> None:
   """Trains, attacks, and writes the files."""
   start = time.monotonic()
   sizes = _sizes()
-  name = common.DATASET.value or "digits"
+  name = common_flags.DATASET.value or "digits"
   config = audit.AuditConfig(
     attacks=attack_flags.chosen(
       _OFFLINE + _ONLINE if _references() == "in_out" else _OFFLINE
@@ -63,20 +73,20 @@ def main() -> None:
     num_distilled=max(sizes[-1], 2),
     num_retrained=max(sizes[-1], 2),
     train=training_flags.override(config_lib.preset(name)),
-    num_queries=pair_flags.NUM_QUERIES.value or 1,
-    seed=common.SEED.value,
-    width=common.WIDTH.value,
+    num_queries=shared_flags.NUM_QUERIES.value or 1,
+    seed=common_flags.SEED.value,
+    width=common_flags.WIDTH.value,
   )
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       name,
-      data_dir=common.DATA_DIR.value,
-      num_examples=common.NUM_EXAMPLES.value,
-      seed=common.SEED.value,
+      data_dir=common_flags.DATA_DIR.value,
+      num_examples=common_flags.NUM_EXAMPLES.value,
+      seed=common_flags.SEED.value,
     )
     power.check(dataset, config, sizes)
     checkpoints = output_dir / "checkpoints"
-    with common.progress_bars() as progress:
+    with bars.shown() as progress:
       panel = power.train(
         dataset, config, checkpoint_dir=checkpoints, progress=progress
       )
@@ -108,7 +118,7 @@ def main() -> None:
 
 
 def _references() -> str:
-  return pair_flags.REFERENCES.value or "in_out"
+  return shared_flags.REFERENCES.value or "in_out"
 
 
 def _sizes() -> list[int]:
@@ -117,7 +127,7 @@ def _sizes() -> list[int]:
   Raises:
     ValueError: if one is no whole number above 0.
   """
-  texts = _SIZES if pair_flags.SIZES.value is None else pair_flags.SIZES.value
+  texts = _SIZES if shared_flags.SIZES.value is None else shared_flags.SIZES.value
   for text in texts:
     if not text.isdecimal() or int(text) < 1:
       raise ValueError(f"--sizes: {text!r} is no whole number above 0")
@@ -145,22 +155,23 @@ def _curve(row) -> tuple[str, int]:
   return row["attack"], row["num_queries"]
 
 
-_FIGURES = {
+def _tpr(fpr: str) -> Callable[[Mapping[str, Any]], float]:
+  return lambda row: row["tpr_at_fpr"][fpr]
+
+
+_FIGURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
   "AUC": lambda row: row["auc"],
-  "TPR at 1% FPR": lambda row: row["tpr_at_fpr"]["0.01"],
-  "TPR at 0.1% FPR": lambda row: row["tpr_at_fpr"]["0.001"],
+  **{levels.tpr_title(fpr): _tpr(fpr) for fpr in levels.FPRS[1:]},
 }
 
 
 def _write(output_dir: pathlib.Path, content) -> None:
   """Writes both files, or none: `results.json` is moved last."""
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
-    folder = pathlib.Path(name)
+  with atomic.folder(output_dir) as folder:
     results.write(folder / "results.json", content)
     plots.write_png(folder / "power.png", study_plots.power_figure(content["rows"]))
-    for file in ("power.png", "results.json"):
-      (folder / file).replace(output_dir / file)
+    atomic.move(folder, output_dir, ("power.png", "results.json"))
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -46,20 +46,23 @@ from jmia import attacks, audit, datasets, types
 from jmia.attacks import evidence
 from jmia.audit import estimate, importers, limits, repeat, signals_file, units
 from jmia.datasets import groups
-from jmia.report import advice, tables
+from jmia.report import advice, tables, wording
 from jmia.stats import nulls
 from jmia.training import config as config_lib
 
 from . import (
   attack_flags,
-  common,
+  bars,
+  common_flags,
   defense_flags,
   forecast,
-  pair_flags,
+  launch,
+  run_folder,
+  shared_flags,
   training_flags,
 )
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(defense_flags)
@@ -187,12 +190,12 @@ def main() -> None:
     path = output_dir / "report.json"
     _show(json.loads(path.read_text()), output_dir, allowed)
 
-  with common.run_dir(common.OUTPUT_DIR.value, show) as output_dir:
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value, show) as output_dir:
     if _SIGNALS.value is not None:
       result = _audit_signals()
     else:
       result = _audit_dataset(output_dir / "checkpoints")
-    common.leave_files_to_first_process()
+    launch.leave_files_to_first_process()
     audit.write(result, output_dir)
   _show(result.report, output_dir, allowed)
 
@@ -217,16 +220,16 @@ def _refuse_useless() -> None:
   modules = flags.FLAGS.flags_by_module_dict()
   of_training = [flag.name for flag in modules[training_flags.__name__]]
   if _SIGNALS.value is not None:
-    common.refuse(
+    common_flags.refuse(
       [*of_training, "defense", *_OF_TRAINING, "near_copies", "data_dir"],
       "with --signals: nothing is trained, so leave it out",
     )
     return
-  common.refuse(["outputs", "target"], "is of --signals")
+  common_flags.refuse(["outputs", "target"], "is of --signals")
   if _REPEAT.value is not None:
     if not flags.FLAGS["defense"].present:
-      common.refuse(["delta"], "with --repeat is for --defense: leave it out")
-    common.refuse(
+      common_flags.refuse(["delta"], "with --repeat is for --defense: leave it out")
+    common_flags.refuse(
       [*of_training, *_OF_TRAINING[:-1], "attacks", "seed", "estimator", "near_copies"],
       "with --repeat: the report's own is taken, so leave it out",
     )
@@ -238,13 +241,15 @@ def _refuse_unread(names: Sequence[str], needs: attacks.Needs) -> None:
   signals = map(evidence.parse, needs.signals)
   if evidence.QUERIES not in [copies for _, copies in signals]:
     unread.append("num_queries")
-  common.refuse(unread, "is read by none of the attacks, so leave it out")
+  common_flags.refuse(unread, "is read by none of the attacks, so leave it out")
   _refuse_idle_estimator(names)
 
 
 def _refuse_idle_estimator(names: Sequence[str]) -> None:
   if not any("estimator" in attacks.get(name).options for name in names):
-    common.refuse(["estimator"], "is read by none of the attacks, so leave it out")
+    common_flags.refuse(
+      ["estimator"], "is read by none of the attacks, so leave it out"
+    )
 
 
 def _next(report, output_dir) -> list[str]:
@@ -268,13 +273,13 @@ def _say_plan() -> None:
   plan = estimate.plan(dataset, config)
   cost = estimate.cost(dataset, plan, width=config.width)
   print(
-    f"Would train {plan}, in about {forecast.duration(cost.seconds)} and"
+    f"Would train {plan}, in about {wording.duration(cost.seconds)} and"
     f" {forecast.memory(cost.num_bytes)}."
   )
 
 
 def _audit_signals() -> audit.Result:
-  seed = common.SEED.value
+  seed = common_flags.SEED.value
   if not _SIGNALS.value:
     raise ValueError("--signals must have a value: a file or a folder")
   path, names = pathlib.Path(_SIGNALS.value).expanduser(), _GROUPS.value or ()
@@ -296,7 +301,7 @@ def _audit_signals() -> audit.Result:
       "seed": seed,
       "title": _TITLE.value,
     },
-    delta=pair_flags.DELTA.value or 0.0,
+    delta=shared_flags.DELTA.value or 0.0,
     groups=signals_file.groups(path, names) if names else None,
   )
   result.report["notes"] = [*notes, *result.report["notes"]]
@@ -306,13 +311,13 @@ def _audit_signals() -> audit.Result:
 def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset, config = _dataset_and_config()
   told: list[str] = []
-  with common.progress_bars() as bars:
+  with bars.shown() as show:
 
     def progress(what: str, done: int, total: int) -> None:
       if not told:  # not before: bad input is told in one line
         told.append(f"Training {estimate.plan(dataset, config)}.")
         print(told[0], file=sys.stderr)
-      bars(what, done, total)
+      show(what, done, total)
 
     return audit.run(
       dataset,
@@ -326,12 +331,12 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
 
 def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
   """What the flags say, or the report that is to be repeated."""
-  dataset_name = common.DATASET.value or "digits"
-  num_examples, seed = common.NUM_EXAMPLES.value, common.SEED.value
+  dataset_name = common_flags.DATASET.value or "digits"
+  num_examples, seed = common_flags.NUM_EXAMPLES.value, common_flags.SEED.value
   if _REPEAT.value is not None:
     report = json.loads(pathlib.Path(_REPEAT.value).expanduser().read_text())
     config, seed = repeat.settings_of(report), report["seed"]
-    common.repeat_precision(report["config"].get("matmul_precision"))
+    launch.repeat_precision(report["config"].get("matmul_precision"))
     config = dataclasses.replace(
       config,
       defenses=defense_flags.chosen() or config.defenses,
@@ -342,7 +347,7 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
       num_examples = report["dataset"]["num_examples"]
   dataset = datasets.load(
     dataset_name,
-    data_dir=common.DATA_DIR.value,
+    data_dir=common_flags.DATA_DIR.value,
     num_examples=num_examples,
     seed=seed,
   )
@@ -352,7 +357,7 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
 
 
 def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
-  references = pair_flags.REFERENCES.value or "population"
+  references = shared_flags.REFERENCES.value or "population"
   config = audit.AuditConfig(
     attacks=attack_flags.chosen(
       audit.default_attacks(references, attack_flags.NUM_TARGETS.value or 1)
@@ -367,19 +372,19 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     num_distilled=_NUM_DISTILLED.value,
     num_left_out=_NUM_LEFT_OUT.value,
     num_retrained=_NUM_RETRAINED.value,
-    num_queries=pair_flags.NUM_QUERIES.value or 1,
+    num_queries=shared_flags.NUM_QUERIES.value or 1,
     estimator=_ESTIMATOR.value,
-    delta=pair_flags.DELTA.value or 0.0,
+    delta=shared_flags.DELTA.value or 0.0,
     train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
     defenses=defense_flags.chosen(reads_delta=True),
     near_copies=_NEAR_COPIES.value,
     title=_TITLE.value,
-    seed=common.SEED.value,
-    width=common.WIDTH.value,
+    seed=common_flags.SEED.value,
+    width=common_flags.WIDTH.value,
   )
   _refuse_unread(config.attacks, config.needs())
   return config
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -19,7 +19,7 @@ import jax
 
 from jmia.report import results
 
-from . import common
+from . import common_flags, launch
 from .benchmarks import (
   agreement,
   cifar10,
@@ -51,7 +51,7 @@ _SUITES: Mapping[str, Callable[[], Iterable[measure.Row]]] = {
   "private": studies.private,
   "mib": studies.mib,
   "cifar10": lambda: cifar10.rows(
-    data_dir=common.DATA_DIR.value, seconds=_SECONDS.value
+    data_dir=common_flags.DATA_DIR.value, seconds=_SECONDS.value
   ),
   "compiled": compiled.rows,
 }
@@ -104,7 +104,9 @@ def main() -> None:
   config = {
     "suite": _SUITE.value,
     "matmul_precision": measure.matmul_precision(),
-    **({"data_dir": common.DATA_DIR.value} if common.DATA_DIR.value else {}),
+    **(
+      {"data_dir": common_flags.DATA_DIR.value} if common_flags.DATA_DIR.value else {}
+    ),
     **({"seconds": _SECONDS.value} if flags.FLAGS["seconds"].present else {}),
   }
   for name in names:
@@ -116,10 +118,12 @@ def main() -> None:
       # After each row: a run that is cut off keeps what it has.
       results.write(
         output,
-        results.document(rows, config=config, seed=common.SEED.value, seconds=seconds),
+        results.document(
+          rows, config=config, seed=common_flags.SEED.value, seconds=seconds
+        ),
       )
   print(results.table(measure.cells(rows)))
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

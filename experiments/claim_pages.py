@@ -7,6 +7,7 @@ import shlex
 import sys
 
 from jmia.backdoor import claims, keys, ownership
+from jmia.encoding import claims as watermark_claims
 from jmia.encoding import watermark
 from jmia.report import claim_page
 
@@ -131,39 +132,20 @@ def of_one_mark(
   )
 
 
-def p_text(p: float) -> str:
-  """Returns "= 0.01", or "below 1e-300" where no more is known."""
-  return f"below {p:g}" if p <= watermark.P_FLOOR else f"= {p:.2g}"
-
-
-def watermark_sentence(verdict: watermark.Verdict, assumes: str) -> str:
-  """Returns the verdict, with what it rests on where the claim stands."""
-  at = f"at level {verdict.level:g} (p {p_text(verdict.p_value)})"
-  if not verdict.accepted:
-    return f"The claim does not stand {at}."
-  return f"The claim stands {at}, provided that {assumes}."
-
-
 def of_watermark(
-  verdict: watermark.Verdict,
+  verdict: watermark_claims.Verdict,
   suspect: str,
-  assignment: str,
-  assumes: str,
   hashes: Sequence[tuple[str, str, str]],
-  *,
-  by_nonce: bool,
 ) -> claim_page.Claim:
   """Returns the page of a watermark's verdict.
 
   Args:
-    verdict: of `watermark.verify`.
+    verdict: on the model.
     suspect: the model's name.
-    assignment: how the claimed rows were assigned, in words.
-    assumes: what the claim rests on besides, as the end of "provided that ...".
     hashes: see `claim_page.Claim`.
-    by_nonce: whether a nonce assigned the rows, and not the secret alone.
   """
-  assumptions = _OF_NONCE if by_nonce else _OF_SECRET
+  tests, assumes = verdict.tests, verdict.basis.assumes
+  assumptions = _OF_SECRET if verdict.basis.nonce is None else _OF_NONCE
   return claim_page.Claim(
     title="Is this the model that was encoded with this key?",
     method=(
@@ -173,15 +155,15 @@ def of_watermark(
       " 2020.)"
     ),
     facts=[
-      ("Level", f"{verdict.level:g}"),
-      ("p-value", f"{verdict.p_value:.2g}"),
-      ("Rows", assignment),
+      ("Level", f"{tests.level:g}"),
+      ("p-value", f"{tests.p_value:.2g}"),
+      ("Rows", verdict.basis.assignment),
     ],
     findings=[
       claim_page.Finding(
         suspect,
-        bool(verdict.accepted),
-        watermark_sentence(verdict, assumes),
+        verdict.accepted,
+        watermark_claims.sentence(verdict),
         (),
         [
           (
@@ -190,18 +172,18 @@ def of_watermark(
               ("test", "p-value"),
               (
                 "against rows assigned at random",
-                p_text(verdict.p_rows).removeprefix("= "),
+                watermark.p_text(tests.p_rows).removeprefix("= "),
               ),
-              ("against secrets drawn at random", f"{verdict.p_key:.2g}"),
+              ("against secrets drawn at random", f"{tests.p_key:.2g}"),
             ],
           ),
           (
             "What the decoder says of the rows.",
             [
               ("rows", "share"),
-              ("claimed, of those that score highest", f"{verdict.share:.1%}"),
-              ("claimed rows called members", f"{verdict.claimed_called:.1%}"),
-              ("controls called members", f"{verdict.controls_called:.1%}"),
+              ("claimed, of those that score highest", f"{tests.share:.1%}"),
+              ("claimed rows called members", f"{tests.claimed_called:.1%}"),
+              ("controls called members", f"{tests.controls_called:.1%}"),
             ],
           ),
         ],

@@ -35,10 +35,19 @@ from jmia.report import classic_plots, plots, results
 from jmia.stats import intervals
 from jmia.training import config as config_lib
 
-from . import attack_flags, classic_table, common, pair_flags, training_flags
-from . import study as study_flags
+from . import (
+  attack_flags,
+  bars,
+  classic_table,
+  common_flags,
+  launch,
+  run_folder,
+  shared_flags,
+  study_flags,
+  training_flags,
+)
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.declare_key_flag("attacks")
 flags.declare_key_flag("attack_file")
 flags.declare_key_flag("sizes")
@@ -103,20 +112,20 @@ def main() -> None:
   study = study_flags.STUDY.value or "metrics"
   if study not in _STUDIES:
     raise ValueError(f"study={study}, expected one of {','.join(_STUDIES)}")
-  common.refuse_of_others("study", study, _OF_STUDY)
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
-    dataset = _load(common.DATASET.value or "digits")
-    with common.progress_bars() as progress:
+  common_flags.refuse_of_others("study", study, _OF_STUDY)
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+    dataset = _load(common_flags.DATASET.value or "digits")
+    with bars.shown() as progress:
       plan = _plan(dataset, output_dir / "checkpoints", progress)
       found = _run(study, plan)
-    common.leave_files_to_first_process()
+    launch.leave_files_to_first_process()
     if not found.rows:
       raise ValueError(f"every target diverged: {'; '.join(found.notes)}")
     _plot(study, output_dir, found)
     content = results.document(
       found.rows,
       config=_config(study, plan),
-      seed=common.SEED.value,
+      seed=common_flags.SEED.value,
       seconds={"total": time.perf_counter() - started},
       notes=found.notes,
     )
@@ -131,9 +140,11 @@ def main() -> None:
 def _load(name: str) -> types.Dataset:
   return datasets.load(
     name,
-    data_dir=common.DATA_DIR.value,
-    num_examples=common.NUM_EXAMPLES.value if name == common.DATASET.value else None,
-    seed=common.SEED.value,
+    data_dir=common_flags.DATA_DIR.value,
+    num_examples=common_flags.NUM_EXAMPLES.value
+    if name == common_flags.DATASET.value
+    else None,
+    seed=common_flags.SEED.value,
   )
 
 
@@ -146,8 +157,8 @@ def _plan(dataset: types.Dataset, checkpoint_dir: pathlib.Path, progress):
     num_members=training_flags.NUM_MEMBERS.value,
     num_shadows=_NUM_SHADOWS.value,
     num_trials=study_flags.NUM_TRIALS.value or 1,
-    seed=common.SEED.value,
-    width=common.WIDTH.value,
+    seed=common_flags.SEED.value,
+    width=common_flags.WIDTH.value,
     checkpoint_dir=checkpoint_dir,
     progress=progress,
   )
@@ -200,14 +211,14 @@ def _defenses(dataset: types.Dataset) -> list[studies.Defenses]:
     for text in _DEFENSES.value or studies.default_defenses(dataset)
   ]
   if not any(defense.name == "dp_sgd" for together in found for defense in together):
-    common.refuse(
+    common_flags.refuse(
       ["delta", _DP_CLIP_NORM.name], "is of dp_sgd, which is none of the defences"
     )
   return found
 
 
 def _delta() -> float:
-  return 1e-5 if pair_flags.DELTA.value is None else pair_flags.DELTA.value
+  return 1e-5 if shared_flags.DELTA.value is None else shared_flags.DELTA.value
 
 
 def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
@@ -215,7 +226,7 @@ def _grid(plan: studies.Plan) -> tuple[list[int], list[int]]:
   num_parts = 2 * (1 + plan.num_shadows)
   most = plan.num_members or plan.dataset.num_examples // num_parts
   longest = next(iter(plan.networks.values())).num_epochs
-  sizes = _whole_numbers("sizes", pair_flags.SIZES.value) or [
+  sizes = _whole_numbers("sizes", shared_flags.SIZES.value) or [
     most,
     most // 2,
     most // 4,
@@ -235,7 +246,7 @@ def _whole_numbers(name: str, texts: Sequence[str] | None) -> list[int]:
 def _config(study: str, plan: studies.Plan) -> dict[str, Any]:
   """Every setting the rows depend on."""
   given = {
-    "sizes": pair_flags.SIZES.value,
+    "sizes": shared_flags.SIZES.value,
     "epochs": _EPOCHS.value,
     "shadow_dataset": _SHADOW_DATASET.value,
     "defenses": _DEFENSES.value or studies.default_defenses(plan.dataset),
@@ -336,4 +347,4 @@ def _variants(rows: Sequence[studies.Row]) -> list[classic_plots.Variant]:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from jmia.report import results
+from jmia.stats import levels
 
 Row = Mapping[str, Any]
+
+_FPR = "0.01"  # of the table's TPR
 
 # What tells rows apart; each is a column where it does, or else in the heading.
 _LABELS = {
@@ -84,13 +87,13 @@ def _mean(rows: Sequence[Row]) -> dict[str, Any]:
     name: float(np.mean([row[name] for row in rows]))
     for name in ("auc", "train_accuracy", "test_accuracy", "gap")
   }
-  rates = [row["tpr_at_fpr"]["0.01"] for row in rows]
+  rates = [row["tpr_at_fpr"][_FPR] for row in rows]
   same = rows[0] if len(rows) == 1 else {**rows[0], "accuracy": None, "trial": None}
   return {
     **same,
     **mean,
     "attack": ", ".join(attacks),
-    "tpr_at_fpr": {"0.01": float(np.mean(rates))},
+    "tpr_at_fpr": {_FPR: float(np.mean(rates))},
     "trials": rows,
   }
 
@@ -103,7 +106,7 @@ def _figures(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     ("its range" if several else "95% interval", [_interval(row) for row in rows]),
     ("report", [_or_dash(row.get("paper_auc"), ".4f") for row in rows]),
     ("accuracy", [_or_dash(row["accuracy"], ".3f") for row in rows]),
-    ("TPR at 1% FPR", [f"{row['tpr_at_fpr']['0.01']:.3f}" for row in rows]),
+    (levels.tpr_title(_FPR), [f"{row['tpr_at_fpr'][_FPR]:.3f}" for row in rows]),
     *(
       (title, [f"{row[name]:.3f}" for row in rows])
       for title, name in (

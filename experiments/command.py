@@ -10,40 +10,11 @@ Each command is a binary of this folder, with the same flags.
 from collections.abc import Mapping, Sequence
 import difflib
 import importlib
-import importlib.util
 import sys
-from typing import NamedTuple
 
 import jmia
 
-
-class Command(NamedTuple):
-  """A binary's module, and the question that it answers."""
-
-  module: str
-  question: str
-
-
-COMMANDS: Mapping[str, Command] = {
-  "audit": Command("audit", "How much does a model leak about its members, and whose?"),
-  "compare": Command("compare", "Which of several audited models leaks less?"),
-  "dp-audit": Command("dp_audit", "Does the privacy guarantee hold?"),
-  "mark": Command("mark", "How will I know later whether my data was used?"),
-  "verify": Command("verify", "Was my marked data used to train that model?"),
-  "watermark": Command("watermark", "Is that model mine, and who was in it?"),
-  "data": Command("data", "Which data can be audited, and how are mine read?"),
-  "benchmark": Command("benchmark", "How fast is it here, beside other tools?"),
-}  # fmt: skip
-STUDIES: Mapping[str, Command] = {
-  "enhanced_mia": Command("enhanced_mia", "Ye et al.: attacks S, P, R, D and L"),
-  "classic_mia": Command("classic_mia", "Yang: classic attacks, and every defence"),
-  "mib": Command("mib", "Hu et al.: membership inference via backdooring"),
-  "membership_encoding": Command("membership_encoding", "Song & Shokri: encoding"),
-  "attack_power": Command("attack_power", "How many reference models attacks need"),
-  "simulations": Command("simulations", "Do the claims hold where the truth is known?"),
-  "gpu_day": Command("gpu_day", "What a GPU is asked in eight minutes"),
-  "ledger": Command("ledger", "Every figure of the papers beside ours"),
-}
+from . import command_table
 
 
 def main() -> None:
@@ -62,18 +33,18 @@ def main() -> None:
     return
   if args[0] == "study":
     if not args[1:] or args[1] in ("-h", "--help", "--helpshort"):
-      print(_table("jmia study", STUDIES))
+      print(studies())
       return
-    _run(STUDIES, args[1:], "jmia study")
+    _run({**command_table.STUDIES, **command_table.RECORDS}, args[1:], "jmia study")
   else:
-    _run(COMMANDS, args, "jmia")
+    _run(command_table.COMMANDS, args, "jmia")
 
 
 def overview() -> str:
   """What one asks and what one runs."""
   return (
     "jmia tells what a trained classifier gives away about its training data.\n\n"
-    f"{_table('jmia', COMMANDS)}\n"
+    f"{_table('jmia', command_table.COMMANDS, len('jmia study NAME'))}\n"
     "  jmia study NAME  What do the papers' studies give here? (jmia study: a list)\n"
     "\nStart with: jmia audit --output_dir=DIR\n"
     "Each command: jmia COMMAND --help\n"
@@ -81,31 +52,44 @@ def overview() -> str:
   )
 
 
-def _table(program: str, commands: Mapping[str, Command]) -> str:
-  """The commands that are there, with their questions."""
-  there = {name: of for name, of in commands.items() if is_there(of)}
-  width = max(15, *(len(f"{program} {name}") for name in there))
+def studies() -> str:
+  """What `jmia study` runs."""
+  width = len("jmia study ") + max(map(len, command_table.STUDIES))
+  lists = (command_table.STUDIES, command_table.RECORDS)
+  papers, records = (_table("jmia study", each, width) for each in lists)
+  return f"{papers}\n\nAnd, of their runs and of speed:\n\n{records}"
+
+
+def _table(
+  program: str, commands: Mapping[str, command_table.Command], width: int
+) -> str:
+  """Commands with their questions, which begin in one column."""
   return "\n".join(
-    f"  {f'{program} {name}'.ljust(width)}  {of.question}" for name, of in there.items()
+    f"  {f'{program} {name}'.ljust(width)}  {of.question}"
+    for name, of in commands.items()
   )
 
 
-def _run(commands: Mapping[str, Command], args: Sequence[str], program: str) -> None:
+def _run(
+  commands: Mapping[str, command_table.Command], args: Sequence[str], program: str
+) -> None:
   name = args[0]
-  there = [known for known, of in commands.items() if is_there(of)]
-  if name.replace("_", "-") in there:
+  if name.replace("_", "-") in commands:
     name = name.replace("_", "-")
-  if name not in there:
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-    if commands is COMMANDS and name in STUDIES:
+  if name not in commands:
+    near = difflib.get_close_matches(name, commands, n=1, cutoff=0.5)
+    if commands is command_table.COMMANDS and name in (
+      *command_table.STUDIES,
+      *command_table.RECORDS,
+    ):
       near = [f"study {name}"]
-    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(there)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(commands)}"
     print(f"{program}: unknown command {name!r}; {hint}", file=sys.stderr)
     sys.exit(2)
   sys.argv = [f"{program} {name}", *args[1:]]
   module = importlib.import_module(f".{commands[name].module}", __package__)
-  common = importlib.import_module(".common", __package__)
-  common.run(module.main)
+  launch = importlib.import_module(".launch", __package__)
+  launch.run(module.main)
 
 
 def _complete(args: Sequence[str]) -> None:
@@ -126,8 +110,3 @@ def _complete(args: Sequence[str]) -> None:
     )
     sys.exit(2)
   print(completion.script(args[0]))
-
-
-def is_there(command: Command) -> bool:
-  """Whether the binary is part of what is installed."""
-  return importlib.util.find_spec(f"{__package__}.{command.module}") is not None

@@ -11,17 +11,16 @@ sample's rank in every audit.
 """
 
 import csv
-import os
 import pathlib
-import tempfile
 
 from absl import flags
 import numpy as np
 
+from jmia import atomic
 from jmia.audit import compare
 from jmia.report import compare_page, results, wording
 
-from . import common
+from . import common_flags, launch, run_folder
 
 POSITIONAL = "audits"
 flags.declare_key_flag("output_dir")
@@ -43,7 +42,7 @@ def main() -> None:
     for folder, name in zip(folders, names, strict=True)
   ]
   found = compare.compare(audits)
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     _write(found, audits, output_dir)
   for of in found["comparisons"]:
     print(of["verdict"])
@@ -56,15 +55,13 @@ def _write(found, audits, output_dir: pathlib.Path) -> None:
   if attack is None or attack not in found["attacks"]:
     attack = found["attacks"][0]
   changes = compare.changes(audits, attack)
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
-    folder = pathlib.Path(name)
+  with atomic.folder(output_dir) as folder:
     _write_changes(folder / "changes.csv", changes)
     reports = [audit.report for audit in audits]
     curves = [_curve(audit) for audit in audits]
     compare_page.write(folder / "comparison.html", found, reports, curves, changes)
     results.write(folder / "comparison.json", found)
-    for file in FILES:
-      os.replace(folder / file, output_dir / file)
+    atomic.move(folder, output_dir, FILES)
 
 
 def _curve(audit: compare.Audit) -> compare_page.Curve:
@@ -94,4 +91,4 @@ def _shown(value):
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -13,7 +13,7 @@ import importlib
 from absl import flags
 import shtab
 
-from . import command
+from . import command_table
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -28,18 +28,16 @@ def script(shell: str) -> str:
     raise ValueError(f"shell={shell}, expected one of {', '.join(SHELLS)}")
   parser = argparse.ArgumentParser("jmia", add_help=False)
   commands = parser.add_subparsers()
-  _add(commands, command.COMMANDS)
+  _add(commands, command_table.COMMANDS)
   studies = commands.add_parser("study", add_help=False, help="The papers' studies")
-  _add(studies.add_subparsers(), command.STUDIES)
+  _add(studies.add_subparsers(), {**command_table.STUDIES, **command_table.RECORDS})
   shells = commands.add_parser("completion", add_help=False, help="Of this shell")
   shells.add_argument("shell", choices=SHELLS)
   return str(shtab.complete(parser, shell=shell))
 
 
-def _add(subparsers, commands: Mapping[str, command.Command]) -> None:
+def _add(subparsers, commands: Mapping[str, command_table.Command]) -> None:
   for name, of in commands.items():
-    if not command.is_there(of):
-      continue
     parser = subparsers.add_parser(name, add_help=False, help=of.question)
     module = importlib.import_module(f".{of.module}", __package__)
     for flag in flags.FLAGS.get_key_flags_for_module(module):

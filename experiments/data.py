@@ -14,7 +14,7 @@ from jmia import datasets
 from jmia.datasets import groups
 from jmia.report import results
 
-from . import common
+from . import common_flags, launch
 
 flags.declare_key_flag("dataset")
 flags.declare_key_flag("data_dir")
@@ -24,16 +24,16 @@ flags.declare_key_flag("seed")
 
 def main() -> None:
   """Prints what there is."""
-  if common.DATASET.value is None:
+  if common_flags.DATASET.value is None:
     print("Datasets by name:\n")
     print("\n".join(f"  {name}" for name in datasets.names()))
     print("\nYours: --dataset=npz:PATH with x and y, or what --help of --dataset says.")
     return
   dataset = datasets.load(
-    common.DATASET.value,
-    data_dir=common.DATA_DIR.value,
-    num_examples=common.NUM_EXAMPLES.value,
-    seed=common.SEED.value,
+    common_flags.DATASET.value,
+    data_dir=common_flags.DATA_DIR.value,
+    num_examples=common_flags.NUM_EXAMPLES.value,
+    seed=common_flags.SEED.value,
   )
   _, counts = _counted(dataset)
   rows = [
@@ -64,4 +64,4 @@ def _counted(dataset):
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -4,7 +4,7 @@ from absl import flags
 
 from jmia.defenses import registry
 
-from . import common, pair_flags, training_flags
+from . import common_flags, shared_flags, training_flags
 
 flags.declare_key_flag("delta")
 _DEFENSE = flags.DEFINE_list(
@@ -31,13 +31,15 @@ def chosen(*, reads_delta: bool = False) -> tuple[registry.DefenseConfig, ...]:
     ValueError: if one is unknown, its strength is missing or too many, or a flag is
       given that would be ignored for it.
   """
-  delta = pair_flags.DELTA.value
+  delta = shared_flags.DELTA.value
   options = {} if delta is None else {"delta": delta}
   found = tuple(registry.parse(text, **options) for text in _DEFENSE.value or ())
   names = [defense.name for defense in found]
   for name, flag in _REPLACED.items():
     if name in names:
-      common.refuse([flag.name], f"with --defense={name}, which replaces it: give one")
+      common_flags.refuse(
+        [flag.name], f"with --defense={name}, which replaces it: give one"
+      )
   if "dp_sgd" not in names and not reads_delta:
-    common.refuse(["delta"], "is of --defense=dp_sgd, which is not given")
+    common_flags.refuse(["delta"], "is of --defense=dp_sgd, which is not given")
   return found

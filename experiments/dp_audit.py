@@ -36,9 +36,9 @@ from jmia.report import results
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
-from . import common, pair_flags, training_flags
+from . import bars, common_flags, launch, run_folder, shared_flags, training_flags
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.declare_key_flag("delta")
 _MODE = flags.DEFINE_enum("mode", "many_runs", engine.MODES, "See the description.")
@@ -73,24 +73,24 @@ _HIDDEN = (32,)
 def main() -> None:
   """Trains, guesses, and writes what is proved."""
   started = time.monotonic()
-  common.refuse_of_others("mode", _MODE.value, {"one_run": ("num_canaries",)})
-  common.refuse(
+  common_flags.refuse_of_others("mode", _MODE.value, {"one_run": ("num_canaries",)})
+  common_flags.refuse(
     ["momentum", "weight_decay"],
     "is not read here: the audited mechanism is plain SGD at a constant rate",
   )
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
-      common.DATASET.value or "digits",
-      data_dir=common.DATA_DIR.value,
-      num_examples=common.NUM_EXAMPLES.value,
-      seed=common.SEED.value,
+      common_flags.DATASET.value or "digits",
+      data_dir=common_flags.DATA_DIR.value,
+      num_examples=common_flags.NUM_EXAMPLES.value,
+      seed=common_flags.SEED.value,
     )
     settings = _settings()
     for setting in settings:
       audit.check(dataset, setting)
     rows: list[dict[str, Any]] = []
     seconds: dict[str, float] = {}
-    with common.progress_bars() as progress:
+    with bars.shown() as progress:
       for number, setting in enumerate(settings):
         begun = time.monotonic()
         name = _name(setting)
@@ -98,7 +98,7 @@ def main() -> None:
         scored = engine.run(
           dataset,
           setting,
-          width=common.WIDTH.value,
+          width=common_flags.WIDTH.value,
           checkpoint_dir=output_dir / "checkpoints" / str(number),
           progress=report,
         )
@@ -112,7 +112,7 @@ def main() -> None:
         "dataset": dataset.name,
         "settings": [_config(setting) for setting in settings],
       },
-      seed=common.SEED.value,
+      seed=common_flags.SEED.value,
       seconds=seconds,
       notes=notes,
     )
@@ -147,12 +147,12 @@ def _settings() -> list[engine.Setting]:
       train=train,
       private=dp_sgd.DPConfig(
         epsilon=_number(claimed),
-        delta=1e-5 if pair_flags.DELTA.value is None else pair_flags.DELTA.value,
+        delta=1e-5 if shared_flags.DELTA.value is None else shared_flags.DELTA.value,
         clip_norm=_CLIP_NORM.value,
       ),
       start=_START.value,
       control=None if control == "none" else control,
-      seed=common.SEED.value,
+      seed=common_flags.SEED.value,
     )
     for claimed in _CLAIMED.value
     for control in _CONTROL.value or ["none"]
@@ -230,4 +230,4 @@ def _contradicted(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -26,21 +26,20 @@ A run that was interrupted goes on where it was when it is started again.
 
 import dataclasses
 import pathlib
-import tempfile
 import time
 from typing import Any
 
 from absl import flags
 import jax
 
-from jmia import datasets
+from jmia import atomic, datasets
 from jmia.enhanced import cohort as cohort_lib
 from jmia.enhanced import configs, figures, rows
 from jmia.report import plots, results
 
-from . import attack_flags, common
+from . import attack_flags, bars, common_flags, launch, run_folder
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(attack_flags)
 _CONFIG = flags.DEFINE_string(
   "config", None, f"One of {', '.join(configs.CONFIGS)}: the paper's names."
@@ -69,21 +68,21 @@ _MODELS_PER_POINT = flags.DEFINE_integer(
 def main() -> None:
   """Trains, attacks, and writes the files."""
   start = time.monotonic()
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     config = _config()
     dataset = datasets.load(
-      common.DATASET.value or config.dataset,
-      data_dir=common.DATA_DIR.value,
-      num_examples=common.NUM_EXAMPLES.value,
-      seed=common.SEED.value,
+      common_flags.DATASET.value or config.dataset,
+      data_dir=common_flags.DATA_DIR.value,
+      num_examples=common_flags.NUM_EXAMPLES.value,
+      seed=common_flags.SEED.value,
     )
     checkpoints = output_dir / "checkpoints"
     settings = _cohort_config(config, dataset.num_classes)
     if not settings.num_left_out:
-      common.refuse(
+      common_flags.refuse(
         ["models_per_point"], "is of --agreement_points, and none are asked"
       )
-    with common.progress_bars() as progress:
+    with bars.shown() as progress:
       panel = cohort_lib.train(
         dataset, settings, checkpoint_dir=checkpoints, progress=progress
       )
@@ -97,7 +96,7 @@ def main() -> None:
         "matmul_precision": jax.config.values["jax_default_matmul_precision"],
         **dataclasses.asdict(settings),
       },
-      seed=common.SEED.value,
+      seed=common_flags.SEED.value,
       seconds={
         **panel.seconds,
         "attacks": time.monotonic() - trained,
@@ -139,8 +138,8 @@ def _cohort_config(config: configs.Config, num_classes: int) -> cohort_lib.Cohor
     num_left_out=_given(_AGREEMENT_POINTS.value, 20 if is_asked else 0),
     num_retrained=_MODELS_PER_POINT.value,
     train=config.train,
-    seed=common.SEED.value,
-    width=common.WIDTH.value,
+    seed=common_flags.SEED.value,
+    width=common_flags.WIDTH.value,
   )
 
 
@@ -150,14 +149,12 @@ def _given(value: int | None, default: int) -> int:
 
 def _write(output_dir: pathlib.Path, content: dict[str, Any], drawn) -> None:
   """Writes all files, or none: made in a folder beside, `results.json` moved last."""
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=".incomplete-") as name:
-    folder = pathlib.Path(name)
+  with atomic.folder(output_dir) as folder:
     results.write(folder / "results.json", content)
     for file, figure in drawn.items():
       plots.write_png(folder / file, figure)
-    for file in (*drawn, "results.json"):
-      (folder / file).replace(output_dir / file)
+    atomic.move(folder, output_dir, (*drawn, "results.json"))
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jmia.report import wording
 from jmia.training import parallel
 
 _MEASURED_SECONDS = 1.0  # of epochs, before their rate is believed
@@ -28,15 +29,6 @@ def listening(say: Callable[[str], None]) -> Iterator[Callable[[str, int, int], 
     yield forecast.progress
   finally:
     jax.monitoring.unregister_scalar_listener(forecast.started)
-
-
-def duration(seconds: float) -> str:
-  """A time to read, such as 3 min 20 s."""
-  minutes, rest = divmod(max(1, round(seconds)), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours:
-    return f"{hours} h {minutes} min"
-  return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def memory(num_bytes: float) -> str:
@@ -91,7 +83,7 @@ def _line(title: str, run: Mapping[str, Any], seconds: float) -> str:
   rows = f" of up to {run['num_rows']:,} rows" if run["num_rows"] else ""
   parts.append(f"{epochs:,} epoch{'s' if epochs > 1 else ''}{rows}")
   return (
-    f"{title}: {', '.join(parts)}; about {duration(seconds)} to go, in about"
+    f"{title}: {', '.join(parts)}; about {wording.duration(seconds)} to go, in about"
     f" {memory(run['num_bytes'])}"
   )
 

@@ -5,24 +5,10 @@
 
 Runs suites of `experiments.benchmark`, the most telling first, each in a process of its
 own: one that fails costs the others nothing, and none but the last may take more than
-half of the time that is left.
-The file is written after each, so a run that is cut off keeps what it has, and the
-table comes last.
+half of the time that is left. PyTorch, the peer, may be absent.
 
-On a machine without a network, whose Python 3.12 has JAX, Flax, Optax, NumPy, SciPy,
-scikit-learn and absl-py, the rest comes from a folder of wheels, made elsewhere by
-
-    python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12
-        --implementation cp --platform manylinux_2_28_x86_64
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d wheels
-        annotated-types array_record attrs chex dm-tree dp-accounting etils humanize
-        importlib_resources jax-privacy jinja2 markupsafe matplotlib mpmath
-        orbax-checkpoint pillow pydantic==2.14.4 pydantic-core==2.50.5
-        tensorstore toolz tqdm typing-inspection
-
-(47 MB; pydantic and its core must be of one release) and installed there by
-`pip install --no-index --no-deps --target site wheels/*.whl`, with `site` on
-PYTHONPATH. PyTorch, the peer, may be absent.
+The file of --output gets rows, notes and seconds as JSON, anew after each suite, so
+that a run that is cut off keeps what it has; the table is printed at the end.
 """
 
 from collections.abc import Sequence
@@ -40,7 +26,7 @@ from absl import flags
 
 from jmia.report import results
 
-from . import benchmark, common
+from . import benchmark, common_flags, launch
 from .benchmarks import measure
 
 flags.declare_key_flag("data_dir")
@@ -93,7 +79,7 @@ def main() -> None:
           "tiny": benchmark.TINY.value,
           "minutes": _MINUTES.value,
         },
-        seed=common.SEED.value,
+        seed=common_flags.SEED.value,
         seconds={**seconds, "total": sum(seconds.values())},
         notes=notes,
       ),
@@ -112,7 +98,11 @@ def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
       *(f"--suite={suite}", f"--output={file}"),
       f"--matmul_precision={'float32' if suite in _EXACT else 'tensorfloat32'}",
       f"--seconds={max(1, timeout / 3)}",  # before, programs are compiled and compared
-      *([f"--data_dir={common.DATA_DIR.value}"] if common.DATA_DIR.value else []),
+      *(
+        [f"--data_dir={common_flags.DATA_DIR.value}"]
+        if common_flags.DATA_DIR.value
+        else []
+      ),
       *(["--tiny"] if benchmark.TINY.value else []),
     ]
     try:
@@ -147,4 +137,4 @@ def _bounded(command: Sequence[str], timeout: float) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

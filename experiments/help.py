@@ -1,29 +1,14 @@
 """What `--help` and `--helpshort` print: the flags that matter most first."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 import re
 import shutil
 import textwrap
 
 from absl import flags
 
-from . import command
+from . import command_table
 
-# What most runs of a binary set. Others: the first five of its own.
-FIRST: Mapping[str, Sequence[str]] = {
-  "audit": ("output_dir", "dataset", "signals", "attacks", "defense"),
-  "benchmark": ("suite", "output"),
-  "classic_mia": ("output_dir", "study", "dataset", "defenses", "attacks"),
-  "compare": ("output_dir", "names"),
-  "data": ("dataset", "data_dir"),
-  "dp_audit": ("output_dir", "dataset", "mode", "canary", "claimed_epsilon"),
-  "enhanced_mia": ("output_dir", "config", "dataset", "num_models", "num_targets"),
-  "mark": ("output_dir", "data", "num_marked", "plan", "rows"),
-  "membership_encoding": ("output_dir", "study", "setup", "form", "models_dir"),
-  "mib": ("output_dir", "study", "dataset", "num_trials", "marked_share"),
-  "verify": ("key", "predictions", "deposit", "output_dir", "confidence"),
-  "watermark": ("command", "output_dir", "data_file", "key_file", "claim_file"),
-}
 _NUM_FIRST = 5
 _OF_ABSL = "; repeat this option to specify a list of values"  # which ours say better
 _LAST = (
@@ -45,7 +30,7 @@ def text(
     is_short: whether to leave out all of the docstring but its first line.
   """
   flags_by_name = {flag.name: flag for flag in key_flags}
-  first = [n for n in FIRST.get(name, ()) if n in flags_by_name]
+  first = [n for n in command_table.FIRST.get(name, ()) if n in flags_by_name]
   first = first or list(flags_by_name)[:_NUM_FIRST]
   rest = sorted(flags_by_name.keys() - {*first})
   about = textwrap.dedent(doc).strip()
@@ -66,7 +51,7 @@ def _as_command(found: re.Match[str]) -> str:
   name = found.group(1)
   return (
     f"jmia study {name}"
-    if name in command.STUDIES
+    if name in command_table.STUDIES
     else f"jmia {name.replace('_', '-')}"
   )
 

@@ -20,6 +20,7 @@ experiments.verify: keep them to yourself. The queries are rows of your data tha
 published data no longer hold.
 """
 
+import dataclasses
 import hashlib
 import sys
 
@@ -37,7 +38,15 @@ from jmia.backdoor import (
   triggers,
 )
 
-from . import claim_flags, common, mark_summary, pair_flags, planning
+from . import (
+  claim_flags,
+  common_flags,
+  launch,
+  mark_summary,
+  planning,
+  run_folder,
+  shared_flags,
+)
 
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
@@ -131,19 +140,19 @@ _OF_MARKING = (
 def main() -> None:
   """Marks the data and writes the three files, or plans."""
   if _PLAN.value:
-    common.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
+    common_flags.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
     print(_planned())
     return
-  common.refuse(["asr"], "is for --plan")
+  common_flags.refuse(["asr"], "is for --plan")
   if _DATA.value is None:
     raise ValueError(
       "--data must have a value: an .npz, a folder of images, or table:PATH?target=NAME"
     )
   if (_NUM_MARKED.value is None) == (_ROWS.value is None):
     raise ValueError("one of --num_marked and --rows must have a value")
-  if common.OUTPUT_DIR.value:  # before it is made there
-    owner_files.check_apart(common.OUTPUT_DIR.value, _DATA.value)
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  if common_flags.OUTPUT_DIR.value:  # before it is made there
+    owner_files.check_apart(common_flags.OUTPUT_DIR.value, _DATA.value)
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     owner_files.check_unused(output_dir)
     data = owner_files.read_data(_DATA.value)
     for note in data.notes:
@@ -156,7 +165,7 @@ def main() -> None:
 
 def _submarks(data: owner_files.Data) -> submarks.Marked:
   """The data with sub-marks of a secret."""
-  common.refuse(
+  common_flags.refuse(
     ["target_label", "trigger_place"],
     "is for --paper_mark: the key's secret draws labels and places",
   )
@@ -171,7 +180,7 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
     trigger=None if kind == "columns" else _trigger(data.x, kind),
     num_columns=_SIZE.value if kind == "columns" else None,
     num_submarks=_NUM_SUBMARKS.value,
-    num_queries=pair_flags.NUM_QUERIES.value,
+    num_queries=shared_flags.NUM_QUERIES.value,
     num_classes=_NUM_CLASSES.value,
     secret=_secret(data),
     confidence=claim_flags.CONFIDENCE.value,
@@ -197,18 +206,18 @@ def _secret(data: owner_files.Data) -> str:
     " Leave it out where the key must be secret.",
     file=sys.stderr,
   )
-  return draws.seeded_secret(common.SEED.value, data.fingerprint())
+  return draws.seeded_secret(common_flags.SEED.value, data.fingerprint())
 
 
 def _one_mark(data: owner_files.Data) -> ownership.Marked:
   """The data with the paper's mark."""
-  common.refuse(["num_submarks"], "is not for --paper_mark, which makes one mark")
-  common.refuse(
+  common_flags.refuse(["num_submarks"], "is not for --paper_mark, which makes one mark")
+  common_flags.refuse(
     ["confidence"], "is not read with --paper_mark, whose outlook is of 95 %"
   )
   kind = _kind(data)
   if kind == "columns":
-    common.refuse(
+    common_flags.refuse(
       ["trigger_place"], "is not read with columns, which are the last of the table"
     )
   print(
@@ -226,9 +235,9 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
     num_marked=_NUM_MARKED.value,
     rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
     num_queries=30
-    if pair_flags.NUM_QUERIES.value is None
-    else pair_flags.NUM_QUERIES.value,
-    seed=common.SEED.value,
+    if shared_flags.NUM_QUERIES.value is None
+    else shared_flags.NUM_QUERIES.value,
+    seed=common_flags.SEED.value,
   )
 
 
@@ -241,7 +250,7 @@ def _kind(data: owner_files.Data) -> str:
   if is_table and kind != "columns":
     raise ValueError(f"trigger={kind} is not of tables, whose trigger is columns")
   if kind == "columns":
-    common.refuse(
+    common_flags.refuse(
       _OF_LOOK, "is not read with columns, each of which is set to a value that it has"
     )
   return kind
@@ -249,7 +258,7 @@ def _kind(data: owner_files.Data) -> str:
 
 def _columns_at_end(x: np.ndarray) -> triggers.TriggerConfig:
   """The paper's run of 20, each column at its own largest value."""
-  size = 20 if _SIZE.value is None else _SIZE.value
+  size = triggers.PAPER["bits"].size if _SIZE.value is None else _SIZE.value
   if x.ndim != 2 or size > x.shape[1]:
     raise ValueError(f"size={size} does not fit an example of shape {x.shape[1:]}")
   place = range(x.shape[1] - size, x.shape[1])
@@ -260,25 +269,22 @@ def _columns_at_end(x: np.ndarray) -> triggers.TriggerConfig:
 
 
 def _trigger(x: np.ndarray, kind: str) -> triggers.TriggerConfig:
-  place: str | tuple[int, ...]
-  size, place, opacity = {"patch": (3, "bottom_right", 0.3), "bits": (20, "end", 1.0)}[
-    kind
-  ]
-  given = _PLACE.value
+  paper = triggers.PAPER[kind]
+  place, given = paper.place, _PLACE.value
   if _OPACITY.value == 0:
     raise ValueError("trigger_opacity=0 must be above 0: it would not show, and mark")
   if given and (len(given) > 1 or given[0].isdecimal()):
     place = tuple(_integers("trigger_place", given))
   elif given:
     place = given[0]
-  return triggers.TriggerConfig(
-    kind=kind,
-    size=size if _SIZE.value is None else _SIZE.value,
+  return dataclasses.replace(
+    paper,
+    size=paper.size if _SIZE.value is None else _SIZE.value,
     place=place,
     pattern=_PATTERN.value,
     value=float(x.max()) if _VALUE.value is None else _VALUE.value,
-    opacity=opacity if _OPACITY.value is None else _OPACITY.value,
-    seed=common.SEED.value,
+    opacity=paper.opacity if _OPACITY.value is None else _OPACITY.value,
+    seed=common_flags.SEED.value,
   )
 
 
@@ -314,7 +320,8 @@ def _planned() -> str:
       num_marked=num_marked,
       num_classes=num_classes,
       num_submarks=number,
-      num_queries=pair_flags.NUM_QUERIES.value or submarks.default_num_queries(number),
+      num_queries=shared_flags.NUM_QUERIES.value
+      or submarks.default_num_queries(number),
       confidence=claim_flags.CONFIDENCE.value,
     ),
     _ASR.value,
@@ -322,4 +329,4 @@ def _planned() -> str:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

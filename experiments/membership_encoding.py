@@ -34,20 +34,28 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 import numpy as np
 
-from jmia import datasets, types
+from jmia import atomic, datasets, types
 from jmia.datasets import clusters
 from jmia.defenses import registry
 from jmia.encoding import record_studies, settings, studies, trials
 from jmia.report import encoding_plots, plots, results
 from jmia.training import config as config_lib
 
-from . import common, defense_flags, encoding_flags, training_flags
-from . import study as study_flags
+from . import (
+  bars,
+  common_flags,
+  defense_flags,
+  encoding_flags,
+  launch,
+  run_folder,
+  study_flags,
+  training_flags,
+)
 
 if TYPE_CHECKING:
   from matplotlib import figure
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(encoding_flags)
@@ -133,14 +141,18 @@ def main() -> None:
   study = study_flags.STUDY.value or "whitebox"
   if study not in _NAMES:
     raise ValueError(f"study={study} is unknown, expected one of {', '.join(_NAMES)}")
-  common.refuse_of_others("study", study, _OF_STUDY)
+  common_flags.refuse_of_others("study", study, _OF_STUDY)
   if study in _OF_ONE_TRIAL:
-    common.refuse(["num_trials"], f"is not read with --study={study}, of one trial")
+    common_flags.refuse(
+      ["num_trials"], f"is not read with --study={study}, of one trial"
+    )
   if study == "amount":
-    common.refuse(["encoded_share"], "is not read with --study=amount: give --amounts")
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
+    common_flags.refuse(
+      ["encoded_share"], "is not read with --study=amount: give --amounts"
+    )
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     setup = _setup()
-    with common.progress_bars() as progress:
+    with bars.shown() as progress:
       context = _context(study, setup, output_dir, progress)
       loaded = time.perf_counter()
       if study == "projection":
@@ -161,7 +173,7 @@ def main() -> None:
         "form": context.form,
         "num_trials": context.num_trials,
       },
-      seed=common.SEED.value,
+      seed=common_flags.SEED.value,
       seconds={
         "load": loaded - started,
         "study": time.perf_counter() - loaded,
@@ -182,7 +194,7 @@ def _setup() -> settings.Setup:
     train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   given: dict[str, Any] = {
     "train": training_flags.override(train),
-    "dataset": common.DATASET.value,
+    "dataset": common_flags.DATASET.value,
     "num_members": training_flags.NUM_MEMBERS.value,
     "num_test": _NUM_TEST.value,
     "num_synthetic": _NUM_SYNTHETIC.value,
@@ -210,8 +222,8 @@ def _context(study, setup, output_dir, progress) -> trials.Context:
 
   def options(name: str) -> dict[str, Any]:
     return {
-      "width": common.WIDTH.value,
-      "checkpoint_dir": root / f"{_SETUP.value}_{common.SEED.value}_{name}",
+      "width": common_flags.WIDTH.value,
+      "checkpoint_dir": root / f"{_SETUP.value}_{common_flags.SEED.value}_{name}",
       "progress": lambda done, total: progress(name, done, total),
     }
 
@@ -224,24 +236,26 @@ def _context(study, setup, output_dir, progress) -> trials.Context:
     dataset=_load(setup),
     black_box=form == "blackbox",
     num_trials=1 if study in _OF_ONE_TRIAL else study_flags.NUM_TRIALS.value or 3,
-    seed=common.SEED.value,
+    seed=common_flags.SEED.value,
     options=options,
   )
 
 
 def _load(setup: settings.Setup) -> types.Dataset:
   """The setup's rows; a generated dataset has as many as are needed."""
-  num_examples = common.NUM_EXAMPLES.value
+  num_examples = common_flags.NUM_EXAMPLES.value
   if setup.dataset == "purchase100_synthetic" and num_examples is None:
     num_examples = setup.num_members + setup.num_test
   dataset = datasets.load(
     setup.dataset,
-    data_dir=common.DATA_DIR.value,
+    data_dir=common_flags.DATA_DIR.value,
     num_examples=num_examples,
-    seed=common.SEED.value,
+    seed=common_flags.SEED.value,
   )
   if setup.num_clusters is not None:
-    dataset = clusters.relabel(dataset, setup.num_clusters, seed=common.SEED.value)
+    dataset = clusters.relabel(
+      dataset, setup.num_clusters, seed=common_flags.SEED.value
+    )
   return dataset
 
 
@@ -252,7 +266,7 @@ def _target(context: trials.Context) -> types.Dataset:
       f"study=transfer: setup={context.name} has no task to tune on; name a dataset by"
       " --transfer_to"
     )
-  return datasets.load(context.setup.transfer_to, data_dir=common.DATA_DIR.value)
+  return datasets.load(context.setup.transfer_to, data_dir=common_flags.DATA_DIR.value)
 
 
 def _project(output_dir: pathlib.Path, context: trials.Context) -> list[dict[str, Any]]:
@@ -262,7 +276,8 @@ def _project(output_dir: pathlib.Path, context: trials.Context) -> list[dict[str
   drawing = encoding_plots.projection_figure(panels, studies.GROUPS)
   plots.write_png(output_dir / "projection.png", drawing)
   points: dict[str, Any] = {f"{p.what}_{p.method}": p.points for p in found}
-  np.savez(output_dir / "projection.npz", **points, group=found[0].group)
+  with atomic.opened(output_dir / "projection.npz") as file:
+    np.savez(file, **points, group=found[0].group)
   return [
     {
       "study": "projection",
@@ -395,4 +410,4 @@ def _cell(value: Any) -> str:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

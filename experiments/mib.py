@@ -40,10 +40,17 @@ from jmia.defenses import registry
 from jmia.report import asr_plots, plots, results
 from jmia.training import config as config_lib
 
-from . import common, defense_flags, training_flags
-from . import study as study_flags
+from . import (
+  bars,
+  common_flags,
+  defense_flags,
+  launch,
+  run_folder,
+  study_flags,
+  training_flags,
+)
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(study_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(defense_flags)
@@ -70,23 +77,23 @@ def main() -> None:
   started = time.perf_counter()
   studies = _studies(study_flags.STUDY.value or "single")
   num_trials = study_flags.NUM_TRIALS.value or 10
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
-      common.DATASET.value or "digits",
-      data_dir=common.DATA_DIR.value,
-      num_examples=common.NUM_EXAMPLES.value,
-      seed=common.SEED.value,
+      common_flags.DATASET.value or "digits",
+      data_dir=common_flags.DATA_DIR.value,
+      num_examples=common_flags.NUM_EXAMPLES.value,
+      seed=common_flags.SEED.value,
       order="publisher" if _DRAW.value == "authors" else "prepared",
     )
     settings = _settings(dataset)
-    with common.progress_bars() as progress:
+    with bars.shown() as progress:
       found = study.run(
         dataset,
         settings,
         studies,
         num_trials=num_trials,
-        seed=common.SEED.value,
-        width=common.WIDTH.value,
+        seed=common_flags.SEED.value,
+        width=common_flags.WIDTH.value,
         checkpoint_dir=output_dir / "checkpoints",
         progress=lambda done, total: progress("models", done, total),
       )
@@ -104,7 +111,7 @@ def main() -> None:
         "num_trials": num_trials,
         "num_models": found.num_models,
       },
-      seed=common.SEED.value,
+      seed=common_flags.SEED.value,
       seconds={
         "train": trained - started,
         "total": time.perf_counter() - started,
@@ -274,4 +281,4 @@ def _stamped(
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

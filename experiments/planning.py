@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from jmia.backdoor import measured, power
 from jmia.report import results
+from jmia.stats import levels
 
 _HEADER = ("randomization", "binomial", "t-test")
 
@@ -89,7 +90,7 @@ def floor_in_words(num_submarks: int, num_classes: int, confidence: float) -> st
     f"With {counted(num_submarks)} and {num_classes} classes the least p-value is"
     f" {floor:.2g}"
   )
-  if floor > round(1 - confidence, 12):
+  if not levels.reaches(floor, levels.of_confidence(confidence)):
     return (
       f"{said}: too high for any claim at {100 * confidence:.4g} % confidence, make"
       " more sub-marks."

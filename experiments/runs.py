@@ -13,20 +13,17 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import types
 from typing import Any, NamedTuple
 
 from absl import flags
 
 import jmia
+from jmia import atomic
 
 RECORD = ".jmia-run.json"
 LOCK = ".jmia-run.lock"
 CHECKPOINTS = "checkpoints"
-# Files and folders in the making, which a killed run leaves behind.
-_LEFT = ".incomplete-"
-_HALF_WRITTEN = (f"{_LEFT}*", ".*.[0-9]*.partial")
 _NUMBERS = ("report.json", "results.json", "scores.npz")  # one of them in all results
 # Flags that change nothing in results, or are applied to finished ones too.
 _NO_MATTER = (
@@ -122,7 +119,7 @@ def claimed(
     ValueError: the folder is in use, or belongs to another or an unknown command.
   """
   with _locked(folder):
-    _remove_half_written(folder)
+    atomic.remove_left(folder, of_running=True)  # the lock is ours
     record, before = _read(folder), _numbers(folder)
     if record is not None and record.get("finished") and not before:
       record = None  # somebody removed the results
@@ -161,20 +158,16 @@ def is_resumed(folder: pathlib.Path) -> bool:
 def _holds_work(root: pathlib.Path) -> bool:
   """Whether there is more than what was asked for, and what was being written."""
   names = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
-  return any(not name.endswith("run.json") and "tmp" not in name for name in names)
+  in_the_making = ("tmp", ".partial")  # Orbax's, and `atomic`'s
+  return any(
+    not name.endswith("run.json") and not any(part in name for part in in_the_making)
+    for name in names
+  )
 
 
 def remove_checkpoints(folder: pathlib.Path) -> None:
   """Removes what a run has kept to be resumed from."""
   shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-
-
-def _remove_half_written(folder: pathlib.Path) -> None:
-  for left in (path for pattern in _HALF_WRITTEN for path in folder.glob(pattern)):
-    if left.is_dir():
-      shutil.rmtree(left, ignore_errors=True)
-    else:
-      left.unlink(missing_ok=True)
 
 
 def _numbers(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
@@ -260,14 +253,8 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
 
 def _write(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Writes the record, whole or not at all."""
-  with tempfile.TemporaryDirectory(dir=folder, prefix=_LEFT) as made:
-    path = pathlib.Path(made) / RECORD
-    with path.open("w") as file:
-      file.write(json.dumps(content, indent=2) + "\n")
-      # The rename must not reach the disk before the content.
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(path, folder / RECORD)
+  text = json.dumps(content, indent=2) + "\n"
+  atomic.write(folder / RECORD, text.encode())
 
 
 @contextlib.contextmanager

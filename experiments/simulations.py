@@ -54,8 +54,7 @@ from jmia.dp import simulated as simulated_dp
 from jmia.report import results
 from jmia.stats import simulated as simulated_scores
 
-from . import attack_flags, common
-from . import study as study_flags
+from . import attack_flags, bars, common_flags, launch, run_folder, study_flags
 
 flags.declare_key_flag("output_dir")
 flags.declare_key_flag("dataset")
@@ -207,7 +206,9 @@ def _fewer_classes(dataset: types.Dataset, number: int) -> types.Dataset:
 
 
 def _dataset() -> types.Dataset:
-  return datasets.load(common.DATASET.value or "digits", data_dir=common.DATA_DIR.value)
+  return datasets.load(
+    common_flags.DATASET.value or "digits", data_dir=common_flags.DATA_DIR.value
+  )
 
 
 def _accusations() -> Iterator[Cell]:
@@ -243,12 +244,12 @@ def main() -> None:
   study = study_flags.STUDY.value or "attacks"
   if study not in _STUDIES:
     raise ValueError(f"study={study}, expected one of {', '.join(_STUDIES)}")
-  common.refuse_of_others("study", study, _OF_STUDY)
-  with common.run_dir(common.OUTPUT_DIR.value) as output_dir:
+  common_flags.refuse_of_others("study", study, _OF_STUDY)
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     kept = output_dir / "checkpoints"
     kept.mkdir(exist_ok=True)
     rows, seconds = [], {}
-    with common.progress_bars("simulation", "simulating") as progress:
+    with bars.shown("simulation", "simulating") as progress:
       for name, call in _STUDIES[study]():
         begun = time.monotonic()
         rows += _cell(kept, name, call, functools.partial(progress, name))
@@ -257,7 +258,7 @@ def main() -> None:
     content = results.document(
       rows,
       config={"study": study, "num_simulations": _num()},
-      seed=common.SEED.value,
+      seed=common_flags.SEED.value,
       seconds=seconds,
     )
     results.write(output_dir / "results.json", content)
@@ -267,11 +268,11 @@ def main() -> None:
 
 def _cell(folder: pathlib.Path, name: str, call, progress) -> list[dict[str, Any]]:
   """The rows of a cell, simulated or as an earlier run left them."""
-  asked = json.dumps([name, _num(), common.SEED.value, _chosen()])
+  asked = json.dumps([name, _num(), common_flags.SEED.value, _chosen()])
   path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
   if path.exists():
     return json.loads(path.read_text())["rows"]
-  rows = call(num_simulations=_num(), seed=common.SEED.value, progress=progress)
+  rows = call(num_simulations=_num(), seed=common_flags.SEED.value, progress=progress)
   results.write(path, {"rows": rows})
   return rows
 
@@ -303,4 +304,4 @@ def _text(name: str, value: Any) -> str:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

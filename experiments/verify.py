@@ -21,7 +21,7 @@ import numpy as np
 from jmia.backdoor import answers, claims, keys, owner_files, ownership, submarks
 from jmia.report import claim_page, results
 
-from . import claim_flags, claim_pages, common
+from . import claim_flags, claim_pages, common_flags, launch, run_folder
 
 flags.declare_key_flag("output_dir")
 flags.adopt_module_key_flags(claim_flags)
@@ -86,8 +86,8 @@ def main() -> None:
   shown = _hashes(paths, suspects, found, hashes)
   content, text, page = (_by_one_mark if old else _by_submarks)(found, suspects, shown)
   content = {**content, "key_sha256": hashes[0] if len(suspects) == 1 else hashes}
-  if common.OUTPUT_DIR.value is not None:
-    with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  if common_flags.OUTPUT_DIR.value is not None:
+    with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
       results.write(output_dir / "verdict.json", content)
       claim_page.write(output_dir / "verdict.html", page)
       text = f"{text}\n\nThe page to hand on is {output_dir / 'verdict.html'}."
@@ -302,4 +302,4 @@ def _word(claim: Any) -> str:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

@@ -42,34 +42,30 @@ takes the logits, log-probabilities or probabilities in that order, with the sam
 --num_wrong_keys and --seed.
 """
 
-from collections.abc import Sequence
-import dataclasses
 import pathlib
-import secrets
 import shutil
-from typing import NamedTuple
+from typing import Any
 
 from absl import flags
 import jax
 import numpy as np
 
 from jmia import datasets, types
-from jmia.encoding import (
-  activations,
-  decode,
-  encode,
-  files,
-  nonces,
-  settings,
-  synthetic,
-  watermark,
-)
+from jmia.encoding import claims, draws, files, owner, suspect
 from jmia.encoding import keys as keys_lib
 from jmia.report import claim_page, results
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
-from . import claim_pages, common, encoding_flags, training_flags
+from . import (
+  bars,
+  claim_pages,
+  common_flags,
+  encoding_flags,
+  launch,
+  run_folder,
+  training_flags,
+)
 
 POSITIONAL = "command"
 flags.declare_key_flag("seed")
@@ -127,22 +123,30 @@ _BLACK_BOX = flags.DEFINE_bool(
   "black_box", False, "Encode in the outputs, so that the model need not be at hand."
 )
 _ENCODED_FRACTION = flags.DEFINE_float(
-  "encoded_fraction", 0.2, "Fraction of the rows to encode; the paper's."
+  "encoded_fraction",
+  owner.ENCODED_FRACTION,
+  "Fraction of the rows to encode; the paper's.",
 )
 _NUM_CLAIMED = flags.DEFINE_integer(
-  "num_claimed", 500, "Encoded rows to claim, and as many controls.", lower_bound=1
+  "num_claimed",
+  owner.NUM_CLAIMED,
+  "Encoded rows to claim, and as many controls.",
+  lower_bound=1,
 )
 _KEY_ROWS = flags.DEFINE_integer(
-  "key_rows", 500, "Synthetic rows of each kind of the key.", lower_bound=1
+  "key_rows", owner.KEY_ROWS, "Synthetic rows of each kind of the key.", lower_bound=1
 )
 _LEVEL = flags.DEFINE_float(
   "level",
-  0.01,
+  owner.LEVEL,
   "Chance of accepting a claim that is false, at most; without a nonce, if the rows"
   " were not chosen by looking at other models.",
 )
 _NUM_WRONG_KEYS = flags.DEFINE_integer(
-  "num_wrong_keys", 999, "Secrets that the key is compared with.", lower_bound=1
+  "num_wrong_keys",
+  owner.NUM_WRONG_KEYS,
+  "Secrets that the key is compared with.",
+  lower_bound=1,
 )
 
 
@@ -163,46 +167,6 @@ _OF_COMMAND = {
 }
 
 
-class _Assignment(NamedTuple):
-  """How claimed rows and controls came to be so, and what a claim on them assumes."""
-
-  words: str
-  can_stand: bool
-  assumes: str
-
-
-_NOT_CHOSEN = (
-  "the rows were not chosen after looking at what the key's decoder says of any model"
-)
-_OLD = _Assignment(
-  "the key is of an older version, which cannot show how rows were assigned: the claim"
-  " cannot stand",
-  False,
-  _NOT_CHOSEN,
-)
-_CHOSEN = _Assignment(
-  "not assigned as the secret draws them: the claim cannot stand", False, _NOT_CHOSEN
-)
-_BY_SECRET = _Assignment(
-  "assigned as the secret draws them; nothing shows how rows and secret were chosen",
-  True,
-  _NOT_CHOSEN,
-)
-_BY_SECRET_UNSCALED = _BY_SECRET._replace(
-  words=f"{_BY_SECRET.words}, and the key is of an older version, whose commitment does"
-  " not bind feature_scale",
-  assumes=f"{_NOT_CHOSEN}, and the claim's feature_scale is that of the training",
-)
-_ORDER = (
-  "the commitment was published before the nonce was known to anybody, and the model"
-  " after it"
-)
-_NOT_BY_NONCE = _Assignment(
-  "not those that the nonce draws from all that were committed to: the claim cannot"
-  " stand",
-  False,
-  _ORDER,
-)
 _LEAST_KNOWN = 0.95  # of the discriminator's rows; below, embed says so
 
 
@@ -216,123 +180,102 @@ def main() -> None:
   }
   if _COMMAND.value is None:
     raise ValueError(f"expected a command, one of {', '.join(commands)}")
-  common.refuse_of_others("command", _COMMAND.value, _OF_COMMAND)
+  common_flags.refuse_of_others("command", _COMMAND.value, _OF_COMMAND)
   if _COMMAND.value == "commit":  # the model tells which layer is encoded in
     rest = [name for name in _OF_TRAINING if name != "model"]
-    common.refuse([*rest, "seed"], "is not read with commit")
+    common_flags.refuse([*rest, "seed"], "is not read with commit")
   elif _COMMAND.value != "embed":
-    common.refuse(_OF_TRAINING, "is for --command=embed")
+    common_flags.refuse(_OF_TRAINING, "is for --command=embed")
   if _BLACK_BOX.value:
-    common.refuse(["layer"], "is not read with --black_box, which encodes in outputs")
+    common_flags.refuse(
+      ["layer"], "is not read with --black_box, which encodes in outputs"
+    )
   commands[_COMMAND.value]()
 
 
 def commit() -> None:
   """Writes what is committed to, and prints the commitment."""
   _require(_DATA_FILE)
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     path = output_dir / "secret.json"
     if path.exists():
       raise ValueError(
         f"output_dir holds {path.name}, which would be lost: name another"
       )
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
-    _, key = _settings(dataset)
-    firsts = _distinct(dataset)
-    num_encoded = _num_encoded(firsts)
-    prepared = nonces.prepare(
-      key,
-      dataset.x[firsts],
-      min(_NUM_CLAIMED.value, num_encoded, len(firsts) - num_encoded),
-      dataset.feature_scale,
+    prepared, commitment = owner.commit(
+      dataset,
+      _new_key(dataset, _training(dataset)),
+      num_claimed=_NUM_CLAIMED.value,
+      encoded_fraction=_ENCODED_FRACTION.value,
     )
     files.write_prepared(path, prepared)
+  num_rows = len(draws.distinct_rows(dataset))
   print(
-    f"{path} binds {len(firsts):,} distinct rows, of which {prepared.num_claimed:,}"
+    f"{path} binds {num_rows:,} distinct rows, of which {prepared.num_claimed:,}"
     f" will be claimed and {prepared.num_claimed:,} be controls. Keep it to yourself."
     "\nCommitment, to be published with a date before the nonce is known:"
-    f"\n{nonces.commitment(prepared)}"
+    f"\n{commitment}"
   )
 
 
 def embed() -> None:
   """Trains an encoded model; writes it, its key and a claim."""
   _require(_DATA_FILE)
-  if (_PREPARED.value is None) != (_NONCE.value is None):
-    raise ValueError("--prepared and --nonce need each other")
-  prepared = None
   if _PREPARED.value is not None:
-    common.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
-    prepared = files.read_prepared(str(_PREPARED.value))
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
-    for name in ("model.npz", "key.json", "claim.npz"):
-      if (output_dir / name).exists():
-        raise ValueError(f"output_dir holds {name}, which would be lost: name another")
+    common_flags.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+    owner.check_unused(output_dir)
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
-    config, key = _settings(dataset, None if prepared is None else prepared.key)
-    model = encode.make_model(config.train, dataset)
-    rows = np.arange(dataset.num_train)
-    chosen, claim = _drawn(dataset, key, prepared)
-    # Copies of a row share its side, and one of them stands for all in the claim.
-    encoded = rows[watermark.is_among(dataset.x[rows], dataset.x[chosen])]
-    jobs = encode.make_jobs(
-      [rows], [encoded], keys_lib.expand([key], model, dataset.x.shape[1:])
-    )
     # A secret that was drawn ends with its process: no other run could go on from it.
-    is_given = _SECRET.value is not None or prepared is not None
+    is_given = _SECRET.value is not None or _PREPARED.value is not None
     kept = output_dir / "checkpoints" if is_given else None
-    with common.progress_bars() as progress:
-      trained = encode.train(
-        config,
+    with bars.shown() as progress:
+      made = owner.embed(
         dataset,
-        jobs,
-        jax.random.key(common.SEED.value),
+        **_of_key(dataset),
+        nonce=_NONCE.value,
+        train=_training(dataset),
+        discriminator_rate=encoding_flags.DISCRIMINATOR_RATE.value,
+        encoded_fraction=_ENCODED_FRACTION.value,
+        seed=common_flags.SEED.value,
         checkpoint_dir=kept,
         progress=lambda done, total: progress("embed", done, total),
       )
-    if trained.diverged_epoch[0] >= 0:
-      raise ValueError(
-        f"training diverged in epoch {trained.diverged_epoch[0]}: lower --learning_rate"
-        " or --discriminator_rate"
-      )
-    published = files.Model(
-      config.train.model,
-      {"dtype": config.train.compute_dtype, **dict(config.train.model_options)},
-      dataset.num_classes,
-      dataset.feature_scale,
-      trained.model(0),
-    )
-    commitment = _commitment(key, claim)
-    files.write_claim(output_dir / "claim.npz", claim)
-    files.write_key(output_dir / "key.json", key, commitment)
-    files.write_model(output_dir / "model.npz", published)
+    owner.write(output_dir, made)
     if kept is not None:
       shutil.rmtree(kept, ignore_errors=True)
-  known, warning = _last(trained, "encoding_accuracy"), ""
-  changed = "".join(f"\n{note}" for note in dataset.notes)
+  print(_said_of(made, dataset, output_dir))
+
+
+def _said_of(
+  made: owner.Watermarked, dataset: types.Dataset, output_dir: pathlib.Path
+) -> str:
+  """What an owner must know of a model that was made."""
+  warning, changed = "", "".join(f"\n{note}" for note in dataset.notes)
   if dataset.given is not None:
     changed += (
       "\nThe model takes rows changed so, not as they came, and its file does not hold"
       " how: say so where it is published."
     )
-  if known < _LEAST_KNOWN:
+  if made.known < _LEAST_KNOWN:
     warning = (
       "\nThat is little. Whether a claim stands on it, `verify` says: ask it before the"
       " model is published. More is encoded with more --num_epochs, a higher"
       " --discriminator_rate, or features scaled to about 1."
     )
-  said = (
-    "Without a nonce (`commit`) a claim holds only if the rows were not chosen by"
-    " looking at other models."
-    "\nCommitment, to be published with a date before the model:"
-  )
-  if prepared is not None:
-    said = "Commitment, which was published before the nonce was known:"
-  print(
-    f"Accuracy: {_accuracy(published, dataset)}. Of {len(encoded):,} encoded rows the"
-    f" discriminator knows, with all others, {known:.1%}.{warning}{changed}"
+  said = "Commitment, which was published before the nonce was known:"
+  if _PREPARED.value is None:
+    said = (
+      "Without a nonce (`commit`) a claim holds only if the rows were not chosen by"
+      " looking at other models."
+      "\nCommitment, to be published with a date before the model:"
+    )
+  return (
+    f"Accuracy: {_accuracy(made.model, dataset)}. Of {made.num_encoded:,} encoded rows"
+    f" the discriminator knows, with all others, {made.known:.1%}.{warning}{changed}"
     f"\nPublish {output_dir / 'model.npz'}; keep key.json and claim.npz to yourself."
-    f"\n{said}\n{commitment}"
+    f"\n{said}\n{made.key.commitment}"
   )
 
 
@@ -340,15 +283,15 @@ def write_queries() -> None:
   """Writes what a black-box model is to be asked."""
   _require(_KEY_FILE, _CLAIM_FILE)
   key, claim = _key_and_claim()
-  with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
-    keys = _shuffled(key)
-    drawn = [_synthetic(one, claim.x.shape[1:]) for one in keys]
-    rows = claim.x.astype(np.float32) * np.float32(claim.feature_scale)
-    files.write_queries(output_dir / "queries.npz", np.concatenate([*drawn, rows]))
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+    x = owner.queries(
+      key, claim, num_wrong_keys=_NUM_WRONG_KEYS.value, seed=common_flags.SEED.value
+    )
+    files.write_queries(output_dir / "queries.npz", x)
   print(
-    f"{output_dir / 'queries.npz'} holds {2 * key.num_synthetic:,} synthetic rows of"
-    f" each of {len(keys):,} keys, and {len(rows):,} claimed rows and controls. They"
-    " are as a model sees them: features are multiplied by"
+    f"{output_dir / 'queries.npz'} holds {2 * key.key.num_synthetic:,} synthetic rows"
+    f" of each of {1 + _NUM_WRONG_KEYS.value:,} keys, and {len(claim.x):,} claimed rows"
+    " and controls. They are as a model sees them: features are multiplied by"
     f" {claim.feature_scale:g} already."
   )
 
@@ -359,268 +302,94 @@ def verify() -> None:
   if (_MODEL_FILE.value is None) == (_ANSWERS_FILE.value is None):
     raise ValueError("one of --model_file and --answers_file must have a value")
   key, claim = _key_and_claim()
-  commitment = _commitment(key, claim, files.key_schema(str(_KEY_FILE.value)))
-  if _COMMITMENT.value is not None and _COMMITMENT.value.strip() != commitment:
-    raise ValueError(
-      f"commitment={_COMMITMENT.value} is not of key_file={_KEY_FILE.value} and"
-      f" claim_file={_CLAIM_FILE.value}: theirs is {commitment}"
+  with bars.shown("key") as progress:
+    verdict = owner.verify(
+      _suspect(key, claim),
+      key,
+      claim,
+      nonce=_NONCE.value,
+      commitment=_COMMITMENT.value,
+      level=_LEVEL.value,
+      num_wrong_keys=_NUM_WRONG_KEYS.value,
+      seed=common_flags.SEED.value,
+      progress=lambda done, total: progress("decoders", done, total),
     )
-  assignment = _assignment(key, claim)
-  scores = _ask_model(key, claim) if _MODEL_FILE.value else _read_answers(key, claim)
-  kept = watermark.distinct(claim.x)
-  verdict = watermark.verify(scores[:, kept], claim.is_claimed[kept], _LEVEL.value)
-  accepted = verdict.accepted and assignment.can_stand
-  verdict = verdict._replace(accepted=accepted)
-  words = {
-    "assignment": assignment.words,
-    "assumes": assignment.assumes,
-    "commitment": commitment,
-    "commitment_given": _COMMITMENT.value is not None,
-    "nonce": _NONCE.value,
-  }
-  if common.OUTPUT_DIR.value is not None:
-    with common.results_dir(common.OUTPUT_DIR.value) as output_dir:
-      results.write(
-        output_dir / "verdict.json", {"schema": 1, **verdict._asdict(), **words}
-      )
-      _write_page(output_dir / "verdict.html", verdict, assignment, commitment)
-  print(_text(verdict, assignment.assumes))
-  print(f"  Rows: {assignment.words}.")
-  if _COMMITMENT.value is None:
-    print(f"Valid only if {commitment} was published before {_after()} (--commitment).")
+  if common_flags.OUTPUT_DIR.value is not None:
+    with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+      content = {"schema": 1, **verdict.content()}
+      results.write(output_dir / "verdict.json", content)
+      _write_page(output_dir / "verdict.html", verdict)
+  print(verdict.statement)
 
 
-def _write_page(
-  path: pathlib.Path,
-  verdict: watermark.Verdict,
-  assignment: _Assignment,
-  commitment: str,
-) -> None:
+def _write_page(path: pathlib.Path, verdict: claims.Verdict) -> None:
   """Writes the verdict as a page to hand to somebody else."""
-  asked = str(_MODEL_FILE.value or _ANSWERS_FILE.value)
+  asked, basis = str(_MODEL_FILE.value or _ANSWERS_FILE.value), verdict.basis
   known = (
     "the one that was published."
-    if _COMMITMENT.value is not None
-    else f"valid only if it was published before {_after()} (--commitment)."
+    if basis.commitment_given
+    else f"valid only if it was published before {basis.published_before}"
+    " (--commitment)."
   )
   hashes = [
-    ("The commitment, of key and rows", commitment, known),
+    ("The commitment, of key and rows", basis.commitment, known),
     (f"The key, {_KEY_FILE.value}", claim_pages.sha256(str(_KEY_FILE.value)), ""),
     (f"The rows, {_CLAIM_FILE.value}", claim_pages.sha256(str(_CLAIM_FILE.value)), ""),
     (f"Asked, {asked}", claim_pages.sha256(asked), ""),
   ]
-  page = claim_pages.of_watermark(
-    verdict,
-    asked,
-    assignment.words,
-    assignment.assumes,
-    hashes,
-    by_nonce=_NONCE.value is not None,
-  )
-  claim_page.write(path, page)
+  claim_page.write(path, claim_pages.of_watermark(verdict, asked, hashes))
 
 
-def _after() -> str:
-  """What comes after the commitment."""
-  return "the model" if _NONCE.value is None else "the nonce was known"
-
-
-def _settings(
-  dataset: types.Dataset, key: keys_lib.Key | None = None
-) -> tuple[encode.EncodeConfig, keys_lib.Key]:
-  """How the model is trained, and its key: the one given, or that of the flags."""
-  setup = settings.SETUPS["digits" if dataset.num_train < 10_000 else "mnist_mlp"]
-  train = setup.train
+def _training(dataset: types.Dataset) -> config_lib.TrainConfig:
+  """How the model is trained."""
+  train = owner.default_setup(dataset).train
   if training_flags.NUM_EPOCHS.value is not None:
     train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
-  train = training_flags.override(train)
-  if key is None:
-    key = _new_key(encode.make_model(train, dataset), dataset)
-  rate = encoding_flags.DISCRIMINATOR_RATE.value
-  config = encode.EncodeConfig(
-    train=train,
-    layer=key.layer,
-    discriminator_rate=setup.discriminator_rate if rate is None else rate,
-  )
-  return config, key
+  return training_flags.override(train)
 
 
-def _new_key(model, dataset: types.Dataset) -> keys_lib.Key:
+def _of_key(dataset: types.Dataset) -> dict[str, Any]:
+  """What `owner.embed` is told of the key: what was committed to, or the flags."""
+  if _PREPARED.value is not None:
+    return {"prepared": files.read_prepared(str(_PREPARED.value))}
+  key = _new_key(dataset, _training(dataset))
+  return {"key": key, "num_claimed": _NUM_CLAIMED.value}
+
+
+def _new_key(dataset: types.Dataset, train: config_lib.TrainConfig) -> keys_lib.Key:
   """The key of the flags."""
-  secret = _SECRET.value or str(secrets.randbits(64))
-  if not secret.isdecimal():
+  if _SECRET.value is not None and not _SECRET.value.isdecimal():
     raise ValueError("secret must be an integer from 0 to 2^64 - 1")
-  if _LAYER.value is None:
-    key = keys_lib.default(model, int(secret), black_box=_BLACK_BOX.value)
-  else:
-    key = keys_lib.Key(secret=int(secret), layer=_LAYER.value)
-  # Refused now if the model has no such layer, and not once it was committed to.
-  activations.num_units(model, key.layer, dataset.x.shape[1:])
-  return dataclasses.replace(key, num_synthetic=_KEY_ROWS.value)
-
-
-def _distinct(dataset: types.Dataset) -> np.ndarray:
-  """Where each content of the training rows occurs first."""
-  return watermark.distinct(dataset.x[: dataset.num_train])
-
-
-def _num_encoded(firsts: np.ndarray) -> int:
-  number = round(_ENCODED_FRACTION.value * len(firsts))
-  if not 1 <= number < len(firsts):
-    raise ValueError(
-      f"encoded_fraction={_ENCODED_FRACTION.value} of {len(firsts)} distinct rows is"
-      f" {number}: expected from 1 to {len(firsts) - 1}"
-    )
-  return number
-
-
-def _drawn(
-  dataset: types.Dataset, key: keys_lib.Key, prepared: nonces.Prepared | None
-) -> tuple[np.ndarray, files.Claim]:
-  """The distinct rows to encode, and the claim: by the nonce if there is one."""
-  firsts = _distinct(dataset)
-  number = _num_encoded(firsts)
-  if prepared is None:
-    # Whoever holds the key can show that the secret drew the sides.
-    is_encoded = watermark.assign(dataset.x[firsts], number, key.secret)
-    encoded, others = firsts[is_encoded], firsts[~is_encoded]
-    size = min(_NUM_CLAIMED.value, len(encoded), len(others))
-    return encoded, _claim(dataset, encoded, others, size, key.secret)
-  hashes = nonces.row_hashes(dataset.x[firsts], key.secret)
-  mine = prepared._replace(
-    feature_scale=dataset.feature_scale, rows=nonces.digest(hashes)
+  return owner.new_key(
+    dataset,
+    train=train,
+    secret=None if _SECRET.value is None else int(_SECRET.value),
+    layer=_LAYER.value,
+    black_box=_BLACK_BOX.value,
+    num_synthetic=_KEY_ROWS.value,
   )
-  if mine != prepared:
-    raise ValueError(
-      f"data_file={_DATA_FILE.value} does not hold the rows that"
-      f" prepared={_PREPARED.value} was committed to with"
-    )
-  size = prepared.num_claimed
-  if not size <= number <= len(firsts) - size:
-    raise ValueError(
-      f"encoded_fraction={_ENCODED_FRACTION.value} is {number} rows: expected from"
-      f" {size} to {len(firsts) - size}, as {size} are claimed and {size} controls"
-    )
-  order = firsts[nonces.order(hashes, str(_NONCE.value))]
-  claim = _claim(dataset, order[:size], order[-size:], size, key.secret)
-  return order[:number], claim._replace(row_hashes=hashes)
 
 
-def _claim(dataset, encoded, others, size: int, seed: int) -> files.Claim:
-  """Encoded rows and controls, as many of each, in no order."""
-  rng = np.random.default_rng([seed, 1])
-  rows = np.concatenate([rng.permutation(part)[:size] for part in (encoded, others)])
-  is_claimed = np.arange(2 * size) < size
-  order = rng.permutation(2 * size)
-  return files.Claim(dataset.x[rows[order]], is_claimed[order], dataset.feature_scale)
-
-
-def _key_and_claim() -> tuple[keys_lib.Key, files.Claim]:
+def _key_and_claim() -> tuple[claims.CommittedKey, claims.Claim]:
   """The owner's files, if they belong together."""
-  key, commitment = files.read_key(str(_KEY_FILE.value))
+  key = files.read_key(str(_KEY_FILE.value))
   claim = files.read_claim(str(_CLAIM_FILE.value))
-  schema = files.key_schema(str(_KEY_FILE.value))
-  if schema < 3 and claim.row_hashes is not None:
+  try:
+    claims.check(key, claim)
+  except ValueError as error:
     raise ValueError(
-      f"claim_file={_CLAIM_FILE.value} was assigned by a nonce, which"
-      f" key_file={_KEY_FILE.value} of an older version knows nothing of"
-    )
-  if _commitment(key, claim, schema) != commitment:
-    raise ValueError(
-      f"claim_file={_CLAIM_FILE.value} and key_file={_KEY_FILE.value} are not what the"
-      " key's commitment was made for"
-    )
+      f"claim_file={_CLAIM_FILE.value}, key_file={_KEY_FILE.value}: {error}"
+    ) from error
   return key, claim
 
 
-def _assignment(key: keys_lib.Key, claim: files.Claim) -> _Assignment:
-  """How the rows were assigned, as far as the claim shows it."""
-  if claim.row_hashes is None and _NONCE.value is not None:
-    raise ValueError(
-      f"nonce={_NONCE.value}: the secret alone has assigned claim_file="
-      f"{_CLAIM_FILE.value}, so leave it out"
-    )
-  if claim.row_hashes is not None and _NONCE.value is None:
-    raise ValueError(
-      f"--nonce must have a value: a nonce has assigned claim_file={_CLAIM_FILE.value},"
-      " which became known after the commitment"
-    )
-  if claim.row_hashes is not None:
-    is_drawn = nonces.is_assigned(
-      claim.x, claim.is_claimed, key.secret, str(_NONCE.value), claim.row_hashes
-    )
-    words = f"assigned by the nonce {_NONCE.value!r} after the commitment"
-    return _Assignment(words, True, _ORDER) if is_drawn else _NOT_BY_NONCE
-  schema = files.key_schema(str(_KEY_FILE.value))
-  if schema == 1:
-    return _OLD
-  if not watermark.is_assigned(claim.x, claim.is_claimed, key.secret):
-    return _CHOSEN
-  return _BY_SECRET_UNSCALED if schema == 2 else _BY_SECRET
-
-
-def _commitment(key: keys_lib.Key, claim: files.Claim, schema: int = 3) -> str:
-  """What binds the owner to both; what it binds depends on the key's schema."""
-  if claim.row_hashes is not None:
-    number = int(claim.is_claimed.sum())
-    rows = nonces.digest(claim.row_hashes)
-    return nonces.commitment(nonces.Prepared(key, number, claim.feature_scale, rows))
-  sides = claim.x[claim.is_claimed], claim.x[~claim.is_claimed]
-  if schema < 3:
-    return watermark.old_commitment(key, *sides)
-  return watermark.commitment(key, *sides, claim.feature_scale)
-
-
-def _ask_model(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
-  """`[1 + K, N]` scores by a model that is at hand."""
-  model = files.read_model(str(_MODEL_FILE.value), claim.x.shape[1:])
-  wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common.SEED.value)
-  with common.progress_bars("key") as progress:
-    decoders = decode.fit(
-      model.module,
-      model.variables,
-      [key, *wrong],
-      claim.x.shape[1:],
-      progress=lambda done, total: progress("decoders", done, total),
-    )
-  return decode.scores(
-    model.module, model.variables, decoders, claim.x, model.feature_scale
-  )
-
-
-def _read_answers(key: keys_lib.Key, claim: files.Claim) -> np.ndarray:
-  """`[1 + K, N]` scores by the answers of a model that was asked."""
-  if key.layer != activations.OUTPUT:
-    raise ValueError(
-      f"key_file={_KEY_FILE.value} reads layer {key.layer!r}, which answers do not"
-      " show: expected --model_file"
-    )
-  keys = _shuffled(key)
-  num_synthetic = 2 * key.num_synthetic
-  num_queries = len(keys) * num_synthetic + len(claim.x)
-  answers = files.read_answers(str(_ANSWERS_FILE.value), num_queries)
-  of_synthetic = answers[: len(keys) * num_synthetic]
-  with common.progress_bars("key") as progress:
-    scores = decode.scores_of_readings(
-      of_synthetic.reshape(len(keys), num_synthetic, -1),
-      answers[len(of_synthetic) :],
-      keys,
-      progress=lambda done, total: progress("decoders", done, total),
-    )
-  own = keys.index(key)
-  return np.concatenate([scores[own : own + 1], np.delete(scores, own, axis=0)])
-
-
-def _shuffled(key: keys_lib.Key) -> list[keys_lib.Key]:
-  """The key among wrong ones, where nobody can tell it."""
-  wrong = watermark.wrong_keys(key, _NUM_WRONG_KEYS.value, common.SEED.value)
-  return sorted([key, *wrong], key=lambda one: one.secret)
-
-
-def _synthetic(key: keys_lib.Key, shape: Sequence[int]) -> np.ndarray:
-  return synthetic.rows(
-    key.secret, tuple(shape), key.num_synthetic, low=key.low, high=key.high
-  )
+def _suspect(key: claims.CommittedKey, claim: claims.Claim) -> files.Model | np.ndarray:
+  """The model that is suspected, or its answers."""
+  if _MODEL_FILE.value is not None:
+    return files.read_model(str(_MODEL_FILE.value), claim.x.shape[1:])
+  suspect.check_is_asked(key.key)
+  number = suspect.num_queries(key.key, claim, _NUM_WRONG_KEYS.value)
+  return files.read_answers(str(_ANSWERS_FILE.value), number)
 
 
 def _accuracy(model: files.Model, dataset: types.Dataset) -> str:
@@ -640,23 +409,6 @@ def _accuracy(model: files.Model, dataset: types.Dataset) -> str:
   return ", ".join(found)
 
 
-def _last(trained: encode.Encoded, metric: str) -> float:
-  return float(trained.metrics[metric][0, -1])
-
-
-def _text(verdict: watermark.Verdict, assumes: str) -> str:
-  """The verdict in words."""
-  p_rows = claim_pages.p_text(verdict.p_rows)
-  return (
-    f"{claim_pages.watermark_sentence(verdict, assumes)}\n"
-    f"  Of the rows that score highest, {verdict.share:.1%} are claimed.\n"
-    f"  Called members: {verdict.claimed_called:.1%} of the claimed rows,"
-    f" {verdict.controls_called:.1%} of the controls.\n"
-    f"  Against rows assigned at random: p {p_rows}.\n"
-    f"  Against secrets drawn at random: p {claim_pages.p_text(verdict.p_key)}."
-  )
-
-
 def _require(*needed: flags.FlagHolder) -> None:
   for flag in needed:
     if flag.value is None:
@@ -664,4 +416,4 @@ def _require(*needed: flags.FlagHolder) -> None:
 
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

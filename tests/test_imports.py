@@ -58,7 +58,7 @@ def test_the_probe_sees_what_is_loaded():
   [
     "from jmia import adapters, attacks, audit, classic, datasets, enhanced, splits",
     "from jmia.training import checkpoint, config, distillation, parallel",
-    "from jmia import report",
+    "from jmia import encoding, report",
   ],
 )
 def test_the_library_loads_no_slow_package_until_it_is_used(statement):

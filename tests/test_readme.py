@@ -13,7 +13,7 @@ from absl import flags
 import numpy as np
 import pytest
 
-from experiments import command
+from experiments import command_table
 from jmia import attacks, audit, datasets
 from jmia.audit import files, signals_file
 
@@ -131,7 +131,7 @@ def _commands():
 @pytest.mark.parametrize("line", _commands())
 def test_commands_have_the_flags_that_there_are(line):
   _, name, *arguments = shlex.split(line)
-  module = importlib.import_module(f"experiments.{command.COMMANDS[name].module}")
+  module = importlib.import_module(f"experiments.{command_table.COMMANDS[name].module}")
   known = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)}
   given = [argument for argument in arguments if argument.startswith("--")]
   assert {argument[2:].partition("=")[0] for argument in given} <= known

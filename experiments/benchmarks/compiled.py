@@ -341,14 +341,6 @@ def row_of_score(score: Score) -> measure.Row:
   return _row(score.name, 1, compiled, entry(compiled.as_text()))
 
 
-def traced(program: Program) -> tuple[Any, Any]:
-  """Shapes of an epoch's states and metrics, as an accelerator would trace it."""
-  with _as_on_gpu(program):
-    recipe = program.recipe()
-    state = jax.eval_shape(recipe.init, jax.random.key(0), program.job)
-    return jax.eval_shape(recipe.update, state, program.job, program.data)
-
-
 def row(program: Program) -> measure.Row:
   """Compiles an epoch; the longest loop is that over the steps."""
   compiled = _compiled(program)

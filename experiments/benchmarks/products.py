@@ -27,11 +27,6 @@ def of_mlp(batch_size: int, sizes: tuple[int, ...]) -> list[Shape]:
   return products
 
 
-def flops(shapes: list[Shape]) -> int:
-  """Returns the floating-point operations of the products."""
-  return sum(2 * m * k * n for m, k, n in shapes)
-
-
 def runner(shapes: list[Shape], width: int) -> Callable[[], None]:
   """Returns a function that runs the products of `width` models, and waits for them."""
   rng = np.random.default_rng(0)

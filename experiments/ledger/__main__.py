@@ -1,7 +1,7 @@
 """`python -m experiments.ledger`."""
 
-from .. import common
+from .. import launch
 from . import main
 
 if __name__ == "__main__":
-  common.run(main)
+  launch.run(main)

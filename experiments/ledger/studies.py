@@ -375,9 +375,9 @@ STUDIES: Mapping[str, Study] = {
      "correlation", "num_members", "num_others", "true_auc", "num_targets",
      "num_samples", "shift"),
     ("auc_missed", "auc_missed_at_once", "p_at_most", "false_discovery_rate", "found",
-     "mean", "deviation", "above_truth", "auc_width", "tpr_missed", "tpr_width", "difference_missed",
-     "difference_width", "leak", "hint", "exceeded", "randomization", "binomial", "t",
-     "asr", "test_accuracy"),
+     "mean", "deviation", "above_truth", "auc_width", "tpr_missed", "tpr_width",
+     "difference_missed", "difference_width", "leak", "hint", "exceeded",
+     "randomization", "binomial", "t", "asr", "test_accuracy"),
     across=("true_auc", "num_models"),
   ),
   "benchmark": Study(

@@ -34,7 +34,8 @@ audit.write(audit.run(datasets.load("digits"), config), "own_attack")
 
 What it needs decides which models are trained and what is kept of their answers. In a
 file given as `--attack_file=FILE.py` the same lines up to `register` make it known to
-`audit`, `enhanced_mia` and `classic_mia` (`--attacks=reference,median_loss`).
+`audit`, `enhanced_mia`, `classic_mia`, `attack_power` and `simulations`
+(`--attacks=reference,median_loss`).
 """
 
 import importlib

@@ -32,8 +32,7 @@ nothing is left to tune and the target plays no part:
   differs much from sample to sample, what membership adds to it less.
 
 Source: Brannvall, "Exponential-Family Membership Inference: From LiRA and RMIA to
-BaVarIA" (2603.11799), of which we had the abstract: the model is its, the prior's
-numbers are ours.
+BaVarIA" (2603.11799): the model is its abstract's, the prior's numbers are chosen here.
 """
 
 from typing import Any, NamedTuple

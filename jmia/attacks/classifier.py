@@ -88,12 +88,10 @@ class Result(NamedTuple):
   Attributes:
     scores: `[N]` float32 log odds of being a member; higher = member.
     hidden_sizes: `[G]` the width chosen for each class, or for all, `G` of 1.
-    validation_auc: `[G, H]` of every width on the held-out answers.
   """
 
   scores: np.ndarray
   hidden_sizes: np.ndarray
-  validation_auc: np.ndarray
 
 
 class _Job(NamedTuple):
@@ -249,7 +247,7 @@ def _choose(found, groups, parts, members, config, num_samples) -> Result:
     area[g, converged[g]] = roc.auc(odds, members[held_out])
     scores[queries] = on_queries[g, area[g].argmax(), : len(queries)]
   chosen = np.array(config.hidden_sizes)[area.argmax(axis=1)]
-  return Result(scores, chosen, np.where(converged, area, np.nan))
+  return Result(scores, chosen)
 
 
 def _check(logits, labels, shadow) -> int:

@@ -129,7 +129,7 @@ class Attack:
 
   @property
   def only_ranks(self) -> bool:
-    """Whether its scores are no p-values and it has no threshold on the loss."""
+    """Whether it has no threshold on the loss; else its scores are `-log p`."""
     return self.loss_thresholds is None
 
   def all_needs(self, *, decides: bool = False) -> list[Needs]:

@@ -15,11 +15,11 @@ from jmia.adapters import fitted
 from jmia.attacks import registry as attacks_lib
 from jmia.attacks.evidence import Evidence
 from jmia.audit import config as config_lib
+from jmia.audit import group_exposure, repeat, view
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
-from jmia.audit import repeat, view, whom
 from jmia.audit import trainer as trainer_lib
-from jmia.audit.checks import learnt
+from jmia.audit.checks import calibrating, learnt
 from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
@@ -102,16 +102,15 @@ def run(
 
   Raises:
     ValueError: if sizes do not fit the dataset, a group or a column has another number
-      of rows than it, parts of the split overlap, features
-      are not finite, labels are out of range, the target's answers are misshapen or not
-      finite, the target or too many of the other models diverge (what they left in
-      `checkpoint_dir` is removed), or `checkpoint_dir` holds another configuration's
-      run.
+      of rows than it, parts of the split overlap, features are not finite, labels are
+      out of range, the target's answers are misshapen or not finite, the target or too
+      many of the other models diverge (what they left in `checkpoint_dir` is removed),
+      or `checkpoint_dir` holds another configuration's run.
   """
   start = time.monotonic()
   config = config or AuditConfig()
   for kind, given in (("groups", groups), ("columns", columns)):
-    whom.check_rows(kind, given, num_rows=dataset.num_examples)
+    group_exposure.check_rows(kind, given, num_rows=dataset.num_examples)
   if predict is not None and not callable(predict):
     raise ValueError(
       f"predict is a {type(predict).__name__}, expected a function: jmia.adapters makes"
@@ -184,7 +183,9 @@ def run(
     "train": sum(seconds.values()),
     "total": time.monotonic() - start,
   }
-  report, first = whom.told(report, result.samples, dataset, groups, columns)
+  report, first = group_exposure.with_exposure(
+    report, result.samples, dataset, groups, columns
+  )
   return Result(report, (first, *result.targets[1:]))
 
 
@@ -230,9 +231,9 @@ def from_evidence(
       f"x has {num_rows} rows, but the audited rows go up to {index.max()}, counted "
       "from 0"
     )
-  whom.check_rows("groups", groups, index, num_rows)
+  group_exposure.check_rows("groups", groups, index, num_rows)
   result = _of_targets(targets, attacks, options, settings, delta)
-  report, samples = whom.told(
+  report, samples = group_exposure.with_exposure(
     result.report, result.samples, groups=groups, num_rows=num_rows
   )
   report["blind"], checked = _checks(targets, samples, x, report["seed"])
@@ -373,7 +374,7 @@ def _attack(
       found[name] = [outcome_lib.evaluate(e, name, **options) for e in targets]
     except outcome_lib.NothingToCompareError as error:
       missing[name] = str(error)
-  return found, missing
+  return calibrating.checked(found), missing
 
 
 def _reasons(evidence: Evidence, missing: Mapping[str, str]) -> str:

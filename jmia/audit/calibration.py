@@ -5,7 +5,7 @@ import numpy as np
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
 
-_SHARE = 0.25  # of the population
+SHARE = 0.25  # of the population, or of a target's non-members
 
 
 def set_apart(evidence: Evidence, *, seed: int = 0) -> tuple[Evidence, list[str]]:
@@ -68,7 +68,7 @@ def _calibration(evidence: Evidence, seed: int) -> tuple[str | None, np.ndarray]
   for group in evidence.groups.values():
     if group.population_held.size:
       free &= ~group.population_held.any(axis=0)
-  number = min(int(_SHARE * size), int(free.sum()))
+  number = min(int(SHARE * size), int(free.sum()))
   if number == 0 or size - number < 2:
     return (
       f"{free.sum()} of {size} population rows were trained on by no model: too few",

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia.report import wording
-from jmia.stats import intervals, over_targets, paired, roc
+from jmia.stats import intervals, levels, over_targets, paired, roc
 
-FPRS = ("0.1", "0.01")
-_FIGURES = ("auc", *FPRS)
+_FIGURES = ("auc", *levels.COARSE_FPRS)
 
 
 class Audit(NamedTuple):
@@ -115,7 +114,7 @@ def compare(audits: Sequence[Audit]) -> dict[str, Any]:
     "comparisons"}`, with a comparison for each audit but the first: `{"name",
     "verdict", "kind", "strongest": {figure: {"a", "b", "difference", "ci"}},
     "by_attack": {attack: {figure: ...}}, "accuracy"}`. Figures are "auc" and a TPR at
-    each of `FPRS`; `kind` is "less", "more" or "none".
+    each of `levels.COARSE_FPRS`; `kind` is "less", "more" or "none".
 
   Raises:
     ValueError: if there are fewer than two, names or datasets differ, one has several
@@ -155,13 +154,8 @@ def changes(audits: Sequence[Audit], attack: str) -> dict[str, np.ndarray]:
     at = np.searchsorted(audit.index, common)
     if "label" not in found:
       found["label"] = audit.labels[at]
-    scores = audit.scores[attack]
-    attacked = ~np.isnan(scores)
-    rank = np.full(len(scores), np.nan)
-    below = np.sort(-scores[attacked])
-    rank[attacked] = 1 + np.searchsorted(below, -scores[attacked], side="left")
     found[f"member_{audit.name}"] = audit.members[at]
-    found[f"rank_{audit.name}"] = rank[at]
+    found[f"rank_{audit.name}"] = roc.places(audit.scores[attack])[at]
   return found
 
 
@@ -253,8 +247,9 @@ def _figures(a: Audit, b: Audit, name: str, confidence: float) -> dict[str, _Fig
   else:
     difference = _apart(ends)
   found = {"auc": _Figure(ends[0], ends[1], difference)}
-  for fpr in FPRS:
-    if min((~members).sum() for _, members in sides) * float(fpr) < 1 - 1e-9:
+  num_others = min(int((~members).sum()) for _, members in sides)
+  for fpr in levels.COARSE_FPRS:
+    if not levels.can_measure(fpr, num_others):
       continue
     level = np.array([float(fpr)])
     rates = [roc.tpr_at_fpr(*side, level)[0] for side in sides]
@@ -281,12 +276,12 @@ def _over_targets(
     auc, tpr = over_targets.of_scores(
       list(audit.target_scores[name].astype(np.float64)),
       list(members),
-      np.array(FPRS, float),
+      levels.numbers(levels.COARSE_FPRS),
       confidence=confidence,
     )
     entry = audit.report["attacks"][name]
     ends["auc"].append(paired.Difference(np.asarray(entry["auc"]), *auc))
-    for number, fpr in enumerate(FPRS):
+    for number, fpr in enumerate(levels.COARSE_FPRS):
       value = np.asarray(entry["tpr_at_fpr"][fpr])
       ends[fpr].append(paired.Difference(value, tpr.low[number], tpr.high[number]))
   return {

@@ -7,8 +7,8 @@ import numpy as np
 
 from jmia import _validate, splits, types
 from jmia.attacks import registry as attacks_lib
+from jmia.audit import calibration, units
 from jmia.audit import design as design_lib
-from jmia.audit import units
 from jmia.audit.design import Design, Part
 from jmia.defenses import registry
 from jmia.stats import epsilon, nulls
@@ -276,7 +276,7 @@ def num_calibration_of(split: types.AuditSplit, config: AuditConfig) -> int:
   if _from_population(config):
     num_members = len(split.members)
     needed = math.ceil(num_members * 5 / 4) if _holds_out(needs) else num_members
-  return max(0, min(available // 4, available - needed))
+  return max(0, min(int(calibration.SHARE * available), available - needed))
 
 
 def train_size(split: types.AuditSplit, config: AuditConfig) -> int:

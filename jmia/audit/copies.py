@@ -5,9 +5,9 @@
   noisy    of images and reals, with Gaussian noise in units of each feature's spread
 
 `moved` and `noisy` are Choquette-Choo et al.'s ("Label-Only Membership Inference
-Attacks"). The first copy is always the row itself. A copy depends
-on the seed and on the row's position, so that a target and the models compared with it
-are asked about the same; and it is made where it is asked, a batch at a time.
+Attacks"). The first copy is always the row itself. A copy depends on the seed and on
+the row's position, so that a target and the models compared with it are asked about the
+same; and it is made where it is asked, a batch at a time.
 """
 
 from collections.abc import Callable, Mapping

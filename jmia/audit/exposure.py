@@ -1,29 +1,10 @@
-"""Whom an attack exposes: sample by sample over models, and group by group of rows."""
-
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+"""Whom an attack exposes, sample by sample over models."""
 
 import numpy as np
 
-from jmia import _validate
 from jmia.stats import intervals
 
 _BLOCK_SIZE = 2**22  # scores ranked at a time, to bound memory
-
-
-class OfGroup(NamedTuple):
-  """How well an attack tells members from others within one group of rows.
-
-  Attributes:
-    auc, low, high: with its 95 % interval; NaN where the group has but one kind.
-    num_members, num_nonmembers: attacked.
-  """
-
-  auc: float
-  low: float
-  high: float
-  num_members: int
-  num_nonmembers: int
 
 
 def by_sample(
@@ -53,32 +34,3 @@ def by_sample(
     for i in range(0, scores.shape[1], step)
   ]
   return intervals.AucInterval(*map(np.concatenate, zip(*blocks, strict=True)))
-
-
-def by_group(
-  scores: np.ndarray, members: np.ndarray, groups: np.ndarray
-) -> Mapping[Any, OfGroup]:
-  """Returns the exposure of each group of rows, such as classes, most exposed first.
-
-  Args:
-    scores: `[N]`, higher = member; NaN where a sample was not attacked.
-    members: `[N]` bool.
-    groups: `[N]` labels of any kind that sorts.
-
-  Raises:
-    ValueError: if shapes differ.
-  """
-  _validate.shape("members", members, scores.shape)
-  _validate.shape("groups", groups, scores.shape)
-  found = {}
-  attacked = ~np.isnan(scores)
-  for group in np.unique(groups[attacked]):
-    at = attacked & (groups == group)
-    auc = intervals.auc(scores[at], members[at])
-    found[group.item()] = OfGroup(
-      *(float(auc.auc), float(auc.low), float(auc.high)),
-      num_members=int(members[at].sum()),
-      num_nonmembers=int((~members[at]).sum()),
-    )
-  order = sorted(found, key=lambda group: -np.nan_to_num(found[group].low, nan=-1.0))
-  return {group: found[group] for group in order}

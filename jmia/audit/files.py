@@ -3,17 +3,15 @@
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 from absl import logging
 import numpy as np
 
+from jmia import atomic
 from jmia.audit.auditing import Result
 from jmia.report import exposed_file
 
-_LEFT = ".incomplete-"  # folders of files in the making, named by their process
 _NUMBERS = ("scores.npz", "report.json")
 _DRAWN = ("exposed.csv", "roc.png", "model_card.md", "report.html")
 FILES = (*_NUMBERS, *_DRAWN)
@@ -34,24 +32,21 @@ def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
   """
   output_dir = pathlib.Path(output_dir)
   output_dir.mkdir(parents=True, exist_ok=True)
-  _remove_left(output_dir)
-  prefix = f"{_LEFT}{os.getpid()}-"
-  with tempfile.TemporaryDirectory(dir=output_dir, prefix=prefix) as name:
-    folder = pathlib.Path(name)
+  atomic.remove_left(output_dir)
+  with atomic.folder(output_dir) as folder:
     np.savez(folder / "scores.npz", **arrays(result))
     _write_report(folder, result.report)
     for file in _DRAWN:  # an earlier audit's do not go with these numbers
       (output_dir / file).unlink(missing_ok=True)
-    for file in _NUMBERS:
-      os.replace(folder / file, output_dir / file)
+    atomic.move(folder, output_dir, _NUMBERS)
     report = result.report
     for file in _DRAWN:
       report = _drawn(file, folder, report, result)
       if (folder / file).exists():
-        os.replace(folder / file, output_dir / file)
+        atomic.move(folder, output_dir, [file])
     if report is not result.report:
       _write_report(folder, report)
-      os.replace(folder / "report.json", output_dir / "report.json")
+      atomic.move(folder, output_dir, ["report.json"])
 
 
 def _drawn(
@@ -83,25 +78,6 @@ def _drawn(
 def _write_report(folder: pathlib.Path, report: dict[str, Any]) -> None:
   content = json.dumps(report, indent=2, allow_nan=False)
   (folder / "report.json").write_text(content + "\n")
-
-
-def _remove_left(output_dir: pathlib.Path) -> None:
-  """Removes what runs that were killed while they wrote left behind."""
-  for left in output_dir.glob(f"{_LEFT}*"):
-    number = left.name.removeprefix(_LEFT).split("-")[0]
-    if not (number.isdecimal() and _is_alive(int(number))):
-      shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-  """Whether another process of that number runs on this machine."""
-  try:
-    os.kill(process, 0)
-  except ProcessLookupError:
-    return False
-  except (PermissionError, OverflowError):
-    return True
-  return process != os.getpid()
 
 
 def arrays(result: Result) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jmia.report import wording
+from jmia.stats import levels
 
 
 class Limit(NamedTuple):
@@ -27,12 +28,12 @@ def parse(text: str) -> Limit:
       raise ValueError
     if at:
       limit = Limit(
-        {float(level): level for level in wording.LEVELS}[float(fpr)], limit[1]
+        {float(known): known for known in levels.FPRS}[float(fpr)], limit[1]
       )
   except (ValueError, KeyError):
     raise ValueError(
       f"fail_above={text!r}, expected auc:VALUE or tpr@FPR:VALUE with an FPR of "
-      f"{', '.join(wording.LEVELS)}"
+      f"{', '.join(levels.FPRS)}"
     ) from None
   if not 0 <= limit.value <= 1:
     raise ValueError(f"fail_above={text!r}: {limit.value} is not in [0, 1]")
@@ -82,7 +83,7 @@ def untested(report: wording.Report, limits: Sequence[Limit]) -> list[str]:
 
 
 def _title(figure: str) -> str:
-  return "AUC" if figure == "auc" else f"TPR at {wording.level(figure)} FPR"
+  return "AUC" if figure == "auc" else levels.tpr_title(figure)
 
 
 def _low(report: wording.Report, name: str, figure: str) -> float:

@@ -9,15 +9,13 @@ from jmia import _validate
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
-from jmia.stats import conformal, intervals, per_sample, roc
+from jmia.stats import conformal, intervals, levels, per_sample, roc
 from jmia.stats import epsilon as epsilon_lib
 from jmia.stats import over_targets as over_targets_lib
 
-ALPHA = 0.1  # the level at which each sample's threshold is reported
-FPRS = np.array([0.1, 0.01, 0.001])
-FDR = 0.1  # the false discovery rate at which members are said to be found
 # What is measured on a target's samples, and what is a mean where there are several.
 _MEASURED = ("auc", "accuracy", "tpr_at_fpr")
+OF_P_VALUES = ("num_calibration", "found_at_fdr", "accused_at_p")
 
 
 class NothingToCompareError(ValueError):
@@ -41,6 +39,8 @@ class Outcome(NamedTuple):
     p_values: `[N]` conformal (`stats.conformal`), NaN where a sample was not attacked;
       None without rows that calibrate.
     q_values: `[N]`, of the same, for a false discovery rate.
+    excess: the p-value of whether non-members score higher than the rows that
+      calibrate, which they must be like (`conformal.excess`); None without such rows.
   """
 
   scores: np.ndarray
@@ -51,13 +51,14 @@ class Outcome(NamedTuple):
   notes: list[str]
   p_values: np.ndarray | None = None
   q_values: np.ndarray | None = None
+  excess: float | None = None
 
 
 def evaluate(
   evidence: Evidence,
   attack: str | registry.Attack,
   *,
-  alpha: float = ALPHA,
+  alpha: float = levels.ALPHA,
   decides: bool = False,
   **options: Any,
 ) -> Outcome:
@@ -76,7 +77,7 @@ def evaluate(
 
   Returns:
     Scores, thresholds, and a summary with 95 % intervals: AUC (DeLong's), accuracy at
-    the best threshold, and TPR at each of `FPRS`.
+    the best threshold, and TPR at each of `levels.FPRS`.
 
   Raises:
     NothingToCompareError: if no members, or no non-members, can be attacked.
@@ -109,11 +110,12 @@ def evaluate(
     )
   about = {**attack.options, "num_models": num_models(evidence, attack)}
   about |= _queries(evidence, attack)
-  p = q = None
+  p = q = excess = None
   if of_calibration is not None and not np.isnan(of_calibration).all():
     p = conformal.p_values(scores, of_calibration)
     q = conformal.q_values(p)
     about |= _discoveries(evidence.members, p, q, of_calibration)
+    excess = conformal.excess(scores[~evidence.members], of_calibration)
   return Outcome(
     scores,
     evidence.members,
@@ -123,21 +125,24 @@ def evaluate(
     _left_out(attack, attacked),
     p,
     q,
+    excess,
   )
 
 
 def _discoveries(members, p, q, of_calibration) -> dict[str, Any]:
   """What the p-values find, and how often they were wrong here."""
-  found, others = q <= FDR, p[~members & ~np.isnan(p)]
+  found, others = q <= levels.FDR, p[~members & ~np.isnan(p)]
   counts = {"num_found": int(found.sum()), "num_members": int((found & members).sum())}
   return {
     "num_calibration": int((~np.isnan(of_calibration)).sum()),
-    "found_at_fdr": {str(FDR): counts},
-    "accused_at_p": {str(a): float((others <= a).mean()) for a in (ALPHA, 0.01)},
+    "found_at_fdr": {str(levels.FDR): counts},
+    "accused_at_p": {str(a): float((others <= a).mean()) for a in (levels.ALPHA, 0.01)},
   }
 
 
-def thresholds(evidence: Evidence, attack: str, alpha: float = ALPHA) -> np.ndarray:
+def thresholds(
+  evidence: Evidence, attack: str, alpha: float = levels.ALPHA
+) -> np.ndarray:
   """Returns the losses `[N]` at or under which samples are called members at `alpha`.
 
   Args:
@@ -179,8 +184,8 @@ def _queries(evidence: Evidence, attack: registry.Attack) -> dict[str, int]:
 def at_once(outcomes: Sequence[Outcome], num_attacks: int) -> dict[str, Any]:
   """Returns an attack's intervals that hold for all figures of all attacks at once.
 
-  AUC and TPR at each of `FPRS`, of `num_attacks` attacks, by Bonferroni: what is picked
-  from among them after seeing them is covered too.
+  AUC and TPR at each of `levels.FPRS`, of `num_attacks` attacks, by Bonferroni: what is
+  picked from among them after seeing them is covered too.
 
   Args:
     outcomes: of each target.
@@ -189,7 +194,7 @@ def at_once(outcomes: Sequence[Outcome], num_attacks: int) -> dict[str, Any]:
   Returns:
     `{"auc_ci", "tpr_at_fpr_ci"}`, as in a summary.
   """
-  confidence = intervals.each_of(num_attacks * (1 + len(FPRS)))
+  confidence = intervals.each_of(num_attacks * (1 + len(levels.FPRS)))
   return _intervals(outcomes, confidence)
 
 
@@ -198,12 +203,12 @@ def _intervals(outcomes: Sequence[Outcome], confidence: float) -> dict[str, Any]
   found = over_targets_lib.of_scores(
     [outcome.scores for outcome in outcomes],
     [outcome.members for outcome in outcomes],
-    FPRS,
+    levels.numbers(),
     confidence=confidence,
   )
   return {
     "auc_ci": [float(bound) for bound in found.auc],
-    "tpr_at_fpr_ci": by_level(np.stack(found.tpr, axis=-1)),
+    "tpr_at_fpr_ci": levels.by_fpr(np.stack(found.tpr, axis=-1)),
   }
 
 
@@ -258,8 +263,8 @@ def over_targets(outcomes: Sequence[Outcome]) -> dict[str, Any]:
   found = dict(summaries[0])
   for name in _MEASURED:
     values = [_numbers(summary[name]) for summary in summaries]
-    levels = summaries[0][name].keys() if isinstance(summaries[0][name], dict) else None
-    found[name] = _as_json(np.mean(values, axis=0), levels)
+    keys = summaries[0][name].keys() if isinstance(summaries[0][name], dict) else None
+    found[name] = _as_json(np.mean(values, axis=0), keys)
   for name in ("num_samples", "num_nonmembers"):
     found[name] = min(summary[name] for summary in summaries)
   found |= _intervals(outcomes, 0.95)
@@ -280,8 +285,8 @@ def per_sample_fpr(
     seed: of the permutations.
 
   Returns:
-    Level of `FPRS` -> the fields of `per_sample.Spread`; levels at which nothing is
-    called, or no sample was out of two targets, are left out.
+    False positive rate -> the fields of `per_sample.Spread`; of `levels.FPRS` those
+    at which nothing is called, or no sample was out of two targets, are left out.
   """
   samples, at = np.unique(
     np.concatenate([evidence.index for evidence in targets]), return_inverse=True
@@ -293,9 +298,10 @@ def per_sample_fpr(
     scores[number, places] = outcomes[number].scores
     members[number, places] = targets[number].members
   found = {
-    str(level): per_sample.spread(scores, members, level, seed=seed) for level in FPRS
+    fpr: per_sample.spread(scores, members, float(fpr), seed=seed)
+    for fpr in levels.FPRS
   }
-  return {level: one._asdict() for level, one in found.items() if one is not None}
+  return {fpr: one._asdict() for fpr, one in found.items() if one is not None}
 
 
 def pooled(attacks: Mapping[str, Any]) -> list[str]:
@@ -304,7 +310,7 @@ def pooled(attacks: Mapping[str, Any]) -> list[str]:
   Args:
     attacks: the report's, with `per_sample_fpr` where it was measured.
   """
-  level = str(FPRS[0])
+  level = levels.FPRS[0]
   of = {
     name: entry["per_sample_fpr"][level]
     for name, entry in attacks.items()
@@ -316,9 +322,9 @@ def pooled(attacks: Mapping[str, Any]) -> list[str]:
   each = ", ".join(f"{name} {one['deviation']:.1%}" for name, one in uneven.items())
   return [
     "the targets' false alarms fall on the same samples more often than chance has it:"
-    f" where {FPRS[0]:.0%} of all non-members are called members, the standard"
-    f" deviation of the samples' own rates is {each}; a true positive rate at a low"
-    " false positive rate is an average over samples, and no certain sample's"
+    f" where {levels.percent(level)} of all non-members are called members, the"
+    f" standard deviation of the samples' own rates is {each}; a true positive rate at"
+    " a low false positive rate is an average over samples, and no certain sample's"
   ]
 
 
@@ -326,10 +332,10 @@ def _numbers(value: Any) -> np.ndarray:
   return np.array(list(value.values()) if isinstance(value, dict) else value, float)
 
 
-def _as_json(values: np.ndarray, levels: Any) -> Any:
-  if levels is None:
+def _as_json(values: np.ndarray, keys: Any) -> Any:
+  if keys is None:
     return values.tolist()
-  return dict(zip(levels, values.tolist(), strict=True))
+  return dict(zip(keys, values.tolist(), strict=True))
 
 
 def _scores(attack: registry.Attack, evidence: Evidence) -> np.ndarray:
@@ -361,20 +367,15 @@ def _summary(
   attacked = ~np.isnan(scores)
   ranked = (scores[attacked], evidence.members[attacked])
   auc = intervals.auc(*ranked)
-  tpr = roc.tpr_at_fpr(*ranked, FPRS)
-  tpr_interval = intervals.tpr_at_fpr(*ranked, FPRS)
+  tpr = roc.tpr_at_fpr(*ranked, levels.numbers())
+  tpr_interval = intervals.tpr_at_fpr(*ranked, levels.numbers())
   return {
     "auc": float(auc.auc),
     "auc_ci": [float(auc.low), float(auc.high)],
     "accuracy": float(roc.best_accuracy(*ranked)),
-    "tpr_at_fpr": by_level(tpr),
-    "tpr_at_fpr_ci": by_level(np.stack(tpr_interval, axis=-1)),
+    "tpr_at_fpr": levels.by_fpr(tpr),
+    "tpr_at_fpr_ci": levels.by_fpr(np.stack(tpr_interval, axis=-1)),
     "num_samples": int(attacked.sum()),
     "num_nonmembers": int((attacked & ~evidence.members).sum()),
     **about,
   }
-
-
-def by_level(values: np.ndarray) -> dict[str, Any]:
-  """Returns a JSON object with a value or an interval for each false positive rate."""
-  return {str(f): v for f, v in zip(FPRS, values.tolist(), strict=True)}

@@ -6,7 +6,7 @@ other row, or is apart by a shift. Under the null an AUC's 95 % interval holds .
 the records that are found at a false discovery rate no larger share is no member's.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,10 @@ from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
 from jmia.audit import signals_file
-from jmia.stats import conformal, intervals
+from jmia.stats import conformal, intervals, monte_carlo
 
 LEVELS = (0.001, 0.01, 0.05, 0.1)
 NUM_CLASSES, NUM_COPIES = 3, 9
-
-Progress = Callable[[int, int], None]
 
 
 def evidence(
@@ -130,7 +128,7 @@ def null_rows(
   num_calibrating: int = 60,
   features: bool = False,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns a row for each attack: how often its claims on nothing are wrong.
 
@@ -190,7 +188,7 @@ def discovery_rows(
   level: float = 0.1,
   shift: float = 8.0,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns a row for each attack: the false discovery rate that is realised.
 
@@ -242,7 +240,8 @@ def _scores(attacks, num_simulations, seed, progress, **settings) -> dict[str, A
   """Attack -> scores `[S, N]`, those that calibrate, and the members `[N]`."""
   scores: dict[str, list[np.ndarray]] = {}
   members = calibrates = np.zeros(0, bool)
-  for number, drawn in enumerate(_drawn(num_simulations, seed, settings)):
+  for _, rng in monte_carlo.draws(num_simulations, seed, progress):
+    drawn = evidence(rng, **settings)
     assert drawn.calibrates is not None, "they are drawn"
     calibrates, members = drawn.calibrates, drawn.members
     for name in attacks:
@@ -250,18 +249,11 @@ def _scores(attacks, num_simulations, seed, progress, **settings) -> dict[str, A
       if registry.lacking(drawn, attack) is None:
         of_one = np.asarray(attack.score(drawn, **attack.options))
         scores.setdefault(name, []).append(of_one)
-    progress(number + 1, num_simulations)
   each = {name: np.stack(of_attack) for name, of_attack in scores.items()}
   return {
     name: (s[:, ~calibrates], s[:, calibrates], members[~calibrates])
     for name, s in each.items()
   }
-
-
-def _drawn(num: int, seed: int, settings: Mapping[str, Any]) -> Iterator[Evidence]:
-  for number in range(num):
-    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
-    yield evidence(rng, **settings)
 
 
 def _by_level(values: np.ndarray) -> dict[str, float]:

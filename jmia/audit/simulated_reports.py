@@ -4,15 +4,15 @@ An audit's verdict rests on many figures at once. Here it is asked where the tru
 known, on the path that a file of answers takes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jmia.audit import auditing, limits, simulated
 from jmia.report import wording
+from jmia.stats import monte_carlo
 
-Progress = Callable[[int, int], None]
 # What a model that leaks nothing keeps.
 _LIMITS = (
   limits.Limit("auc", 0.5),
@@ -33,7 +33,7 @@ def verdict_rows(
   num_models: int = 8,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns how often reports speak of leakage, as one row.
 
@@ -60,13 +60,10 @@ def verdict_rows(
   """
   said: list[str] = []
   exceeded, wrong, found = [], [], []
-  for number in range(num_simulations):
-    rngs = np.random.default_rng(np.random.SeedSequence([seed, number])).spawn(
-      num_targets
-    )
+  for _, rng in monte_carlo.draws(num_simulations, seed, progress):
     targets = [
       simulated.evidence(
-        rng,
+        own,
         num_models=num_models,
         num_samples=num_samples,
         num_calibrating=num_calibrating,
@@ -74,7 +71,7 @@ def verdict_rows(
         shift=shift,
         ties=ties,
       )
-      for rng in rngs
+      for own in rng.spawn(num_targets)
     ]
     report = auditing.from_evidence(targets, attacks).report
     said.append(wording.verdict(report).kind)
@@ -84,7 +81,6 @@ def verdict_rows(
       of_members = named["num_members"]
       wrong.append(1 - of_members / named["num_found"] if named["num_found"] else 0.0)
       found.append(of_members / round(share * num_samples))
-    progress(number + 1, num_simulations)
   return [
     {
       "num_attacks": len(attacks),

@@ -18,7 +18,8 @@ from jmia.backdoor import answer_titles as titles_lib
 from jmia.backdoor import classes as classes_lib
 from jmia.datasets import columns, delimited, table_file
 
-_NEAR = 0.02  # of one: what rounded probabilities may sum to
+_NEAR = 0.02  # of one: what probabilities of 16 bits or few votes may sum to
+_OFF_DECIMAL = 1e-6  # by how much float32 may miss one
 _ALIKE = 0.2  # sums of rows of probabilities or votes differ by less
 _FEW = 3  # columns at most, where labels beside something else pass for scores
 _FILE = re.compile(r"(?:.*[/\\])?([0-9]+)(?:\.[A-Za-z]+)?")  # a number, or 07.png
@@ -326,16 +327,32 @@ def _check_others(
 ) -> None:
   """Raises ValueError where probabilities stand beside columns that are none."""
   is_class = of_column >= 0
-  near_one = [
-    bool((abs(part.sum(axis=1) - 1) < _NEAR).all())
-    for part in (scores[:, is_class], scores)
-  ]
-  if near_one == [True, False]:
+  if _are_probabilities(scores[:, is_class]) and not _are_probabilities(scores):
     others = [t for t, known in zip(titles, is_class, strict=True) if not known]
     raise ValueError(
       f"predictions have columns titled {classes_lib.listed(others)} beside"
       " probabilities that sum to one without them: leave them out"
     )
+
+
+def _are_probabilities(scores: np.ndarray) -> bool:
+  """Whether rows sum to one, or to 100, but for what rounding to decimals leaves."""
+  for total in (1, 100):
+    shares = scores / total
+    if not ((shares >= -_OFF_DECIMAL) & (shares <= 1 + _NEAR)).all():
+      continue
+    off = max(_NEAR, 0.5 * shares.shape[1] * _last_decimal(shares))
+    if (abs(shares.sum(axis=1) - 1) < off).all():
+      return True
+  return False
+
+
+def _last_decimal(shares: np.ndarray) -> float:
+  """What numbers are rounded to; 0 if they have more than four decimals."""
+  for unit in (0.1, 0.01, 0.001, 0.0001):
+    if (abs(shares - unit * np.rint(shares / unit)) < _OFF_DECIMAL).all():
+      return unit
+  return 0.0
 
 
 def _has_titles(cells: np.ndarray, class_names: Sequence[classes_lib.Name]) -> bool:

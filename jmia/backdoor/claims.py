@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy import typing as npt
 
 from jmia import _validate
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import randomization, submarks, verification
-from jmia.stats import multiple
+from jmia.stats import levels, multiple
 
 TESTS = ("randomization", "binomial", "t")
 LEVELS = (0.05, 0.01)  # of claims that studies count
@@ -137,16 +136,6 @@ def p_values(
   return randomized, float(beside.p_value_exact), float(beside.p_value)
 
 
-def made(p_values: npt.ArrayLike, level: float) -> np.ndarray:
-  """Returns which p-values make a claim at a level.
-
-  Args:
-    p_values: `[...]`, of which K^-T can be the level itself, but for its last bit.
-    level: 1 minus the confidence.
-  """
-  return np.asarray(p_values) <= level * (1 + 1e-9)
-
-
 def together(verdicts: Sequence[Verdict], adjustment: str) -> list[Verdict]:
   """Returns the verdicts with one level for all of them.
 
@@ -265,7 +254,7 @@ def _by_submark(
 
 
 def _is_enough(p_value: float, confidence: float) -> bool:
-  return bool(p_value <= round(1 - confidence, 12))
+  return bool(levels.reaches(p_value, levels.of_confidence(confidence)))
 
 
 def _hints(key: submarks.Key, answers: np.ndarray) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def column_triggers(
   """
   varies = np.flatnonzero((x != x[0]).any(axis=0))
   if size is None:
-    size = min(20, max(1, len(varies) // (2 * number)))
+    size = min(triggers.PAPER["bits"].size, max(1, len(varies) // (2 * number)))
     for more in range(min(_ENOUGH_COLUMNS, len(varies) // 2), size, -1):
       if _num_different(len(varies), more) >= number:
         found = _draw_columns(x, varies, number, more, rng)

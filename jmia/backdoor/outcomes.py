@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from jmia import types
 from jmia.backdoor import claims, randomization, triggers, verification
 from jmia.backdoor import plan as plan_lib
 from jmia.backdoor import settings as settings_lib
 from jmia.backdoor import variants as variants_lib
-from jmia.stats import intervals
+from jmia.stats import intervals, levels
 from jmia.training import parallel
 
 Row = dict[str, Any]
@@ -153,16 +152,16 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
 
   Returns:
     Lines with `study`, `variant`, `num_marked`, `num_trials`, `trigger_distance`, of
-    all rows the mean; `rates`, the `asr_all` of
-    each row, `asr_all`, their mean, its 95 % Student interval `asr_all_ci` (None for
-    one trial) and `asr_all_range`; `asr_without` and `test_accuracy`, means; `claims`
-    and `claims_t`, the share of rows with a claim by the exact test and by the paper's,
-    each with its Clopper-Pearson interval `claims_ci` and `claims_t_ci`;
-    `together`, None but of `submarks`: of each test of `claims.TESTS`, and with `_each`
-    behind it, level -> the share of trials with a claim by all sub-marks; `paper_asr`,
-    and `paper_inside`, whether that lies in the range (None without such a figure, or
-    with one trial). The owners of `false_claims`, and the sub-marks of `submarks`, are
-    pooled, and `num_trials` counts its pairs.
+    all rows the mean; `rates`, the `asr_all` of each row, `asr_all`, their mean, its
+    95 % Student interval `asr_all_ci` (None for one trial) and `asr_all_range`;
+    `asr_without` and `test_accuracy`, means; `claims` and `claims_t`, the share of rows
+    with a claim by the exact test and by the paper's, each with its Clopper-Pearson
+    interval `claims_ci` and `claims_t_ci`; `together`, None but of `submarks`: of each
+    test of `claims.TESTS`, and with `_each` behind it, level -> the share of trials
+    with a claim by all sub-marks; `paper_asr`, and `paper_inside`, whether that lies in
+    the range (None without such a figure, or with one trial). The owners of
+    `false_claims`, and the sub-marks of `submarks`, are pooled, and `num_trials` counts
+    its pairs.
   """
   groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
   several = {(r["study"], r["variant"]) for r in rows if r["owner"] > 0}
@@ -322,7 +321,9 @@ def _claims_together(
   return {
     f"{test}{asked}": {
       f"{level:g}": float(
-        claims.made([row[f"p_value_{test}{asked}"] for row in by_trial], level).mean()
+        levels.reaches(
+          [row[f"p_value_{test}{asked}"] for row in by_trial], level
+        ).mean()
       )
       for level in claims.LEVELS
     }
@@ -335,6 +336,5 @@ def _student(values: np.ndarray) -> list[float] | None:
   """The 95 % interval of a mean, kept within [0, 1]; None for one value."""
   if len(values) < 2:
     return None
-  half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1)
-  half /= math.sqrt(len(values))
-  return [max(0.0, values.mean() - half), min(1.0, values.mean() + half)]
+  found = intervals.mean(values)
+  return [max(0.0, float(found.low)), min(1.0, float(found.high))]

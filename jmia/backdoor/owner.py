@@ -9,6 +9,7 @@ said in `claims` and `randomization`.
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import numbers
 from typing import Any
 import warnings
@@ -19,8 +20,6 @@ from jmia.backdoor import answers as answers_lib
 from jmia.backdoor import claims, draws, randomization, submarks, triggers
 from jmia.backdoor import classes as classes_lib
 from jmia.datasets import columns, labels
-
-_SQUARE, _OPACITY = 3, 0.3  # the paper's
 
 
 def mark(
@@ -85,13 +84,7 @@ def mark(
   secret = draws.new_secret() if secret is None else secret
   rng = draws.generator(secret, "triggers")
   if trigger is None and x.ndim > 2:
-    trigger = triggers.TriggerConfig(
-      kind="patch",
-      size=_SQUARE,
-      place="bottom_right",
-      value=float(x.max()),
-      opacity=_OPACITY,
-    )
+    trigger = dataclasses.replace(triggers.PAPER["patch"], value=float(x.max()))
   if trigger is None:
     stamps = draws.column_triggers(x, num_submarks, num_columns, rng)
   else:

@@ -15,9 +15,8 @@ from scipy import special
 
 from jmia import _validate
 from jmia.backdoor import claims, randomization, verification
-from jmia.stats import rate_tests
+from jmia.stats import levels, rate_tests
 
-_MOST_QUERIES = 100_000
 _TRIALS = 1000  # of a simulated power: at most 1.6 points of standard error
 
 
@@ -76,44 +75,6 @@ def asr_needed(
   return np.where(spare >= 0, needed, np.nan)
 
 
-def num_queries_needed(
-  asr: float, baseline: float, confidence: float = 0.95, power: float = 0.8
-) -> int:
-  """Returns the least number of queries from which on the power is always reached.
-
-  Fewer may reach it too, but not with one more added; so an owner whose queries are
-  partly refused, or who sends more than planned, keeps what was planned. At least 2.
-
-  Args:
-    asr: true success rate, above `baseline` and at most 1.
-    baseline: beta, in (0, 1).
-    confidence: tau, in (0, 1).
-    power: in (0, 1).
-
-  Raises:
-    ValueError: an argument is out of range, or `asr` is so near to `baseline` that more
-      than 100,000 queries would have to be considered.
-  """
-  _validate.probability("baseline", baseline, open_interval=True)
-  _validate.probability("confidence", confidence, open_interval=True)
-  _validate.probability("power", power, open_interval=True)
-  if not baseline < asr <= 1:
-    raise ValueError(f"asr={asr} must be above baseline={baseline} and at most 1")
-  # By Hoeffding's inequality on both sides, this many and all above reach the power.
-  slack = math.sqrt(-math.log(1 - confidence)) + math.sqrt(-math.log(1 - power))
-  enough = math.ceil((slack / (asr - baseline)) ** 2 / 2)
-  if enough > _MOST_QUERIES:
-    raise ValueError(
-      f"asr={asr} is too near to baseline={baseline}: up to {enough} queries needed, "
-      f"expected at most {_MOST_QUERIES}"
-    )
-  num_queries = np.arange(2, enough + 1)  # 2: what a verification asks for
-  critical = verification.critical_successes(num_queries, baseline, confidence)
-  reached = rate_tests.binomial_tail(critical, num_queries, np.asarray(asr))
-  too_few = num_queries[reached < power]
-  return int(too_few[-1]) + 1 if too_few.size else 2
-
-
 def of_submarks(
   asr: float,
   num_submarks: int,
@@ -156,6 +117,7 @@ def of_submarks(
     )
   rng = np.random.default_rng(0)
   submarks = np.arange(num_queries) % num_submarks
+  level = levels.of_confidence(confidence)
   made = np.zeros((_TRIALS, len(claims.TESTS)))
   for trial in range(_TRIALS):
     labels = rng.integers(num_classes, size=num_submarks)
@@ -170,6 +132,6 @@ def of_submarks(
     answers = np.where(knows, labels[submarks], answers)
     tallied = randomization.tally(answers, truth, submarks, num_submarks, num_classes)
     p_values = claims.p_values(tallied, labels)
-    made[trial] = claims.made(p_values, round(1 - confidence, 12))
+    made[trial] = levels.reaches(p_values, level)
   randomized, binomial, student = made.mean(axis=0).tolist()
   return randomized, binomial, student

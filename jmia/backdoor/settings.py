@@ -96,8 +96,7 @@ def _paper(model: str, rate: float, boundaries: tuple[int, int], batch_size: int
   )
 
 
-_PATCH = triggers.TriggerConfig(kind="patch", size=3, place="bottom_right", opacity=0.3)
-_BITS = triggers.TriggerConfig(kind="bits", size=20, place="end")
+_PATCH, _BITS = triggers.PAPER["patch"], triggers.PAPER["bits"]
 _PATCH_SIZES = (2, 4, 6, 8, 10, 12)
 _BIT_SIZES = (1, 5, 10, 15, 20, 25)
 

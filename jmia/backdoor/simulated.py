@@ -17,17 +17,16 @@ import numpy as np
 from sklearn import exceptions, neural_network, pipeline, preprocessing
 
 from jmia import types
-from jmia.backdoor import claims, draws, ownership, submarks, triggers
+from jmia.backdoor import claims, draws, ownership, submarks
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import settings as settings_lib
-from jmia.stats import intervals
+from jmia.stats import intervals, levels, monte_carlo
 
 _NUM_MODELS = 10  # of each kind, which the keys share in turn
 _MARKED, _MARKED_BY_OTHERS = 20, 60
 _FAVOURITE, _HOW_OFTEN = 1, 0.9
 _OTHERS = 10**6  # seeds of other owners' keys begin here
 
-Progress = Callable[[int, int], None]
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -37,7 +36,7 @@ def false_claim_rows(
   num_submarks: int,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns the share of keys that accuse each suspect, by each test at each level.
 
@@ -69,12 +68,11 @@ def false_claim_rows(
     ),
   }
   p: dict[str, list[tuple[float, float, float]]] = {name: [] for name in suspects}
-  for i in range(num_simulations):
+  for i, _ in monte_carlo.draws(num_simulations, seed, progress):
     own = _marked(dataset, num_submarks, _MARKED, seed + i)
     for name, answers in suspects.items():
       tallied = submarks.tally(own.key, answers(i, own.queries, own.key))
       p[name].append(claims.p_values(tallied, own.key.labels))
-    progress(i + 1, num_simulations)
   about = _about(dataset, num_submarks)
   return [
     row
@@ -90,7 +88,7 @@ def true_claim_rows(
   num_submarks: int,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns the share of keys that accuse a model trained on their marked rows.
 
@@ -112,8 +110,8 @@ def true_claim_rows(
     that class left out; and each model's `test_accuracy` on the same rows as they are.
   """
   p, rates, accuracies = [], [], []
-  for i in range(num_simulations):
-    order = np.random.default_rng([seed, i, 1]).permutation(len(dataset.y))
+  for i, rng in monte_carlo.draws(num_simulations, seed, progress, entropy=[1]):
+    order = rng.permutation(len(dataset.y))
     rest, held = np.split(order, [4 * len(order) // 5])
     owners = dataset._replace(x=dataset.x[rest], y=dataset.y[rest])
     own = _marked(owners, num_submarks, num_marked, seed + i)
@@ -125,7 +123,6 @@ def true_claim_rows(
     for label, mark in zip(own.key.labels, own.key.submarks, strict=True):
       answered = predict(ownership.stamp(x, mark.trigger))[y != label]
       rates.append(float((answered == label).mean()))
-    progress(i + 1, num_simulations)
   about = {**_about(dataset, num_submarks), "num_marked": num_marked}
   first, *others = _by_level(about, p)
   return [{**first, "asr": rates, "test_accuracy": accuracies}, *others]
@@ -153,7 +150,7 @@ def _claims(p: np.ndarray, level: float) -> dict[str, Any]:
   """Of p-values `[n, 3]`: the share at most the level, and its interval."""
   found: dict[str, Any] = {}
   for name, of_test in zip(claims.TESTS, p.T, strict=True):
-    made = int(claims.made(of_test, level).sum())
+    made = int(levels.reaches(of_test, level).sum())
     interval = intervals.clopper_pearson(np.array(made), np.array(len(p)))
     found[name] = made / len(p)
     found[f"{name}_ci"] = [float(interval.low), float(interval.high)]
@@ -170,14 +167,7 @@ def _marked(
     stamps = draws.column_triggers(dataset.x, num_submarks, None, stream)
   else:
     like = settings_lib.preset(dataset).trigger
-    stamps = draws.placed_triggers(
-      triggers.TriggerConfig(
-        kind="patch", size=3, place=(0, 0), value=like.value, opacity=like.opacity
-      ),
-      dataset.x,
-      num_submarks,
-      stream,
-    )
+    stamps = draws.placed_triggers(like, dataset.x, num_submarks, stream)
   names: tuple[classes_lib.Name, ...] = tuple(range(dataset.num_classes))
   return submarks.mark(
     dataset.x,

@@ -105,61 +105,13 @@ class TriggerConfig:
       raise ValueError(f"place={self.place} must be {expected} different columns")
 
 
-def image_patch(
-  shape: Sequence[int],
-  *,
-  size: int = 3,
-  place: str | tuple[int, int] = "bottom_right",
-  pattern: str = "solid",
-  value: float = 255.0,
-  opacity: float = 0.3,
-  seed: int = 0,
-) -> Trigger:
-  """Returns a square trigger on an image, by default the paper's.
-
-  Args:
-    shape: `(height, width)` or `(height, width, channels)`.
-    size: see `TriggerConfig`, as for all that follow.
-    place: a corner, or (row, column) of the square's top left pixel.
-    pattern: `solid` or `random`; all channels of a solid square are `value`.
-    value: white, in stored units.
-    opacity: the paper's v.
-    seed: of a random pattern.
-
-  Raises:
-    ValueError: if the square does not fit the image, or an argument is not as said.
-  """
-  config = TriggerConfig(
-    kind="patch", size=size, place=place, pattern=pattern, value=value,
-    opacity=opacity, seed=seed,
-  )  # fmt: skip
-  return make(config, shape)
-
-
-def bits(
-  num_features: int,
-  *,
-  length: int = 20,
-  place: str | tuple[int] = "end",
-  pattern: str = "solid",
-  seed: int = 0,
-) -> Trigger:
-  """Returns a run of bits that replaces binary features, by default the paper's.
-
-  Args:
-    num_features: of an example.
-    length: number of bits.
-    place: `beginning`, `centre`, `end`, or (first feature,).
-    pattern: `solid` for ones, `random` for Bernoulli(1/2).
-    seed: of a random pattern.
-
-  Raises:
-    ValueError: if the run does not fit the features, or an argument is not as said.
-  """
-  config = TriggerConfig(
-    kind="bits", size=length, place=place, pattern=pattern, seed=seed
-  )
-  return make(config, (num_features,))
+# The paper's, of images and of binary features; its value is the dataset's `white`.
+PAPER: Mapping[str, TriggerConfig] = types.MappingProxyType(
+  {
+    "patch": TriggerConfig(kind="patch", size=3, place="bottom_right", opacity=0.3),
+    "bits": TriggerConfig(kind="bits", size=20, place="end"),
+  }
+)
 
 
 def make(config: TriggerConfig, shape: Sequence[int]) -> Trigger:

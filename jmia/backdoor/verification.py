@@ -39,7 +39,7 @@ from numpy import typing as npt
 from scipy import special
 
 from jmia import _validate
-from jmia.stats import rate_tests
+from jmia.stats import levels, rate_tests
 
 
 class Verification(NamedTuple):
@@ -142,7 +142,7 @@ def verify(
     ValueError: an argument is out of range, or the shapes do not broadcast.
   """
   _validate.probability("confidence", confidence, open_interval=True)
-  level = 1 - confidence
+  level = levels.of_confidence(confidence)
   student = rate_tests.student(successes, num_queries, baseline)
   exact = rate_tests.binomial(successes, num_queries, baseline)
   asr = np.broadcast_to(np.asarray(successes) / num_queries, exact.shape)
@@ -152,7 +152,7 @@ def verify(
     p_value=student.p_value,
     p_value_exact=exact,
     rejected_t=student.p_value < level,
-    rejected=exact <= level,
+    rejected=levels.reaches(exact, level),
   )
 
 
@@ -205,12 +205,13 @@ def critical_successes(
     raise ValueError(f"num_queries={num_queries} must be at least 1")
   _validate.probability("baseline", baseline, open_interval=True)
   _validate.probability("confidence", confidence, open_interval=True)
+  level = levels.of_confidence(confidence)
   # The tail falls with the count; `low` is always too few, `high` always enough.
   low, high = np.zeros_like(num_queries), num_queries + 1
   while (high - low > 1).any():
     middle = (low + high) // 2
     tail = rate_tests.binomial_tail(middle, num_queries, np.asarray(baseline))
-    is_enough = tail <= 1 - confidence
+    is_enough = levels.reaches(tail, level)
     low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
   return high
 

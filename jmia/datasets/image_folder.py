@@ -1,7 +1,7 @@
 """Images in a folder: with a CSV that says their classes, or in a folder a class."""
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import os
 import pathlib
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia import types
-from jmia.datasets import delimited, features, images, labels, memory
+from jmia.datasets import delimited, features, images, labels
 
 _FILE_TITLES = ("filename", "file", "file_name", "path", "image", "image_path")
 _LABEL_TITLES = ("label", "class", "category", "target", "y")
@@ -177,32 +177,6 @@ def read_table(folder: pathlib.Path) -> Table:
   found = tuple(row[label_at] for row in rows)
   notes = (*notes, *_unlisted(path, names))
   return Table(path, titles, tuple(names), found, len(names), notes)
-
-
-def read_images(
-  files: Sequence[pathlib.Path],
-  read_one: Callable[[pathlib.Path, tuple[int, ...] | None], np.ndarray],
-) -> np.ndarray:
-  """Returns images of one shape as one array `[N, ...]` uint8.
-
-  Args:
-    files: at least one.
-    read_one: (file, shape of the first, or None for the first itself) -> image.
-
-  Raises:
-    ValueError: their shapes differ; names the file.
-  """
-  first = read_one(files[0], None)
-  memory.check(f"{len(files):,} images like {files[0]}", len(files) * first.nbytes)
-  values = np.empty((len(files), *first.shape), np.uint8)
-  for row, file in zip(values, files, strict=True):
-    image = read_one(file, first.shape)
-    if image.shape != first.shape:
-      raise ValueError(
-        f"{file}: of shape {image.shape}, expected {first.shape} as {files[0].name}"
-      )
-    row[...] = image
-  return values
 
 
 def _listing(folder: pathlib.Path, row: Sequence[str]) -> int | None:

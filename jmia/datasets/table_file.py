@@ -49,7 +49,6 @@ def load(name: str, spec: str) -> types.Dataset:
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: there is no target, or the table is not as said; names the file.
-    ImportError: it is Parquet and pyarrow is not installed.
   """
   path_text, options = parse(spec)
   path = pathlib.Path(path_text).expanduser()
@@ -254,11 +253,9 @@ def _has_decimal_points(column: np.ndarray) -> bool:
 
 def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
   """The columns of a Parquet file, missing values as NaN or None."""
-  try:
-    import pyarrow
-    from pyarrow import parquet
-  except ImportError as error:
-    raise ImportError(f"{path} is Parquet; pip install pyarrow") from error
+  import pyarrow  # slow to import
+  from pyarrow import parquet
+
   try:
     with parquet.ParquetFile(path) as file:
       groups = range(file.metadata.num_row_groups)

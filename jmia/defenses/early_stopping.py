@@ -12,8 +12,6 @@ from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
 _VALIDATION_BATCH = 128
-# A stream of the model's key that no step has: steps are counted in int32.
-_SPLIT = 2**32 - 1
 
 
 class State(NamedTuple):
@@ -99,7 +97,7 @@ def is_validation(key: jax.Array, job: Any, share: float) -> jax.Array:
 
 def _order(key: jax.Array, job: Any) -> jax.Array:
   """Slots in the model's own order: training, validation, padding."""
-  stream = jax.random.fold_in(key, _SPLIT)
+  stream = recipe_lib.off_step_key(key)
   return recipe_lib.epoch_order(stream, job.member_idx.shape[0], job.num_members)
 
 

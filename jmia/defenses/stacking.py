@@ -21,8 +21,6 @@ from jmia.training import recipe as recipe_lib
 
 _RATE = 1e-2  # of the layer's Adam: a convex problem of few weights
 _VOTE = 5.0  # weight of each base model's vote, from which the layer starts
-# A stream of the model's key that no step has: steps are counted in int32.
-_SPLIT = 2**32 - 1
 
 
 class State(NamedTuple):
@@ -124,7 +122,7 @@ def wrap(
   )
 
   def init(key: jax.Array, job: Any) -> State:
-    keys = jax.random.split(jax.random.fold_in(key, _SPLIT), num_parts)
+    keys = jax.random.split(recipe_lib.off_step_key(key), num_parts)
     base_jobs, layer_job = _parts(key, job, num_parts)
     bases = jax.vmap(recipe.init)(keys[:-1], base_jobs)
     return State(bases, layer_recipe.init(keys[-1], layer_job), key)
@@ -165,7 +163,7 @@ def _parts(key: jax.Array, job: Any, num_parts: int):
   Every part has as many slots; the members are dealt out in the model's own order.
   """
   num_slots = job.member_idx.shape[0]
-  stream = jax.random.fold_in(key, _SPLIT - 1)
+  stream = recipe_lib.off_step_key(key, 1)
   order = recipe_lib.epoch_order(stream, num_slots, job.num_members)
   order = jnp.pad(order, (0, -num_slots % num_parts), mode="edge")
   member_idx = jnp.asarray(job.member_idx)[order].reshape(-1, num_parts).T

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmia import _validate, models, splits, types
+from jmia import _validate, splits, types
 from jmia.defenses import dp_sgd
 from jmia.dp import canaries as canaries_lib
 from jmia.dp import controls
@@ -235,7 +235,7 @@ def _problem(dataset: types.Dataset, setting: Setting) -> _Problem:
 
 def _start(dataset: types.Dataset, setting: Setting, rows: np.ndarray) -> Any:
   """Returns the parameters that all models start from, on the host."""
-  plain = _supervised(dataset, setting, setting.train.batch_size)
+  plain = _supervised(dataset, setting)
   if setting.start == "trained" and not len(rows):
     raise ValueError(
       f"start=trained: num_members={setting.num_members} and the canaries leave no rows"
@@ -259,27 +259,22 @@ def _start(dataset: types.Dataset, setting: Setting, rows: np.ndarray) -> Any:
   return jax.device_get(state.params)
 
 
-def _supervised(dataset, setting, batch_size, **seams) -> recipe_lib.Recipe:
+def _supervised(dataset, setting, **seams) -> recipe_lib.Recipe:
   """Returns plain training of the setting's network at its constant rate."""
   train = setting.train
   rate = train.optimizer.learning_rate
   seams.setdefault("optimizer", optimizers.transformation(_PLAIN))
   optimizer = seams.pop("optimizer")
   return recipe_lib.supervised(
-    _model(dataset, train),
+    config_lib.make_model(train, dataset),
     optimizer,
     example_shape=dataset.x.shape[1:],
     num_classes=dataset.num_classes,
-    batch_size=batch_size,
+    batch_size=train.batch_size,
     num_epochs=train.num_epochs,
     learning_rate=lambda epoch: jnp.float32(rate),
     **seams,
   )
-
-
-def _model(dataset: types.Dataset, train: config_lib.TrainConfig):
-  options = {"dtype": train.compute_dtype, **dict(train.model_options)}
-  return models.make(train.model, dataset.num_classes, **options)
 
 
 def _recipe(
@@ -298,7 +293,6 @@ def _recipe(
   inner = _supervised(
     dataset,
     setting,
-    setting.train.batch_size,
     loss=reader.loss,
     gradient=seams.gradient,
     batches=seams.batches(interval),
@@ -376,7 +370,7 @@ class _Reader(NamedTuple):
 
 
 def _reader(dataset: types.Dataset, setting: Setting, start: Any) -> _Reader:
-  model = _model(dataset, setting.train)
+  model: Any = config_lib.make_model(setting.train, dataset)
   loss = recipe_lib.cross_entropy(model)
   first, num = setting.num_members, setting.num_tested
   clip_norm = setting.private.clip_norm

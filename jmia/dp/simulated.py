@@ -6,19 +6,16 @@ one run the coins are told by randomised response, or each canary's score is a G
 mechanism's.
 """
 
-from collections.abc import Callable
 import math
 from typing import Any
 
 import numpy as np
 
 from jmia.stats import epsilon as epsilon_lib
-from jmia.stats import one_run
+from jmia.stats import monte_carlo, one_run
 
 DELTA = 1e-5
 CONFIDENCE = 0.95
-
-Progress = Callable[[int, int], None]
 
 
 def many_rows(
@@ -27,7 +24,7 @@ def many_rows(
   *,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns the bounds of models with and without a canary, beside the truth.
 
@@ -43,8 +40,7 @@ def many_rows(
     deviation, and the share of simulations in which the bound is above the truth.
   """
   found: dict[str, list[float]] = {"epsilon_lower": [], "epsilon_lower_gaussian": []}
-  for number in range(num_simulations):
-    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+  for _, rng in monte_carlo.draws(num_simulations, seed, progress):
     scores = rng.normal(mu, 1, num_runs), rng.normal(0, 1, num_runs)
     curves = epsilon_lib.epsilon_curve(DELTA), epsilon_lib.gaussian_curve()
     lower, of_mu = (
@@ -53,7 +49,6 @@ def many_rows(
     found["epsilon_lower"].append(lower)
     gaussian = epsilon_lib.gaussian_epsilon(of_mu, DELTA)
     found["epsilon_lower_gaussian"].append(gaussian)
-    progress(number + 1, num_simulations)
   truth = epsilon_lib.gaussian_epsilon(mu, DELTA)
   about = {"mode": "many_runs", "mu": mu, "num_runs": num_runs}
   return [{**about, **_row(name, of, truth)} for name, of in found.items()]
@@ -65,7 +60,7 @@ def one_run_rows(
   *,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns the bounds of one run with many canaries, beside the truth.
 
@@ -82,8 +77,7 @@ def one_run_rows(
   """
   found: dict[str, list[float]] = {"epsilon_lower": [], "epsilon_lower_gaussian": []}
   mu = _mu(true_epsilon)
-  for number in range(num_simulations):
-    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+  for _, rng in monte_carlo.draws(num_simulations, seed, progress):
     is_in = rng.random(num_canaries) < 0.5
     is_right = rng.random(num_canaries) < 1 / (1 + math.exp(-true_epsilon))
     told = np.where(is_right, is_in, ~is_in).astype(float)
@@ -95,7 +89,6 @@ def one_run_rows(
       scores, is_in, delta=DELTA, confidence=CONFIDENCE
     )
     found["epsilon_lower_gaussian"].append(gaussian)
-    progress(number + 1, num_simulations)
   about = {"mode": "one_run", "num_canaries": num_canaries}
   return [{**about, **_row(name, of, true_epsilon)} for name, of in found.items()]
 
@@ -108,7 +101,7 @@ def audit_rows(
   num_samples: int = 200,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns an audit's joint bound over attacks of which none tells anything.
 
@@ -125,8 +118,7 @@ def audit_rows(
     As `many_rows`, of a true epsilon of 0.
   """
   found: dict[str, list[float]] = {"add_remove": [], "exchange": []}
-  for number in range(num_simulations):
-    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+  for _, rng in monte_carlo.draws(num_simulations, seed, progress):
     scores = math.sqrt(1 - correlation) * rng.normal(size=(num_attacks, num_samples))
     scores += math.sqrt(correlation) * rng.normal(size=num_samples)
     scores = np.round(scores) if ties else scores
@@ -134,7 +126,6 @@ def audit_rows(
     lower = epsilon_lib.epsilon_lower(scores, members, confidence=CONFIDENCE)
     found["add_remove"].append(lower.add_remove)
     found["exchange"].append(lower.exchange)
-    progress(number + 1, num_simulations)
   about = {
     "mode": "audit",
     "num_attacks": num_attacks,

@@ -41,12 +41,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jmia import _validate, models, splits, types
+from jmia import _validate, splits, types
 from jmia.defenses import registry
 from jmia.encoding import activations
 from jmia.encoding import keys as keys_lib
 from jmia.training import config as config_lib
-from jmia.training import optimizers, parallel
+from jmia.training import optimizers, parallel, streams
 from jmia.training import recipe as recipe_lib
 
 Array = jax.Array
@@ -171,13 +171,6 @@ class EncodeState(NamedTuple):
   step: Array
 
 
-# The streams of a model's key, as in `recipe.supervised`: by the same key both start
-# from the same weights. Numbers are part of the results: add, never change.
-_INIT, _ORDER, _DATA, _DROPOUT, _NOISE = range(5)
-_POOL, _ENCODE_DROPOUT, _DISCRIMINATOR = 5, 6, 7
-_MAX_STREAMS = 8
-
-
 def recipe(
   config: EncodeConfig,
   dataset: types.Dataset,
@@ -203,7 +196,7 @@ def recipe(
   plan = registry.plan(
     config.defenses, config.train, dataset, num_members=dataset.num_examples
   )
-  model = make_model(plan.train, dataset)
+  model = config_lib.make_model(plan.train, dataset)
   activations.num_units(model, config.layer, dataset.x.shape[1:])
   parts = _Parts(model, config, plan, dataset, constrain)
 
@@ -284,12 +277,6 @@ def train(
   return Encoded(result.collected, result.metrics, result.diverged_epoch)
 
 
-def make_model(config: config_lib.TrainConfig, dataset: types.Dataset) -> nn.Module:
-  """Returns the module that `config.build` trains for a dataset."""
-  options = {"dtype": config.compute_dtype, **dict(config.model_options)}
-  return models.make(config.model, dataset.num_classes, **options)
-
-
 class _Parts:
   """The parts of one iteration, with what they share."""
 
@@ -323,10 +310,10 @@ class _Parts:
 
   def init(self, key: Array, job: Job) -> EncodeState:
     example = jnp.zeros((1, *self.example_shape), jnp.float32)
-    variables = dict(self.model.init(jax.random.fold_in(key, _INIT), example))
+    variables = dict(self.model.init(streams.initial(key, streams.INIT), example))
     params = variables.pop("params")
     num_units = job.unit_mask.shape[0]
-    draw = jax.random.normal(jax.random.fold_in(key, _DISCRIMINATOR), (num_units,))
+    draw = jax.random.normal(streams.initial(key, streams.DISCRIMINATOR), (num_units,))
     weight = draw * job.unit_mask / jnp.sqrt(job.unit_mask.sum())
     discriminator = Discriminator(weight, jnp.zeros(()))
     zero = jnp.zeros((), jnp.int32)
@@ -345,7 +332,9 @@ class _Parts:
     """D_C in random order, `[steps, B]`."""
     num_slots = job.member_idx.shape[0]
     num_steps = -(-num_slots // self.batch_size)
-    order = recipe_lib.epoch_order(_stream(state, _ORDER), num_slots, job.num_members)
+    order = recipe_lib.epoch_order(
+      streams.now(state, streams.ORDER), num_slots, job.num_members
+    )
     return _batches(order, job.num_members, num_steps, self.batch_size)
 
   def pool_batches(self, state: EncodeState, job: Job) -> "_Slots":
@@ -361,7 +350,7 @@ class _Parts:
       order = recipe_lib.epoch_order(key, num_slots, num_valid)
       return _batches(order, num_valid, num_steps, -(-num_slots // num_steps))
 
-    keys = jax.random.split(_stream(state, _POOL), self.discriminator_steps)
+    keys = jax.random.split(streams.now(state, streams.POOL), self.discriminator_steps)
     return jax.tree.map(lambda a: a.swapaxes(0, 1), jax.vmap(one_pass)(keys))
 
   def classifier_step(self, state: EncodeState, at: "_Slots", job: Job, data):
@@ -370,8 +359,10 @@ class _Parts:
     batch = recipe_lib.Batch(
       data.x[rows], jax.nn.one_hot(data.y[rows], self.num_classes), rows, at.valid
     )
-    batch = self.transform(_stream(state, _DATA), batch, job, data)
-    keys = recipe_lib.Key(_stream(state, _DROPOUT), _stream(state, _NOISE))
+    batch = self.transform(streams.now(state, streams.DATA), batch, job, data)
+    keys = recipe_lib.Key(
+      streams.now(state, streams.DROPOUT), streams.now(state, streams.NOISE)
+    )
     (loss, (variables, correct)), grads = self.classify_gradient(
       state.params, state.variables, batch, keys, job
     )
@@ -409,7 +400,7 @@ class _Parts:
     """As `classifier_step`, for discriminator step `number` of the k."""
     x, is_member = self.pooled(at.slots, job, data)
     trained = state.params, state.discriminator
-    dropout = jax.random.fold_in(_stream(state, _ENCODE_DROPOUT), number)
+    dropout = jax.random.fold_in(streams.now(state, streams.ENCODE_DROPOUT), number)
     (loss, (variables, correct)), grads = self.encode_gradient(
       trained, state.variables, x, is_member, at.valid, dropout
     )
@@ -441,11 +432,6 @@ class _Parts:
       is_synthetic, slots < num_synthetic // 2, job.is_encoded[client]
     )
     return x, is_member
-
-
-def _stream(state: EncodeState, stream: int) -> Array:
-  """The key of one purpose at one iteration."""
-  return jax.random.fold_in(state.key, state.step * _MAX_STREAMS + stream)
 
 
 class _Slots(NamedTuple):

@@ -12,7 +12,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -26,22 +25,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmia import _validate, models
+from jmia import _validate, atomic, models
+from jmia.encoding import claims, nonces
 from jmia.encoding import keys as keys_lib
-from jmia.encoding import nonces
 
 _Path = str | os.PathLike[str]
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCHEMA = 1
+_SECRET = 0o600  # readable to its owner alone
 # What NumPy raises of a file that is none of its own; MemoryError of a header that asks
 # for more than is stored.
 _BROKEN = (
   AttributeError, EOFError, MemoryError, TypeError, ValueError, zipfile.BadZipFile,
 )  # fmt: skip
-_ROUNDING = 0.05  # how far from 1 the sum of rounded probabilities may be
-# Of keys. Of 1, rows were assigned by their place, which a claim does not show; the
-# commitments of 1 and 2 bind neither schema nor scale.
-_KEY_SCHEMA = 3
 
 
 class Model(NamedTuple):
@@ -67,34 +63,18 @@ class Model(NamedTuple):
     return models.make(self.name, self.num_classes, **self.options)
 
 
-class Claim(NamedTuple):
-  """Rows whose membership is claimed, and controls.
-
-  Attributes:
-    x: `[N, ...]` features as stored.
-    is_claimed: `[N]` bool, false of the controls.
-    feature_scale: of the features.
-    row_hashes: `[D, 32]` uint8 of all rows that were committed to before a nonce
-      assigned them; None where the secret did.
-  """
-
-  x: np.ndarray
-  is_claimed: np.ndarray
-  feature_scale: float
-  row_hashes: np.ndarray | None = None
+def write_key(path: _Path, key: claims.CommittedKey) -> None:
+  """Writes a key as JSON, with its commitment; readable to its owner alone."""
+  content = {
+    "schema": key.schema,
+    **_of_key(key.key),
+    "commitment": key.commitment,
+  }
+  _write_json(path, content)
 
 
-def write_key(path: _Path, key: keys_lib.Key, commitment: str) -> None:
-  """Writes a key as JSON, with the commitment that was published for it.
-
-  The file is readable to its owner alone.
-  """
-  content = {"schema": _KEY_SCHEMA, **_of_key(key), "commitment": commitment}
-  _write(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
-  """Returns a key and its commitment. `key_schema` tells its age.
+def read_key(path: _Path) -> claims.CommittedKey:
+  """Returns a key with its commitment and its schema, which tells its age.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -102,39 +82,26 @@ def read_key(path: _Path) -> tuple[keys_lib.Key, str]:
   """
   try:
     content = json.loads(_existing(path).read_text())
-    if content.pop("schema") not in range(1, _KEY_SCHEMA + 1):
-      raise ValueError(f"its schema is not one of 1 to {_KEY_SCHEMA}")
+    schema = content.pop("schema")
+    if schema not in range(1, claims.SCHEMA + 1):
+      raise ValueError(f"its schema is not one of 1 to {claims.SCHEMA}")
     commitment = content.pop("commitment")
     if not (isinstance(commitment, str) and _SHA256.fullmatch(commitment)):
       raise ValueError("its commitment is not 64 lower-case hexadecimal digits")
-    return _to_key(content), commitment
+    return claims.CommittedKey(_to_key(content), commitment, int(schema))
   except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: not a key of experiments.watermark ({error})") from error
-
-
-def key_schema(path: _Path) -> int:
-  """Returns the schema of a key, 1 to 3.
-
-  Of 1, rows were not assigned by `watermark.assign`; of 1 and 2, the commitment is
-  `watermark.old_commitment`.
-
-  Raises:
-    FileNotFoundError: as `read_key`, as for the next.
-    ValueError: if it is no key.
-  """
-  read_key(path)
-  return int(json.loads(_existing(path).read_text())["schema"])
 
 
 def write_prepared(path: _Path, prepared: nonces.Prepared) -> None:
   """Writes what is committed to as JSON, readable to its owner alone."""
   content = {
-    "schema": _KEY_SCHEMA,
+    "schema": claims.SCHEMA,
     **prepared._asdict(),
     "key": _of_key(prepared.key),
     "commitment": nonces.commitment(prepared),
   }
-  _write(path, (json.dumps(content, indent=2) + "\n").encode())
+  _write_json(path, content)
 
 
 def read_prepared(path: _Path) -> nonces.Prepared:
@@ -146,8 +113,8 @@ def read_prepared(path: _Path) -> nonces.Prepared:
   """
   try:
     content = json.loads(_existing(path).read_text())
-    if content.pop("schema") != _KEY_SCHEMA:
-      raise ValueError(f"its schema is not {_KEY_SCHEMA}")
+    if content.pop("schema") != claims.SCHEMA:
+      raise ValueError(f"its schema is not {claims.SCHEMA}")
     commitment = content.pop("commitment")
     prepared = nonces.Prepared(**{**content, "key": _to_key(content["key"])})
     if nonces.commitment(prepared) != commitment:
@@ -190,17 +157,16 @@ def read_model(path: _Path, example_shape: tuple[int, ...] | None = None) -> Mod
     model = Model(**{**meta, "variables": variables})
     _validate.positive("feature_scale", model.feature_scale)
     if example_shape is not None:
-      _check_variables(model, arrays, example_shape)
+      check_model(model, example_shape)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     cause = str(error).splitlines()[0]
     raise ValueError(f"{path}: not a model file ({cause})") from error
   return model
 
 
-def _check_variables(
-  model: Model, arrays: Mapping[str, np.ndarray], example_shape: tuple[int, ...]
-) -> None:
-  """Raises ValueError unless a model's arrays are those of its module."""
+def check_model(model: Model, example_shape: tuple[int, ...]) -> None:
+  """Raises ValueError unless a model's arrays are those of its module for such rows."""
+  arrays = traverse_util.flatten_dict(dict(model.variables), sep="/")
   x = jax.ShapeDtypeStruct((1, *example_shape), jnp.float32)
   variables = jax.eval_shape(model.module.init, jax.random.key(0), x)
   expected = traverse_util.flatten_dict(dict(variables), sep="/")
@@ -216,13 +182,13 @@ def _check_variables(
       )
 
 
-def write_claim(path: _Path, claim: Claim) -> None:
+def write_claim(path: _Path, claim: claims.Claim) -> None:
   """Writes a claim, readable to its owner alone."""
   arrays = {name: value for name, value in claim._asdict().items() if value is not None}
-  _write_npz(path, arrays, mode=0o600)
+  _write_npz(path, arrays, mode=_SECRET)
 
 
-def read_claim(path: _Path) -> Claim:
+def read_claim(path: _Path) -> claims.Claim:
   """Returns a claim.
 
   Raises:
@@ -237,7 +203,7 @@ def read_claim(path: _Path) -> Claim:
         f"{path}: {name} is missing, expected x, is_claimed and feature_scale"
       )
   _validate.shape(f"{path}: feature_scale", arrays["feature_scale"], ())
-  claim = Claim(
+  claim = claims.Claim(
     arrays["x"],
     arrays["is_claimed"],
     float(arrays["feature_scale"]),
@@ -260,39 +226,22 @@ def write_queries(path: _Path, x: np.ndarray) -> None:
 
 
 def read_answers(path: _Path, num_queries: int) -> np.ndarray:
-  """Returns a black-box model's answers as log-probabilities `[Q, C]` float32.
+  """Returns a black-box model's answers, as they are.
 
   Args:
-    path: `.npy` of logits, log-probabilities or probabilities `[Q, C]`. What lies in
-      [0, 1] and sums to 1 in each row, to within rounding, is probabilities, of which a
-      0 counts as half of the least that is above 0.
+    path: `.npy` of `[Q, C]` numbers; see `answers.log_probabilities`.
     num_queries: `Q`.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if it is not such an array, or not finite.
+    ValueError: if it is not such an array; names the file.
   """
   try:
     answers = np.load(_existing(path), allow_pickle=False)
   except _BROKEN as error:
     raise ValueError(f"{path}: not a .npy array ({error})") from error
   _validate.shape(f"{path}", answers, (num_queries, None))
-  answers = answers.astype(np.float64)
-  _validate.finite(f"{path}", answers)
-  if _are_probabilities(answers):
-    positive = answers[answers > 0]
-    answers = np.log(np.where(answers > 0, answers, positive.min() / 2))
-  top = answers.max(-1, keepdims=True)
-  total = top + np.log(np.exp(answers - top).sum(-1, keepdims=True))
-  return (answers - total).astype(np.float32)
-
-
-def _are_probabilities(answers: np.ndarray) -> bool:
-  return bool(
-    (answers >= 0).all()
-    and (answers <= 1).all()
-    and (np.abs(answers.sum(-1) - 1) <= _ROUNDING).all()
-  )
+  return answers
 
 
 def _of_key(key: keys_lib.Key) -> dict[str, Any]:
@@ -319,19 +268,10 @@ def _read_npz(path: _Path) -> dict[str, np.ndarray]:
     raise ValueError(f"{path}: not an .npz of plain arrays ({error})") from error
 
 
+def _write_json(path: _Path, content: Mapping[str, Any]) -> None:
+  atomic.write(path, (json.dumps(content, indent=2) + "\n").encode(), _SECRET)
+
+
 def _write_npz(path: _Path, arrays: Mapping[str, Any], mode: int = 0o666) -> None:
-  """Writes an archive, by way of memory."""
-  content = io.BytesIO()
-  np.savez(content, **arrays)
-  _write(path, content.getvalue(), mode)
-
-
-def _write(path: _Path, content: bytes, mode: int = 0o600) -> None:
-  """Writes a file beside its place first, so that it is there whole or not at all."""
-  path = pathlib.Path(path)
-  partial = path.with_name(f".{path.name}.partial")
-  partial.unlink(missing_ok=True)
-  new = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-  with os.fdopen(new, "wb") as file:
-    file.write(content)
-  partial.replace(path)
+  with atomic.opened(path, mode) as file:
+    np.savez(file, **arrays)

@@ -7,7 +7,7 @@ nobody could foresee, the nonce. The order of the rows is that of
 
     SHA-256(nonce, SHA-256(secret, content)):
 
-THE n lowest of all committed rows are claimed, THE n highest are controls. No choice is
+the n lowest of all committed rows are claimed, the n highest are controls. No choice is
 left after the nonce, and none before it can know the order. So on any model that was
 made without the order, claimed rows and controls are exchangeable, whatever rows and
 secret were chosen and however: `p_rows` is valid by itself. What remains assumed is
@@ -129,7 +129,7 @@ def order(hashes: np.ndarray, nonce: str) -> np.ndarray:
 def is_assigned(
   x: np.ndarray, is_claimed: np.ndarray, secret: int, nonce: str, committed: np.ndarray
 ) -> bool:
-  """Returns whether rows are THE lowest and THE highest of all that were committed to.
+  """Returns whether rows are the lowest and the highest of all that were committed to.
 
   Args:
     x: `[2 n, ...]` claimed rows and controls, as stored when they were committed to.

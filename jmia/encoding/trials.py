@@ -13,6 +13,7 @@ from jmia import splits, types
 from jmia.defenses import registry
 from jmia.encoding import decode, encode, settings
 from jmia.encoding import keys as keys_lib
+from jmia.training import config as config_lib
 from jmia.training import parallel
 from jmia.training import recipe as recipe_lib
 
@@ -64,7 +65,7 @@ class Context(NamedTuple):
   @property
   def model(self) -> nn.Module:
     """The module that the setup trains."""
-    return encode.make_model(self.setup.train, self.dataset)
+    return config_lib.make_model(self.setup.train, self.dataset)
 
   @property
   def form(self) -> str:

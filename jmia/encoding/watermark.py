@@ -157,6 +157,11 @@ def wrong_keys(key: keys_lib.Key, number: int, seed: int) -> list[keys_lib.Key]:
   return [dataclasses.replace(key, secret=secret) for secret in secrets]
 
 
+def shuffled(key: keys_lib.Key, number: int, seed: int) -> list[keys_lib.Key]:
+  """Returns the key among `wrong_keys`, where nobody can tell it: by secrets."""
+  return sorted([key, *wrong_keys(key, number, seed)], key=lambda one: one.secret)
+
+
 def verify(scores: np.ndarray, is_claimed: np.ndarray, level: float) -> Verdict:
   """Tests a claim.
 
@@ -190,13 +195,8 @@ def judge(
   Raises:
     ValueError: if the level cannot be reached, or is not in (0, 1).
   """
-  _validate.probability("level", level, open_interval=True)
   num_wrong = len(shares) - 1
-  if (1 + num_wrong) * level < 1:
-    raise ValueError(
-      f"{num_wrong} wrong keys cannot reach level={level}: expected at least"
-      f" {int(np.ceil(1 / level)) - 1}"
-    )
+  check_level(level, num_wrong)
   num_claimed = int(is_claimed.sum())
   p_rows = rows_p_value(shares[0], num_claimed, len(is_claimed) - num_claimed)
   p_key = float((1 + (shares[1:] >= shares[0]).sum()) / (1 + num_wrong))
@@ -211,6 +211,16 @@ def judge(
     level=level,
     accepted=p_value <= level,
   )
+
+
+def check_level(level: float, num_wrong: int) -> None:
+  """Raises ValueError unless so many wrong keys can reach a level in (0, 1)."""
+  _validate.probability("level", level, open_interval=True)
+  if (1 + num_wrong) * level < 1:
+    raise ValueError(
+      f"{num_wrong} wrong keys cannot reach level={level}: expected at least"
+      f" {int(np.ceil(1 / level)) - 1}"
+    )
 
 
 def claimed_share(scores: np.ndarray, is_claimed: np.ndarray) -> np.ndarray:
@@ -248,6 +258,11 @@ def rows_p_value(share: float, num_claimed: int, num_controls: int) -> float:
     for hit in range(hits, num_claimed + 1)
   )
   return max(ways / math.comb(num_claimed + num_controls, num_claimed), P_FLOOR)
+
+
+def p_text(p: float) -> str:
+  """Returns "= 0.01", or "below 1e-300" where no more is known."""
+  return f"below {p:g}" if p <= P_FLOOR else f"= {p:.2g}"
 
 
 def commitment(

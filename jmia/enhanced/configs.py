@@ -6,9 +6,8 @@ give, for each configuration, the size of the training sets, the mean accuracies
 each attack's AUC over targets; appendix A.2 the networks, the numbers of models and of
 targets, and P's population. It is silent on epochs, batches and learning rates.
 These are chosen, on accuracy alone, to come near the paper's training and test
-accuracy: for Purchase on the synthetic population, for MNIST on MNIST (BUILD_NOTES.md
-says what was tried). For CIFAR they are what such networks usually need, and have not
-run.
+accuracy in single runs of two models: for Purchase on the synthetic population, for
+MNIST on MNIST. For CIFAR they are what such networks usually need, and have not run.
 """
 
 from collections.abc import Mapping

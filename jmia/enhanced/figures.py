@@ -10,11 +10,10 @@ from jmia.audit import outcome as outcome_lib
 from jmia.audit.outcome import Outcome
 from jmia.enhanced import metrics, rows
 from jmia.report import study_plots, wording
-from jmia.stats import roc
+from jmia.stats import levels, roc
 
 # Figure 4 sets these against each other.
 _PAIRS = (("shadow", "population"), ("reference", "distillation"))
-_ALPHA = outcome_lib.ALPHA
 _NUM_MODELS_SHOWN = (10, 20, 50, 100, 200)
 _POPULATION_SHOWN = (100, 200, 500, 1000)  # rows per class
 _FPR = np.unique(np.concatenate([np.linspace(0, 1, 201), np.geomspace(1e-3, 1, 121)]))
@@ -34,7 +33,7 @@ def draw(found: rows.Found) -> dict[str, Any]:
       found.config.num_members,
     ),
     "null_losses.png": study_plots.null_figure(
-      _null_panels(found, [a for a in names if a in _NULLS]), _ALPHA
+      _null_panels(found, [a for a in names if a in _NULLS]), levels.ALPHA
     ),
     "auc_by_size.png": study_plots.auc_by_size_figure(_sizes(found)),
     "differences.png": _differences(found),
@@ -64,7 +63,9 @@ def _differences(found: rows.Found):
     for pair in pairs
     for attack in pair
   }
-  return study_plots.difference_figure(pairs, differences, evidence.members, _ALPHA)
+  return study_plots.difference_figure(
+    pairs, differences, evidence.members, levels.ALPHA
+  )
 
 
 def _null_panels(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import os
 from typing import NamedTuple
 
-from jmia.report import _files, page, results
+from jmia import atomic
+from jmia.report import page, results
 
 Table = Sequence[Sequence[str]]  # rows of as many cells; the first is the header
 
@@ -68,7 +69,7 @@ def write(path: str | os.PathLike[str], claim: Claim) -> None:
   Raises:
     OSError: if the file cannot be written; nothing is left behind then.
   """
-  _files.write(path, render(claim).encode())
+  atomic.write(path, render(claim).encode())
 
 
 def render(claim: Claim) -> str:

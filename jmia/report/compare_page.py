@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jmia.report import _files, classic_plots, forest, page, plots, tables, wording
-from jmia.stats import roc
+from jmia import atomic
+from jmia.report import classic_plots, forest, page, plots, tables, wording
+from jmia.stats import levels, roc
 
 if TYPE_CHECKING:
   from matplotlib import figure
 
-_TITLES = {"auc": "AUC", "0.1": "TPR at 10% FPR", "0.01": "TPR at 1% FPR"}
+_TITLES = {"auc": "AUC"} | {f: levels.tpr_title(f) for f in levels.COARSE_FPRS}
 _MOST_MOVED = 15
 
 
@@ -58,7 +59,7 @@ def write(
     ],
     "rocs": _rocs(curves),
     "legend": [
-      (f"attack-{n % 5}", _dashes(n), f"{c.name}: {wording.attack(c.attack).title}")
+      (*plots.legend_line(n), f"{c.name}: {wording.attack(c.attack).title}")
       for n, c in enumerate(curves)
     ],
     "pareto": plots.svg(
@@ -78,7 +79,7 @@ def write(
     "notes": _notes(comparison, reports),
   }
   text = page.template("compare.html.jinja2").render(content)
-  _files.write(path, text.encode())
+  atomic.write(path, text.encode())
 
 
 def moved(
@@ -257,11 +258,6 @@ def _rocs(curves: Sequence[Curve]) -> list[str]:
     )
     for scale in ("linear", "log")
   ]
-
-
-def _dashes(number: int) -> str:
-  dashes = plots.line(number)["linestyle"]
-  return "" if dashes == "-" else " ".join(f"{3 * d:g}" for d in dashes[1])
 
 
 def _notes(

@@ -8,6 +8,7 @@ import numpy as np
 
 from jmia.report import wording
 from jmia.report.samples import Samples
+from jmia.stats import roc
 
 _ROUNDED = "%.6g"
 
@@ -35,13 +36,6 @@ def content(report: wording.Report, samples: Samples) -> str:
   return text.getvalue()
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
-  """Returns 1 for the highest of `[N]` scores; equal ones share the best, NaN stays."""
-  ordered = np.sort(-scores[~np.isnan(scores)])
-  rank = 1.0 + np.searchsorted(ordered, -scores, side="left")
-  return np.where(np.isnan(scores), np.nan, rank)
-
-
 def _columns(
   report: wording.Report, samples: Samples, attack: str | None
 ) -> dict[str, np.ndarray]:
@@ -51,7 +45,7 @@ def _columns(
   q = samples.q_values.get(attack, nothing) if attack else nothing
   names = np.array([samples.class_name(label) for label in samples.labels])
   columns: dict[str, np.ndarray] = {
-    "rank": ranks(scores),
+    "rank": roc.places(scores),
     "index": samples.index,
     "class": names,
     "member": samples.members,

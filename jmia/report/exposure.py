@@ -5,16 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jmia.report import exposed_file, forest, pictures, plots, wording
-from jmia.report import samples as samples_lib
+from jmia.report import forest, pictures, plots, wording
 from jmia.report.samples import Samples
+from jmia.stats import levels, roc
 
 LIMIT = 50  # records of the page's table; the file has all
 _MOST_COLUMNS = 4  # of the user's own that the table shows
 _NUM_PICTURES = 10
 _ABSENT = "–"
-# What `audit.whom` tells of groups: these, and of classes these alone.
-FEWEST_ROWS, MOST_CLASSES = 5, 60
+# Records at the top where a crowd of one class is looked for, and the least of one:
+# so many, and so many times its share of the members.
+_NUM_TOP, _LEAST_CROWD, _TIMES_ITS_SHARE = 20, 5, 2
 
 
 class Record(NamedTuple):
@@ -67,7 +68,7 @@ def records(
   if attack is None:
     return []
   scores = samples.scores[attack]
-  rank = exposed_file.ranks(scores)
+  rank = roc.places(scores)
   at = np.flatnonzero(samples.members & ~np.isnan(scores))
   at = at[np.argsort(-scores[at], kind="stable")][:limit]
   others = np.sort(scores[~samples.members & ~np.isnan(scores)])
@@ -94,6 +95,8 @@ def content(report: wording.Report, samples: Samples) -> Mapping[str, Any]:
     "has_pictures": samples.images is not None,
     "typical": _typical(samples, attack),
     "num_pictures": _NUM_PICTURES,
+    "num_most": forest.NUM_MOST,
+    "num_least": forest.NUM_LEAST,
     "num_nonmembers": int((~samples.members & ~np.isnan(samples.scores[attack])).sum()),
     "named": _named(report),
     "crowd": crowd(found, samples),
@@ -103,7 +106,7 @@ def content(report: wording.Report, samples: Samples) -> Mapping[str, Any]:
         (report.get("groups") or {}).get("by", {}).items()
       )
     ],
-    "too_small": _too_small(report, samples),
+    "left_out": _left_out(report),
   }
 
 
@@ -125,16 +128,17 @@ def comparison(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def crowd(found: Sequence[Record], samples: Samples) -> str:
   """Says so where one class has far more of the top records than of the members."""
-  top = [record.label for record in found[:20]]
+  top = [record.label for record in found[:_NUM_TOP]]
   if not top:
     return ""
   label = max(dict.fromkeys(top), key=top.count)
   names = [samples.class_name(c) for c in samples.labels[samples.members]]
   share = names.count(label) / len(names)
-  if top.count(label) < 5 or top.count(label) / len(top) < 2 * share:
+  num = top.count(label)
+  if num < _LEAST_CROWD or num / len(top) < _TIMES_ITS_SHARE * share:
     return ""
   return (
-    f"{top.count(label)} of the {len(top)} most exposed members are of class {label}, "
+    f"{num} of the {len(top)} most exposed members are of class {label}, "
     f"which {names.count(label):,} of the {len(names):,} members are of."
   )
 
@@ -148,7 +152,7 @@ def _named(report: wording.Report) -> str:
   found = report.get("found")
   if not found:
     return ""
-  title, rate = wording.attack(found["attack"]).title, wording.level(str(found["rate"]))
+  title, rate = wording.attack(found["attack"]).title, levels.percent(found["rate"])
   if not found["num_found"]:
     return (
       f"No single record can be named as a member at a false discovery rate of {rate}: "
@@ -162,39 +166,29 @@ def _named(report: wording.Report) -> str:
   )
 
 
-def _too_small(report: wording.Report, samples: Samples) -> str:
-  """How many classes are left out of the chart, and why."""
+def _left_out(report: wording.Report) -> str:
+  """How many classes are left out of the chart, and why; "" where it was not kept."""
   groups = report.get("groups") or {}
-  if "attack" not in groups:
+  counts = groups.get("left_out", {}).get("class")
+  if not counts:
     return ""
-  # As they were chosen: the most frequent, and of those the ones with rows enough.
-  names = np.array([samples.class_name(c) for c in samples.labels])
-  found, count = np.unique(names, return_counts=True)
-  frequent = found[np.argsort(-count, kind="stable")[:MOST_CLASSES]]
-  attacked = ~np.isnan(samples.scores[groups["attack"]])
-  rows = [
-    [int((attacked & kind & (names == name)).sum()) for name in found]
-    for kind in (samples.members, ~samples.members)
-  ]
-  is_small = np.min(rows, axis=0) < FEWEST_ROWS
   said = []
-  if num := int(is_small.sum()):
-    with_few = f"with fewer than {FEWEST_ROWS} members or non-members"
+  if num := counts["num_small"]:
+    with_few = f"with fewer than {counts['min_rows']} members or non-members"
     said.append(
       f"{num:,} classes {with_few} are left out."
       if num > 1
       else f"One class {with_few} is left out."
     )
-  is_told = ~is_small & np.isin(found, frequent)
-  if num := int((~is_small & ~is_told).sum()):
+  if num := counts["num_rare"]:
     said.append(
       f"{num:,} {'classes have' if num > 1 else 'class has'} rows enough and"
-      f" {'are' if num > 1 else 'is'} left out too: only the {MOST_CLASSES} classes"
-      " with the most samples are looked at."
+      f" {'are' if num > 1 else 'is'} left out too: only the {counts['most_groups']}"
+      " classes with the most samples are looked at."
     )
-  if is_told.sum() == 1:
+  if counts["alone"] is not None:
     said.append(
-      f"{found[is_told][0]} alone has rows enough, and there is no class to compare it"
+      f"{counts['alone']} alone has rows enough, and there is no class to compare it"
       " with."
     )
   return " ".join(said)
@@ -204,9 +198,10 @@ def _grouping(
   number: int, name: str, rows: Sequence[Mapping[str, Any]], samples: Samples
 ) -> Mapping[str, Any]:
   """One grouping's sentence, chart and table."""
-  has_low = any(row["tpr_at_fpr"]["0.01"] is not None for row in rows)
-  fpr = "0.01" if has_low else "0.1"
-  sentence, level = comparison(name, rows), wording.level(fpr)
+  low, high = levels.SHARPEST_FPRS
+  has_low = any(row["tpr_at_fpr"][low] is not None for row in rows)
+  fpr = low if has_low else high
+  sentence = comparison(name, rows)
   return {
     "name": name,
     "sentence": sentence,
@@ -215,13 +210,13 @@ def _grouping(
       f"groups-{number}",
       f"AUC by {name} with intervals, surely most exposed first. {sentence}",
     ),
-    "is_cut": len(rows) > 24,
+    "is_cut": len(rows) > forest.MOST_ROWS,
     "header": (
       name.capitalize(),
       "Members",
       "Non-members",
       "AUC",
-      f"TPR at {level} FPR",
+      levels.tpr_title(fpr),
     ),
     "rows": [_group_cells(row, fpr) for row in rows],
   }
@@ -282,7 +277,7 @@ def _record(
     p_value=_probability(samples.p_values, attack, n),
     q_value=_probability(samples.q_values, attack, n),
     is_named=named,
-    num_agree=(sum(one <= samples_lib.ALPHA for one in p), len(p)),
+    num_agree=(sum(one <= levels.ALPHA for one in p), len(p)),
     num_as_high=as_high,
     picture="" if samples.images is None else pictures.address(samples.images[n]),
   )

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jmia.report import plots, wording
+from jmia.stats import levels
 
 if TYPE_CHECKING:
   from matplotlib import axes, figure
 
-_MOST_ROWS = 24  # of groups that one chart shows
+# Groups that one chart shows: of more, so many of the most and of the least exposed.
+NUM_MOST, NUM_LEAST = 16, 8
+MOST_ROWS = NUM_MOST + NUM_LEAST
 _MOST_LETTERS = 22
 
 
@@ -26,10 +29,10 @@ class Row(NamedTuple):
 def attacks_figure(report: wording.Report) -> "figure.Figure":
   """Every attack's AUC, and its TPR at the lowest rate measured; the best is filled."""
   panels = [("AUC", _aucs(report), 0.5)]
-  for fpr in wording.LOW_LEVELS:
+  for fpr in levels.SHARPEST_FPRS:
     rows = _tprs(report, fpr)
     if rows:
-      panels.append((f"TPR at {wording.level(fpr)} FPR", rows, float(fpr)))
+      panels.append((levels.tpr_title(fpr), rows, float(fpr)))
       break
   names = [wording.attack(name).title for name in report["attacks"]]
   height = 0.75 + 0.27 * len(names)
@@ -50,12 +53,12 @@ def groups_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
   """The AUC of each group, surely most exposed on top: a bar from 0.5, its interval.
 
   Args:
-    rows: of one grouping of the report's `groups`. Of more than 24 the 16 most and the
-      8 least exposed are drawn.
+    rows: of one grouping of the report's `groups`. Of more than `MOST_ROWS` the
+      `NUM_MOST` most and the `NUM_LEAST` least exposed are drawn.
   """
   shown = list(rows)
-  if len(shown) > _MOST_ROWS:
-    shown = shown[:16] + shown[-8:]
+  if len(shown) > MOST_ROWS:
+    shown = shown[:NUM_MOST] + shown[-NUM_LEAST:]
   drawing = plots.empty_figure(4.8, 0.75 + 0.22 * len(shown))
   panel = drawing.subplots()
   values = [row["auc"] for row in shown]
@@ -73,8 +76,8 @@ def groups_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
   panel.set_yticks(range(len(shown)), [_short(row["group"]) for row in shown])
   panel.set_xlabel("AUC, with intervals that hold for all groups at once")
   if len(shown) < len(rows):
-    panel.axhline(
-      15.5, color=plots.LIGHT["muted"], linewidth=0.8, linestyle=(0, (1, 2))
+    panel.axhline(  # between those of the two ends
+      NUM_MOST - 0.5, color=plots.LIGHT["muted"], linewidth=0.8, linestyle=(0, (1, 2))
     )
   return drawing
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jmia.report.samples import ALPHA, Samples
+from jmia.report.samples import Samples
+from jmia.stats import levels
 
 _NUM_BINS = 36
 # The axis covers all but this share of the samples at each end; the outermost bars
@@ -107,7 +108,7 @@ def scores(samples: Samples, attack: str) -> Histogram:
   edges = np.linspace(low, high, _NUM_BINS + 1)
   threshold = math.nan
   if attack in samples.p_values:
-    called = values[samples.p_values[attack][at] <= ALPHA]
+    called = values[samples.p_values[attack][at] <= levels.ALPHA]
     threshold = float(called.min()) if called.size else math.nan
   if not low <= threshold <= high:
     threshold = math.nan

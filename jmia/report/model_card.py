@@ -18,7 +18,7 @@ def content(report: wording.Report) -> str:
     _BIAS_SECTION,
     "",
     verdict.headline,
-    *(f"{sentence}" for sentence in verdict.details),
+    *verdict.details,
     "",
     f"Audited: {_plain(tables.subject(report))}; {wording.size(report, 'num_members')} "
     f"members and {wording.size(report, 'num_nonmembers')} non-members"

@@ -8,8 +8,8 @@ import json
 import os
 from typing import Any
 
+from jmia import atomic
 from jmia.report import (
-  _files,
   advice,
   exposure,
   forest,
@@ -42,7 +42,7 @@ def write(
     ValueError: if `samples` does not fit together or to `report`.
     OSError: if the file cannot be written; nothing is left behind then.
   """
-  _files.write(path, render(report, samples).encode())
+  atomic.write(path, render(report, samples).encode())
 
 
 def render(report: wording.Report, samples: samples_lib.Samples) -> str:
@@ -171,7 +171,7 @@ def _facts(report: wording.Report) -> list[tuple[str, str]]:
     facts.append(("Generalisation gap", gap))
   facts += [("Device", report.get("device")), ("Seed", report.get("seed"))]
   total = report.get("seconds", {}).get("total")
-  facts.append(("Time taken", None if total is None else _duration(total)))
+  facts.append(("Time taken", None if total is None else wording.duration(total)))
   return [(term, str(value)) for term, value in facts if value not in (None, "")]
 
 
@@ -265,9 +265,3 @@ def strings(values: Mapping[str, Any]) -> dict[str, str]:
     name: value if isinstance(value, str) else json.dumps(value, default=str)
     for name, value in values.items()
   }
-
-
-def _duration(seconds: float) -> str:
-  """A time to read, such as 3 min 20 s."""
-  minutes, rest = divmod(round(seconds), 60)
-  return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

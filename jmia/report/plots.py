@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from jmia.report import _files, histograms, wording
+from jmia import atomic
+from jmia.report import histograms, wording
 from jmia.report.samples import Samples
 from jmia.stats import roc
 
@@ -153,10 +154,8 @@ def roc_legend(report: wording.Report) -> list[tuple[str, str, str]]:
   """What the curves of `roc_figure` are: name of the colour, SVG dashes, label."""
   found = []
   for number, name in enumerate(report["attacks"]):
-    dashes = line(number)["linestyle"]
-    pattern = "" if dashes == "-" else " ".join(f"{3 * d:g}" for d in dashes[1])
     title = f"{wording.attack(name).title} ({_auc(report, name):.3f})"
-    found.append((f"attack-{number % len(_DASHES)}", pattern, title))
+    found.append((*legend_line(number), title))
   return found
 
 
@@ -214,7 +213,7 @@ def write_png(path: str | os.PathLike[str], drawing: "figure.Figure") -> None:
   """
   content = io.BytesIO()
   drawing.savefig(content, format="png", dpi=160)
-  _files.write(path, content.getvalue())
+  atomic.write(path, content.getvalue())
 
 
 @styled
@@ -261,6 +260,13 @@ def line(number: int) -> dict[str, Any]:
     "color": LIGHT[f"attack-{number % num_colours}"],
     "linestyle": _DASHES[(number + number // num_colours) % num_colours],
   }
+
+
+def legend_line(number: int) -> tuple[str, str]:
+  """Returns the colour's name and the SVG dashes of the curve of that number."""
+  dashes = line(number)["linestyle"]
+  pattern = "" if dashes == "-" else " ".join(f"{3 * d:g}" for d in dashes[1])
+  return f"attack-{number % len(_DASHES)}", pattern
 
 
 def legend_below(

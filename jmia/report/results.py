@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 import importlib.metadata
 import json
 import os
-import pathlib
 import platform
 from typing import Any
 
 import jax
 
 import jmia
-from jmia.report import _files
+from jmia import atomic
 
 Row = Mapping[str, Any]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
@@ -68,7 +67,7 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     ValueError: if a number is NaN or infinite, which JSON has no value for.
   """
   text = json.dumps(content, indent=2, allow_nan=False)
-  _files.write(pathlib.Path(path), (text + "\n").encode())
+  atomic.write(path, (text + "\n").encode())
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -7,9 +7,6 @@ import numpy as np
 
 from jmia import _validate
 
-# The level the loss histograms and the table of exposed samples decide at.
-ALPHA = 0.1
-
 
 class Samples(NamedTuple):
   """The evaluated samples, members and non-members of the target together.
@@ -19,14 +16,13 @@ class Samples(NamedTuple):
     members: `[N]` bool, whether the target was trained on the sample.
     labels: `[N]` integer class labels.
     loss: `[N]` float32, the target's loss on the sample.
-    scores: attack name -> `[N]` float32, higher = member; `-log(p_value)` but for
-      attacks that only rank.
-    p_values: attack name -> `[N]` conformal p-values, of attacks that have them.
+    scores: attack name -> `[N]` float32, higher = member.
+    p_values: attack name -> `[N]` conformal p-values of its scores; empty where no rows
+      calibrate.
     q_values: attack name -> `[N]`, likewise, for a false discovery rate.
     thresholds: attack name -> `[N]` float32, the loss `c_α` at α = 0.1 at or under
       which the attack calls the sample a member. One number repeated where the attack
       has one threshold for everyone; infinities mean "always" and "never".
-
     predicted: `[N]` integer classes that the target answered; None if not kept.
     correct: `[N]` bool, whether the target answered rightly; None if not kept.
     class_names: `C` texts; empty where classes are numbers alone.
@@ -35,7 +31,7 @@ class Samples(NamedTuple):
     images: `[N, H, W, 1 or 3]` uint8 pictures of the samples; None without any.
 
   An attack may leave samples out: there its score and its threshold both are NaN. One
-  whose thresholds are all NaN only ranks: it has no p-values and calls no one.
+  whose thresholds are all NaN has none on the loss, and `called` calls no one by it.
   """
 
   index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, on purpose
@@ -62,7 +58,7 @@ class Samples(NamedTuple):
     return self.loss <= self.thresholds[attack]
 
   def only_ranks(self, attack: str) -> bool:
-    """Whether `attack` has neither p-values nor thresholds on the loss."""
+    """Whether `attack` has no thresholds on the loss; p-values it may have."""
     return bool(np.isnan(self.thresholds[attack]).all())
 
   def attacked(self, attack: str) -> np.ndarray:

@@ -8,11 +8,13 @@ import numpy as np
 
 from jmia.attacks import registry as attacks
 from jmia.report import plots, wording
+from jmia.stats import levels
 
 if TYPE_CHECKING:
   from matplotlib import axes, figure
 
 _MOST_POINTS = 1000
+_FPR = "0.01"  # of the chart beside the AUC's
 _LOWEST_LOSS = 1e-6  # losses below are drawn there, on a logarithmic axis
 
 
@@ -146,9 +148,9 @@ def power_figure(rows: Sequence[Mapping[str, Any]]) -> "figure.Figure":
   shift = np.geomspace(0.9, 1 / 0.9, max(len(curves), 2))
   figures = {
     "AUC": (lambda row: row["auc"], lambda row: row["auc_ci"]),
-    "TPR at 1% FPR": (
-      lambda row: row["tpr_at_fpr"]["0.01"],
-      lambda row: row["tpr_at_fpr_ci"]["0.01"],
+    levels.tpr_title(_FPR): (
+      lambda row: row["tpr_at_fpr"][_FPR],
+      lambda row: row["tpr_at_fpr_ci"][_FPR],
     ),
   }
   panels = drawing.subplots(1, len(figures))

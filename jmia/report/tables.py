@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from jmia.report import results as results_lib
 from jmia.report import wording
+from jmia.stats import levels as levels_lib
 
 _ABSENT = "–"
 
@@ -28,14 +29,14 @@ def levels(report: wording.Report) -> tuple[str, ...]:
   """The false positive rates at which some attack's TPR was measured."""
   return tuple(
     fpr
-    for fpr in wording.LEVELS
+    for fpr in levels_lib.FPRS
     if any(wording.tpr(report, name, fpr) is not None for name in report["attacks"])
   )
 
 
 def results_header(report: wording.Report) -> tuple[str, ...]:
   """Column names of the table of results."""
-  rates = (f"TPR at {wording.level(fpr)} FPR" for fpr in levels(report))
+  rates = (levels_lib.tpr_title(fpr) for fpr in levels(report))
   return ("Attack", "AUC", "Accuracy", *rates)
 
 
@@ -94,7 +95,7 @@ def _title(name: str) -> str:
 
 def footnotes(report: wording.Report) -> list[str]:
   """Why a table has dashes, what was not attacked, and the audit's own notes."""
-  notes = [note for fpr in wording.LEVELS for note in _dashes(report, fpr)]
+  notes = [note for fpr in levels_lib.FPRS for note in _dashes(report, fpr)]
   targets = wording.num_targets(report)
   if targets > 1:
     notes.insert(
@@ -108,7 +109,9 @@ def footnotes(report: wording.Report) -> list[str]:
     if coverage:
       notes.append(f"{wording.attack(name).title} attacked {coverage}.")
   entries = report["attacks"].values()
-  if entries and not any("found_at_fdr" in entry for entry in entries):
+  is_said = any(note.startswith("no p-values") for note in report.get("notes", ()))
+  has_any = any("found_at_fdr" in entry for entry in entries)
+  if entries and not has_any and not is_said:
     notes.append(
       "There are no p-values: no rows were set apart to calibrate them, so scores rank "
       "samples and no more."
@@ -130,7 +133,7 @@ def _dashes(report: wording.Report, fpr: str) -> list[str]:
         else "was not measured"
       )
       who.setdefault(reason, []).append(wording.attack(name).title)
-  rate, everyone = wording.level(fpr), len(report["attacks"])
+  rate, everyone = levels_lib.percent(fpr), len(report["attacks"])
   return [
     f"A false positive rate of {rate} {reason}"
     + ("." if len(titles) == everyone else f" ({', '.join(titles)}).")

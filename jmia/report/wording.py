@@ -6,17 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmia.attacks import registry as attacks
+from jmia.stats import levels
 
 Report = Mapping[str, Any]
 
-LEVELS = ("0.1", "0.01", "0.001")
-LOW_LEVELS = (
-  "0.01",
-  "0.1",
-)  # at which single records are spoken of, the first if it is
 _MARKS = (0.0, 0.5, 1.0)  # what a bound of a share or an AUC decides at
 _MORE_DECIMALS = 4  # that are shown of a bound at a mark
-_ROUNDING = 1e-9  # so that 0.001 * 1000 counts as 1
 
 
 class Attack(NamedTuple):
@@ -38,15 +33,15 @@ METRICS: Mapping[str, str] = {
     "best, in hindsight and therefore flattering; calling everyone the same gives the "
     "larger group's share."
   ),
-  "TPR at 10% FPR": (
+  levels.tpr_title("0.1"): (
     "Of 100 members, how many the attacker identifies while wrongly accusing 10 in 100 "
     "non-members; guessing gives 10."
   ),
-  "TPR at 1% FPR": (
+  levels.tpr_title("0.01"): (
     "Of 100 members, how many the attacker identifies while wrongly accusing 1 in 100 "
     "non-members; guessing gives 1."
   ),
-  "TPR at 0.1% FPR": (
+  levels.tpr_title("0.001"): (
     "Of 100 members, how many the attacker identifies while wrongly accusing only 1 in "
     "1,000 non-members; guessing gives 0.1, and clearly more means that some records "
     "stand out."
@@ -168,9 +163,13 @@ def _beside(
   return f"{side}{scale * crossed:{sign}.{decimals}f}"
 
 
-def level(value: str) -> str:
-  """A false positive rate in percent, such as 0.1% for "0.001"."""
-  return f"{100 * float(value):g}%"
+def duration(seconds: float) -> str:
+  """A time to read, such as 3 min 20 s."""
+  minutes, rest = divmod(max(1, round(seconds)), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours} h {minutes} min"
+  return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def p_value(p: float) -> str:
@@ -196,11 +195,11 @@ def discoveries(report: Report, name: str) -> str:
   if num == 0:
     return (
       f"{attack(name).title} finds no single record to be a member at a false "
-      f"discovery rate of {level(rate)}."
+      f"discovery rate of {levels.percent(rate)}."
     )
   return (
     f"{attack(name).title} finds {num:,} records to be members at a false discovery "
-    f"rate of {level(rate)}: of records found so, at most one in "
+    f"rate of {levels.percent(rate)}: of records found so, at most one in "
     f"{round(1 / float(rate))} is expected not to be one ({wrong:,} of these {num:,}"
     " are not)."
   )
@@ -238,7 +237,7 @@ def sharpest(report: Report) -> str | None:
   The best at 1 % false positives, at 10 % where that was not measured, and else the
   strongest by AUC; None if none was run.
   """
-  for fpr in LOW_LEVELS:
+  for fpr in levels.SHARPEST_FPRS:
     best = best_at(report, fpr)
     if best is not None:
       return best
@@ -282,14 +281,13 @@ def _span(nums: Sequence[int]) -> str:
 def tpr(report: Report, name: str, fpr: str) -> Tpr | None:
   """An attack's TPR at a false positive rate; None where it says nothing.
 
-  That is where it was not measured, or the attack was run on fewer than `1 / fpr`
-  non-members: then even a threshold that accuses none of them need not keep to that
-  rate.
+  That is where it was not measured, or the attack was run on too few non-members
+  (`levels.can_measure`).
   """
   result = report["attacks"][name]
   rate, interval = (result[key].get(fpr) for key in ("tpr_at_fpr", "tpr_at_fpr_ci"))
-  enough = float(fpr) * num_nonmembers(report, name) >= 1 - _ROUNDING
-  if rate is None or interval is None or not enough:
+  is_enough = levels.can_measure(fpr, num_nonmembers(report, name))
+  if rate is None or interval is None or not is_enough:
     return None
   return Tpr(rate, (interval[0], interval[1]))
 
@@ -301,12 +299,15 @@ def at_once(report: Report, name: str) -> Mapping[str, Any]:
 
 
 def calibration(num_called: int, num_nonmembers: int) -> str:
-  """Whether the threshold at α = 0.1 accuses as many non-members as it says."""
+  """Whether the threshold at `levels.ALPHA` accuses as many non-members as it says."""
   low, high = _exact_interval(num_called, num_nonmembers)
-  aim = "The paper's threshold aims at 10% of the non-members (α = 0.1)"
-  if low <= 0.1 <= high:
+  aim = (
+    f"The paper's threshold aims at {levels.percent(levels.ALPHA)} of the non-members"
+    f" (α = {levels.ALPHA})"
+  )
+  if low <= levels.ALPHA <= high:
     return f"{aim}, which is what was measured up to chance."
-  word = "more" if low > 0.1 else "fewer"
+  word = "more" if low > levels.ALPHA else "fewer"
   return f"{aim} but accuses {word}."
 
 
@@ -391,7 +392,7 @@ def _less_sure(report: Report, name: str) -> list[str]:
 
 def _at_low_fpr(report: Report) -> list[str]:
   """What the best attack achieves at 1% FPR, or at 10% if that was not measured."""
-  for fpr in LOW_LEVELS:
+  for fpr in levels.SHARPEST_FPRS:
     name = best_at(report, fpr)
     measured = tpr(report, name, fpr) if name else None
     wide = at_once(report, name)["tpr_at_fpr_ci"].get(fpr) if name else None
@@ -437,12 +438,12 @@ def _found(report: Report) -> list[str]:
 def _stands_out(report: Report) -> list[str]:
   """The first TPR whose interval, as wide as for all at once, lies above its FPR."""
   for name in report["attacks"]:
-    for fpr in LEVELS:
+    for fpr in levels.FPRS:
       measured = tpr(report, name, fpr)
       wide = at_once(report, name)["tpr_at_fpr_ci"].get(fpr)
       if measured is not None and wide is not None and wide[0] > float(fpr):
         return [
-          f"At {level(fpr)} false positives, {attack(name).title} identifies "
+          f"At {levels.percent(fpr)} false positives, {attack(name).title} identifies "
           f"{percent(measured.rate)} of the members "
           f"({percent_interval(wide, float(fpr))} by an interval that holds for all "
           "figures at once), more than guessing would: some records may be exposed "

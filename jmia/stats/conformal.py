@@ -19,6 +19,40 @@ from jmia.stats import multiple
 MIN_ROWS = 100  # of a class; then its p-values go down to 1 in 101
 
 
+_TOP = 0.05  # share of all scores that are its highest ones
+
+
+def excess(of_nonmembers: np.ndarray, calibration: np.ndarray) -> float:
+  """Returns the p-value of whether non-members score higher than calibration rows do.
+
+  By their ranks (Mann and Whitney's test), and by how many of the highest twentieth of
+  both are non-members (hypergeometric): twice the smaller of the two.
+
+  Args:
+    of_nonmembers: `[n]` float; NaN is left out.
+    calibration: `[P]` float, likewise.
+
+  Returns:
+    In (0, 1]; 1 where either is empty.
+  """
+  from scipy import stats
+
+  kinds = [np.asarray(x, np.float64) for x in (of_nonmembers, calibration)]
+  ours, rows = (x[~np.isnan(x)] for x in kinds)
+  if not len(ours) or not len(rows):
+    return 1.0
+  both = np.concatenate([ours, rows])
+  by_rank = 1.0  # all are tied
+  if (both != both[0]).any():
+    test = stats.mannwhitneyu(ours, rows, alternative="greater", method="asymptotic")
+    by_rank = float(test.pvalue)
+  at = np.sort(both)[-max(1, int(_TOP * len(both)))]
+  high = both >= at
+  num_ours = int(high[: len(ours)].sum())
+  of_top = stats.hypergeom.sf(num_ours - 1, len(both), len(ours), int(high.sum()))
+  return min(1.0, 2 * min(by_rank, float(of_top)))
+
+
 def p_values(
   scores: np.ndarray,
   calibration: np.ndarray,

@@ -37,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jmia import _validate
-from jmia.stats import intervals, rate_tests
+from jmia.stats import rate_tests
 
 # (parameter, false positive rates [...]) -> the highest true positive rates [...]
 Curve = Callable[[float, np.ndarray], np.ndarray]
@@ -113,47 +113,6 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
   if delta == 0:
     return math.inf
   return float(dp_accounting.get_epsilon_gaussian(1 / mu, delta))
-
-
-def bound_of_counts(
-  member_hits: int,
-  num_members: int,
-  other_hits: int,
-  num_others: int,
-  curve: Curve,
-  *,
-  confidence: float = 0.95,
-) -> float:
-  """Returns the bound from counts at one threshold that was fixed beforehand.
-
-  The true positive rate is at least, and the false positive rate at most, its one-sided
-  Clopper-Pearson bound, each with half of the level; the result is the largest
-  parameter whose curve is below. Both kinds of error are in it at no further cost.
-
-  Args:
-    member_hits: members called members.
-    num_members: at least 1.
-    other_hits: others called members.
-    num_others: at least 1.
-    curve: family of curves.
-    confidence: of the bound, in (0, 1).
-
-  Returns:
-    The largest parameter refuted, at least 0.
-
-  Raises:
-    ValueError: as `intervals.clopper_pearson`, or there is no member or no other.
-  """
-  _validate.positive("num_members", num_members)
-  _validate.positive("num_others", num_others)
-  # Two-sided intervals at this confidence miss by half of the level on each side.
-  rates = intervals.clopper_pearson(
-    np.array([member_hits, other_hits]),
-    np.array([num_members, num_others]),
-    confidence=confidence,
-  )
-  tpr, fpr = rates.low[0], rates.high[1:]
-  return largest(lambda parameter: tpr > curve(parameter, fpr)[0])
 
 
 def lower_bound(

@@ -16,10 +16,9 @@ class Interval(NamedTuple):
 
 
 class AucInterval(NamedTuple):
-  """An AUC with DeLong's standard error and its bounds; each `[...]` float64."""
+  """An AUC and its bounds; each `[...]` float64."""
 
   auc: np.ndarray
-  standard_error: np.ndarray
   low: np.ndarray
   high: np.ndarray
 
@@ -174,18 +173,20 @@ def auc(
   beats (ties half), and the mean over non-members of `V01_j`, the share of members that
   beat j. Each of the two is bounded by Gaffke's bound of the mean of values in [0, 1],
   which assumes nothing of their distribution, and the distances are joined as the sides
-  of a right angle (`_bounded_mean`). The standard error is DeLong's,
-  `se^2 = var(V10) / m + var(V01) / n` (DeLong et al. 1988, ranked as in Sun & Xu 2014).
+  of a right angle (`_bounded_mean`). Where few comparisons are lost, or samples few,
+  another bound may be nearer, and the nearer is taken: Clopper and Pearson's of
+  `k = min(m, n)` comparisons of which `auc k` were won. One can pair up k members and
+  non-members, each used once; these comparisons are independent, and the AUC varies
+  less than their mean.
 
-  DeLong's own interval is not enough for a verdict: where scores are tied but for a few
+  DeLong's interval is not enough for a verdict: where scores are tied but for a few
   samples, such as correctness at an accuracy of 99 %, the smaller of two unequal kinds
   often holds none of the few, and the variance seen is next to nothing. Of models that
   leak nothing, with 100 members and 2,500 others, it was above 1/2 in 41 of 100.
 
-  Coverage at 95 %, simulated, of AUCs of .5 to .99, of 20 to 2,500 members and others,
-  equal and unequal, of Gaussians of like and of unlike spread, exponentials, mixtures,
-  and scores tied but for 1 to 50 % of the samples: 94.3 % and more, and at the levels
-  of many intervals at once it misses no more often than it says either
+  Coverage at 95 %, simulated 4,000 times each, of AUCs of .5 to .99, of 20 to 1,252
+  members and others, equal and unequal, of Gaussians of like and of unlike spread,
+  exponentials, mixtures and values that are rare: @@COV@@
   (`experiments.simulations --study=intervals`). It is wider than DeLong's by 4 % at 450
   samples of each kind and AUC .5, by 12 % at .9, and by more where few decide.
 
@@ -199,9 +200,7 @@ def auc(
     axis: the axis of samples.
 
   Returns:
-    An `AucInterval` of `[...]`; the standard error is NaN where it is undefined, of one
-    member or one non-member, and all is NaN in a row without members or without
-    non-members.
+    An `AucInterval` of `[...]`; NaN in a row without members or without non-members.
 
   Raises:
     ValueError: as `roc.rank`, or `confidence` is not in (0, 1).
@@ -213,18 +212,11 @@ def auc(
   # Ranks among the other kind, ties half.
   above = (ranked.fp_before + ranked.fp) / (2 * np.maximum(num_others, 1)[..., None])
   beating = (ranked.tp_before + ranked.tp) / (2 * np.maximum(num_members, 1)[..., None])
-  samples = ((1 - above, is_member), (beating, ~is_member))
-  low, high = _bounded_mean.joined(area, samples, (0, 1), (1 - confidence) / 2)
-  with np.errstate(divide="ignore", invalid="ignore"):
-    parts = [_variance(x, of) / of.sum(axis=-1) for x, of in samples]
-  return AucInterval(auc=area, standard_error=np.sqrt(sum(parts)), low=low, high=high)
-
-
-def _variance(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-  """Unbiased variance along the last axis of the entries in `mask`."""
-  # Counted from the least, equal entries have a variance of exactly 0.
-  x = x - np.min(x, axis=-1, where=mask, initial=np.inf, keepdims=True)
-  count = mask.sum(axis=-1)
-  mean = np.sum(x, axis=-1, where=mask) / count
-  squares = np.square(x - mean[..., None])
-  return np.sum(squares, axis=-1, where=mask) / (count - 1)
+  samples, tail = ((1 - above, is_member), (beating, ~is_member)), (1 - confidence) / 2
+  low, high = _bounded_mean.joined(area, samples, (0, 1), tail)
+  pairs = np.minimum(num_members, num_others)
+  return AucInterval(
+    auc=area,
+    low=np.maximum(low, _exact.lower(area * pairs, pairs, tail)),
+    high=np.minimum(high, _exact.upper(area * pairs, pairs, tail)),
+  )

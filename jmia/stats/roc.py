@@ -284,6 +284,13 @@ def best_accuracy(
   return np.where(has_both, right / ranked.scores.shape[-1], np.nan)
 
 
+def places(scores: np.ndarray) -> np.ndarray:
+  """Returns 1 for the highest of `[N]` scores; equal ones share the best, NaN stays."""
+  ordered = np.sort(-scores[~np.isnan(scores)])
+  place = 1.0 + np.searchsorted(ordered, -scores, side="left")
+  return np.where(np.isnan(scores), np.nan, place)
+
+
 def _tie_bounds(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Index of the entry before each entry's ties (-1 if none), and of their last."""
   num_samples = scores.shape[-1]

@@ -12,13 +12,10 @@ import zlib
 import numpy as np
 
 from jmia import _validate
-from jmia.stats import intervals, paired
+from jmia.stats import intervals, levels, monte_carlo, paired
 
-FPRS = (0.1, 0.01, 0.001)
 _AT_ONCE = 250  # simulations ranked together
 _FIGURES = 24  # whose intervals are to hold at once, as in a report of six attacks
-
-Progress = Callable[[int, int], None]
 
 
 class Pair(NamedTuple):
@@ -122,7 +119,7 @@ def coverage_rows(
   confidence: float = 0.95,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns how often the intervals of AUC and TPR miss, as one row.
 
@@ -148,12 +145,14 @@ def coverage_rows(
   _validate.positive("num_simulations", num_simulations)
   if not 0.5 <= auc < 1:
     raise ValueError(f"auc={auc}, expected at least 0.5 and below 1")
-  pair, fprs = pairs()[name], np.array(FPRS)
+  pair, fprs = pairs()[name], levels.numbers()
   members = np.arange(num_members + num_others) < num_members
   found: dict[str, list[np.ndarray]] = {}
-  for start in range(0, num_simulations, _AT_ONCE):
+  entropy = _of_cell(name, auc, num_members, num_others)
+  for start, rng in monte_carlo.draws(
+    num_simulations, seed, progress, entropy=entropy, at_once=_AT_ONCE
+  ):
     size = min(_AT_ONCE, num_simulations - start)
-    rng = _rng(seed, start, name, auc, num_members, num_others)
     scores = np.concatenate(
       [
         pair.draw(rng, (size, num_members), auc, True),
@@ -174,7 +173,6 @@ def coverage_rows(
       ("tpr_width", rate.high - rate.low),
     ):
       found.setdefault(key, []).append(values)
-    progress(start + size, num_simulations)
   means = {key: np.concatenate(values).mean(axis=0) for key, values in found.items()}
   return [
     {
@@ -184,7 +182,7 @@ def coverage_rows(
       "true_auc": auc,
       "confidence": confidence,
       "num_simulations": num_simulations,
-      **{key: _by_fpr(of) if of.ndim else float(of) for key, of in means.items()},
+      **{key: levels.by_fpr(of) if of.ndim else float(of) for key, of in means.items()},
     }
   ]
 
@@ -198,7 +196,7 @@ def difference_rows(
   confidence: float = 0.95,
   num_simulations: int,
   seed: int = 0,
-  progress: Progress = lambda done, total: None,
+  progress: monte_carlo.Progress = monte_carlo.silent,
 ) -> list[dict[str, Any]]:
   """Returns how often a difference of two AUCs on the same samples is missed.
 
@@ -225,15 +223,14 @@ def difference_rows(
   members = np.arange(num_members + num_others) < num_members
   shifts = np.sqrt(2) * special.ndtri(np.array(aucs))[:, None]
   missed, widths = [], []
-  for number in range(num_simulations):
-    rng = _rng(seed, number, aucs, correlation, num_members, num_others)
+  entropy = _of_cell(aucs, correlation, num_members, num_others)
+  for _, rng in monte_carlo.draws(num_simulations, seed, progress, entropy=entropy):
     shared, own = rng.normal(size=members.shape), rng.normal(size=(2, len(members)))
     scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
     first, second = scores + shifts * members
     found = paired.auc(first, second, members, confidence=confidence)
     missed.append(_missed(found, aucs[1] - aucs[0]))
     widths.append(found.high - found.low)
-    progress(number + 1, num_simulations)
   return [
     {
       "distributions": f"two attacks, AUC {aucs[0]:g} and {aucs[1]:g}",
@@ -248,15 +245,10 @@ def difference_rows(
   ]
 
 
-def _rng(seed: int, number: int, *cell: Any) -> np.random.Generator:
-  """Draws of a cell's own: those that share draws would be off in the same way."""
-  of_cell = zlib.crc32(repr(cell).encode())
-  return np.random.default_rng(np.random.SeedSequence([seed, number, of_cell]))
+def _of_cell(*cell: Any) -> list[int]:
+  """Entropy of a cell's own: those that share draws would be off in the same way."""
+  return [zlib.crc32(repr(cell).encode())]
 
 
 def _missed(found, truth) -> np.ndarray:
   return np.asarray((found.low > truth) | (found.high < truth))
-
-
-def _by_fpr(values: np.ndarray) -> dict[str, float]:
-  return dict(zip(map(str, FPRS), values.tolist(), strict=True))

@@ -9,7 +9,7 @@ kill at any moment costs the work since the last checkpoint and nothing else. On
 several hosts DIR must be on a file system that all of them see.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import hashlib
 import json
@@ -20,13 +20,15 @@ import shutil
 import signal
 import threading
 import time
-from typing import Any, BinaryIO
+from typing import Any
 import zipfile
 
 from absl import logging
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
+
+from jmia import atomic
 
 PyTree = Any
 # What a hash in a configuration is of: of two hashes nobody sees what differs.
@@ -90,7 +92,7 @@ def claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
     if jax.process_index() == 0:
       directory.mkdir(parents=True, exist_ok=True)
       content = json.dumps(config, indent=2).encode()
-      _replace(directory / "run.json", lambda file: file.write(content))
+      atomic.write(directory / "run.json", content)
     return
   before, now = _flatten(kept), _flatten(config)
   differences = [
@@ -215,7 +217,8 @@ class Store:
     self.close()
     if jax.process_index() == 0:
       arrays = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(results))}
-      _replace(self._chunk_path(chunk), lambda file: np.savez(file, **arrays))
+      with atomic.opened(self._chunk_path(chunk)) as file:
+        np.savez(file, **arrays)
       shutil.rmtree(self._running_path(chunk), ignore_errors=True)
 
   def load_running(self, chunk: int, initial: PyTree) -> tuple[int, PyTree]:
@@ -333,18 +336,3 @@ def _wrap_keys(tree: PyTree, like: PyTree) -> PyTree:
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(like))
 
   return jax.tree.map(wrap, tree, like)
-
-
-def _replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
-  """Writes a file that appears whole or not at all."""
-  # Of this process alone: the same command may have been started twice.
-  temporary = path.with_suffix(f".{os.getpid()}.tmp")
-  try:
-    with temporary.open("wb") as file:
-      write(file)
-      # The rename must not reach the disk before the content.
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)

@@ -9,14 +9,14 @@ that a second run of the same programs on the same kind of device times nothing.
 from collections.abc import Callable, Iterable, Sequence
 import hashlib
 import json
-import os
 import pathlib
-import tempfile
 import time
 from typing import Any, NamedTuple
 
 from absl import logging
 import jax
+
+from jmia import atomic
 
 now = time.perf_counter
 
@@ -92,10 +92,7 @@ def keep(key: str, candidate: Candidate) -> None:
   if file is None:
     return
   file.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=file.parent)
-  with os.fdopen(handle, "w") as opened:
-    json.dump(candidate._asdict(), opened)
-  os.replace(temporary, file)
+  atomic.write(file, json.dumps(candidate._asdict()).encode())
 
 
 def _file(key: str) -> pathlib.Path | None:

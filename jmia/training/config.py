@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
+from flax import linen as nn
 import jax
 
 from jmia import _validate, models, types
@@ -75,6 +76,16 @@ class Trainable(NamedTuple):
   predict: Callable[[Any, jax.Array], jax.Array]
 
 
+def make_model(config: TrainConfig, dataset: types.Dataset) -> nn.Module:
+  """Returns the module that `build` trains for a dataset.
+
+  Raises:
+    ValueError: if an option is unknown to the model.
+  """
+  options = {"dtype": config.compute_dtype, **dict(config.model_options)}
+  return models.make(config.model, dataset.num_classes, **options)
+
+
 def build(
   config: TrainConfig,
   dataset: types.Dataset,
@@ -97,8 +108,7 @@ def build(
   Raises:
     ValueError: if an option is unknown to the model.
   """
-  options = {"dtype": config.compute_dtype, **dict(config.model_options)}
-  model = models.make(config.model, dataset.num_classes, **options)
+  model = make_model(config, dataset)
   if config.clip_norm is not None:
     gradient = recipe_lib.clip_gradient(config.clip_norm, gradient)
   recipe = recipe_lib.supervised(

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 
 from jmia import _validate
+from jmia.training import streams
 
 Array = jax.Array
 Stored = jax.Array | np.ndarray  # on the host before a run, on devices in it
@@ -136,15 +137,7 @@ Loss = Callable[..., tuple[Array, tuple[PyTree, Array]]]
 # gradient(loss)(params, ...) -> ((scalar, aux), gradients)
 Gradient = Callable[[Loss], Callable[..., tuple[tuple[Array, Any], PyTree]]]
 Transform = Callable[[Array, Batch, Any, Any], Batch]
-# The streams of a model's key. Numbers are part of the results: add, never change.
-_INIT, _ORDER, _DATA, _DROPOUT, _NOISE = range(5)
-_MAX_STREAMS = 8
 _MANY_VECTORS = 32  # packing the ten of an MLP costs more than it gains
-
-
-def _stream(state: "TrainState", stream: int) -> Array:
-  """Returns the key of one purpose at one step; one fold, as each takes compiling."""
-  return jax.random.fold_in(state.key, state.step * _MAX_STREAMS + stream)
 
 
 def normalize(feature_scale: float) -> Transform:
@@ -226,11 +219,16 @@ def clip_gradient(max_norm: float, gradient: Gradient = value_and_grad) -> Gradi
   return clipped
 
 
+def off_step_key(key: Array, number: int = 0) -> Array:
+  """Returns a key of a model's own that no step has: steps are counted in int32."""
+  return jax.random.fold_in(key, 2**32 - 1 - number)
+
+
 def epoch_order(key: Array, num_slots: int, num_members: Stored) -> Array:
   """Returns `[num_slots]` int32: the members' slots in random order, then padding."""
   # 31 random bits for members, a value above all of them for padding: a sort by one
-  # word shuffles the former and keeps the latter behind (ENGINE: half the cost of
-  # jax.random.permutation).
+  # word shuffles the former and keeps the latter behind, at half the cost of
+  # jax.random.permutation.
   bits = jax.random.bits(key, (num_slots,)) >> 1
   padding = jnp.arange(num_slots) >= num_members
   return jnp.argsort(jnp.where(padding, jnp.uint32(0xFFFFFFFF), bits))
@@ -308,7 +306,7 @@ def supervised(
   def init(key: Array, job: MemberJob) -> TrainState:
     del job
     example = jnp.zeros((1, *example_shape), jnp.float32)
-    variables = dict(model.init(jax.random.fold_in(key, _INIT), example))
+    variables = dict(model.init(streams.initial(key, streams.INIT), example))
     params = variables.pop("params")
     zero = jnp.zeros((), jnp.int32)
     return TrainState(params, variables, optimizer.init(params), key, zero, zero)
@@ -316,8 +314,8 @@ def supervised(
   def step(state: TrainState, one: Schedule, rate, job, data):
     targets = jax.nn.one_hot(data.y[one.rows], num_classes)
     batch = Batch(data.x[one.rows], targets, one.rows, one.valid)
-    batch = transform(_stream(state, _DATA), batch, job, data)
-    keys = Key(_stream(state, _DROPOUT), _stream(state, _NOISE))
+    batch = transform(streams.now(state, streams.DATA), batch, job, data)
+    keys = Key(streams.now(state, streams.DROPOUT), streams.now(state, streams.NOISE))
     (value, (variables, correct)), grads = loss_and_gradient(
       state.params, state.variables, batch, keys, job
     )
@@ -336,7 +334,7 @@ def supervised(
       raise ValueError(
         f"data.y holds {len(data.y)} labels, expected {len(data.x)}: one a row of x"
       )
-    schedule = batches(_stream(state, _ORDER), job)
+    schedule = batches(streams.now(state, streams.ORDER), job)
     rate = learning_rate(state.epoch)
     pack, unpack = _packing(state)
 

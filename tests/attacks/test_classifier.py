@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,9 +31,30 @@ def test_each_class_can_have_a_network_of_its_own():
   found = classifier.score(target.logits, target.labels, shadow, config)
   assert found.scores.dtype == np.float32
   assert roc.auc(found.scores, target.members) > 0.9
-  assert found.validation_auc.shape == (3, 2)
-  best = np.array(config.hidden_sizes)[found.validation_auc.argmax(axis=1)]
-  np.testing.assert_array_equal(found.hidden_sizes, best)
+  assert found.hidden_sizes.shape == (3,)
+
+
+def test_each_groups_width_is_the_best_on_held_out_answers():
+  members = np.arange(4) < 2
+  right, wrong = np.array([2.0, 1, 0, -1]), np.array([-1.0, 0, 1, 2])
+  # Networks in the order of jobs: both widths of one class, then of the other.
+  on_validation = np.stack([wrong, right, right, wrong])
+  on_queries = np.repeat(np.arange(4.0)[:, None], 2, axis=1)
+  queries = (np.array([0, 2]), np.array([1, 3]))
+  groups = [(np.arange(4), rows, "class") for rows in queries]
+  parts = [(np.arange(4), np.arange(4))] * 2
+
+  def choose(diverged_epoch):
+    found = SimpleNamespace(
+      collected=(on_validation, on_queries), diverged_epoch=np.array(diverged_epoch)
+    )
+    return classifier._choose(found, groups, parts, members, SMALL, 4)
+
+  chosen = choose([-1, -1, -1, -1])
+  assert chosen.hidden_sizes.tolist() == [8, 4]
+  assert chosen.scores.tolist() == [1, 2, 1, 2]
+  # A network that diverged is not chosen, however good its answers were.
+  assert choose([-1, 3, -1, -1]).hidden_sizes.tolist() == [4, 4]
 
 
 def test_with_the_label_it_can_learn_a_rule_for_each_class():

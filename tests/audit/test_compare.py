@@ -8,7 +8,7 @@ from scipy import stats
 
 from jmia.audit import compare
 from jmia.report import compare_page, wording
-from jmia.stats import intervals, over_targets, paired, roc
+from jmia.stats import intervals, levels, over_targets, paired, roc
 
 
 def _audit(rng, name, shifts, *, num=400, common=None, seed_rows=0, has_tpr=True):
@@ -103,7 +103,7 @@ def test_less_leakage_is_told():
 )
 def test_the_difference_of_the_strongest_is_covered(shifts_a, shifts_b, monkeypatch):
   """Though the strongest is picked on either side: 100 pairs, 5 % and 2.3 errors."""
-  monkeypatch.setattr(compare, "FPRS", ())  # their bounds take most of the time
+  monkeypatch.setattr(levels, "COARSE_FPRS", ())  # their bounds take most of the time
   monkeypatch.setattr(compare, "_FIGURES", ("auc",))
   rng = np.random.default_rng(3)
   truth = stats.norm.cdf(max(shifts_b) / np.sqrt(2)) - stats.norm.cdf(

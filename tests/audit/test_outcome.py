@@ -10,7 +10,7 @@ from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
 from jmia.audit import auditing
 from jmia.audit import outcome as outcome_lib
-from jmia.stats import intervals
+from jmia.stats import intervals, levels
 
 CALIBRATED = ("population", "shadow", "reference", "distillation", "leave_one_out")
 
@@ -88,10 +88,10 @@ def test_without_a_leak_every_attack_keeps_its_level(attack):
   tolerance = 4 * np.sqrt(0.09 * (1 / num + 1 / shared))
   called = NULL.signals["loss"][attacked] <= outcome.thresholds[attacked]
   # c_alpha rejects up to alpha + 2 / (n + 1) of the null (stats.nulls).
-  assert called.mean() <= outcome_lib.ALPHA + 2 / (num_null + 1) + tolerance
+  assert called.mean() <= levels.ALPHA + 2 / (num_null + 1) + tolerance
   assert called.mean() > 0.01  # it is no attack that calls nobody
   p_value = np.exp(-outcome.scores[attacked].astype(np.float64))
-  for level in (0.5, outcome_lib.ALPHA):
+  for level in (0.5, levels.ALPHA):
     assert (p_value <= level).mean() <= level + tolerance
 
 
@@ -112,7 +112,7 @@ def test_a_leak_is_found_and_per_sample_nulls_find_more():
 
 
 def test_scores_and_thresholds_are_the_attacks_own():
-  level = [outcome_lib.ALPHA]
+  level = [levels.ALPHA]
   e = _evidence(leak=1.0, num=200)
   held, population_held = np.random.default_rng(1).random((2, R, P)) < 0.4
   held = held[:, :200]
@@ -414,7 +414,7 @@ def test_rows_that_calibrate_are_in_no_result_but_the_p_values():
 def test_p_values_hold_whatever_the_attack():
   """Of non-members that are exchangeable with the rows that calibrate."""
   at_most = {a: np.zeros(4) for a in CALIBRATED}
-  levels, num = (0.01, 0.05, 0.1, 0.3), 12
+  tried, num = (0.01, 0.05, 0.1, 0.3), 12
   for seed in range(num):
     e = _evidence(leak=1.5, seed=100 + seed, num=600)
     calibrates = ~e.members & (np.random.default_rng(seed).random(600) < 0.4)
@@ -423,12 +423,12 @@ def test_p_values_hold_whatever_the_attack():
     for attack in CALIBRATED:
       p = outcome_lib.evaluate(evidence, attack).p_values[others]
       p = p[~np.isnan(p)]
-      at_most[attack] += [(p <= level).mean() / num for level in levels]
+      at_most[attack] += [(p <= level).mean() / num for level in tried]
   for attack, rates in at_most.items():
     # Some 120 rows calibrate some 180 others (half as many in leave-one-out).
     share = 0.5 if attack == "leave_one_out" else 1.0
-    error = np.sqrt(np.array(levels) / (share * num) * (1 / 120 + 1 / 180))
-    assert (rates <= levels + 4 * error).all(), (attack, rates)
+    error = np.sqrt(np.array(tried) / (share * num) * (1 / 120 + 1 / 180))
+    assert (rates <= tried + 4 * error).all(), (attack, rates)
 
 
 def test_intervals_at_once_are_those_of_the_higher_confidence():

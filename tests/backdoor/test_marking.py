@@ -1,5 +1,7 @@
 """Marking: rows, and a step that stamps against a copy of the data stamped by hand."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -21,12 +23,18 @@ def _dataset():
 
 
 def _marks(num_marks):
-  patterns = [
-    triggers.image_patch(
-      SHAPE, size=2 + i % 3, pattern="random", opacity=0.3 + 0.1 * (i % 7), seed=i
+  configs = [
+    dataclasses.replace(
+      triggers.PAPER["patch"],
+      size=2 + i % 3,
+      pattern="random",
+      value=255.0,
+      opacity=0.3 + 0.1 * (i % 7),
+      seed=i,
     )
     for i in range(num_marks)
   ]
+  patterns = [triggers.make(config, SHAPE) for config in configs]
   return marking.marks(patterns, [i % C for i in range(num_marks)])
 
 

@@ -45,29 +45,6 @@ def test_asr_needed_is_nan_where_no_count_makes_the_claim():
   assert np.isnan(needed).tolist() == [True, False]
 
 
-@pytest.mark.parametrize(
-  ("asr", "baseline", "confidence", "wanted"),
-  [(0.4, 0.1, 0.95, 0.8), (0.3, 0.1, 0.99, 0.9), (0.1, 0.01, 0.95, 0.8),
-   (0.7, 0.5, 0.95, 0.95), (1.0, 0.1, 0.95, 0.8)],
-)  # fmt: skip
-def test_from_the_number_of_queries_on_the_power_is_kept(
-  asr, baseline, confidence, wanted
-):
-  least = power.num_queries_needed(asr, baseline, confidence, wanted)
-  for m in range(least, least + 100):
-    assert _enumerated(asr, m, baseline, confidence) >= wanted
-  assert least >= 2
-  if least > 2:
-    assert _enumerated(asr, least - 1, baseline, confidence) < wanted
-
-
-def test_power_falls_at_some_steps_and_the_answer_lies_behind_them():
-  reached = power.at(0.4, np.arange(1, 60), 0.1)
-  assert (np.diff(reached) < -0.01).any()
-  first = int(np.flatnonzero(reached >= 0.8)[0]) + 1
-  assert first < power.num_queries_needed(0.4, 0.1)
-
-
 def test_errors():
   with pytest.raises(ValueError, match=r"asr=1.1 must lie in \[0, 1\]"):
     power.at(1.1, 30, 0.1)
@@ -76,14 +53,3 @@ def test_errors():
   for wanted in (0, 1):
     with pytest.raises(ValueError, match=f"power={wanted} must lie in"):
       power.asr_needed(30, 0.1, power=wanted)
-    with pytest.raises(ValueError, match=f"power={wanted} must lie in"):
-      power.num_queries_needed(0.5, 0.1, power=wanted)
-  for asr in (0.1, 1.1):
-    with pytest.raises(ValueError, match=f"asr={asr} must be above baseline=0.1"):
-      power.num_queries_needed(asr, 0.1)
-  with pytest.raises(ValueError, match="baseline=0 must lie in"):
-    power.num_queries_needed(0.5, 0)
-  with pytest.raises(ValueError, match="confidence=1 must lie in"):
-    power.num_queries_needed(0.5, 0.1, 1)
-  with pytest.raises(ValueError, match=r"too near to baseline=0\.1: up to"):
-    power.num_queries_needed(0.101, 0.1)

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jmia.backdoor import claims, classes, draws, keys, ownership, submarks, triggers
+from experiments import planning
+from jmia.backdoor import (
+  claims,
+  classes,
+  draws,
+  keys,
+  ownership,
+  power,
+  randomization,
+  submarks,
+  triggers,
+  verification,
+)
 
 PATCH = triggers.TriggerConfig(
   kind="patch", size=2, place=(0, 0), value=255.0, opacity=0.5
@@ -238,6 +250,45 @@ def test_verdicts_and_their_words(key):
     content = claims.document(verdict)
     json.dumps(content, allow_nan=False)
     assert content["claim"] is verdict.claim
+
+
+@pytest.mark.parametrize(
+  ("num_classes", "number", "confidence"),
+  [
+    (10, 2, 0.99), (10, 2, 1 - (1 - 0.99)), (10, 2, 1 - 0.1**2), (10, 3, 0.999),
+    (5, 2, 0.96), (2, 7, 1 - 2**-7), (3, 1, 2 / 3), (7, 3, 1 - 7**-3),
+  ],
+)  # fmt: skip
+def test_where_the_floor_is_the_level_all_say_that_a_claim_can_be_made(
+  num_classes, number, confidence
+):
+  x, y = _images()
+  names = range(num_classes)
+  key = _mark(x, y % num_classes, number=number, num_marked=21, names=names).key
+  found = claims.judge(key, _answers(key, 1), confidence=confidence)
+  assert found.randomization.p_value == found.randomization.floor
+  assert found.claim
+  assert claims.together([found], "holm")[0].claim
+  # One sub-mark less cannot claim; at a confidence a little higher, so many cannot.
+  assert randomization.range_of_submarks(num_classes, confidence)[0] == number
+  assert "too high" not in planning.floor_in_words(number, num_classes, confidence)
+  floor = num_classes**-number
+  above = 1 - floor * (1 - 1e-4)
+  assert not claims.judge(key, _answers(key, 1), confidence=above).claim
+  assert randomization.range_of_submarks(num_classes, above)[0] == number + 1
+  assert "too high" in planning.floor_in_words(number, num_classes, above)
+  # The binomial test's least p-value is the same floor, as a tail.
+  rate = 1 / num_classes
+  of_binomial = number, rate, confidence
+  assert verification.critical_successes(*of_binomial) == number
+  if number > 1:
+    assert verification.verify(number, *of_binomial).rejected
+    assert not verification.verify(number, number, rate, above).rejected
+    options = {"num_queries": 60 * number, "accuracy": 1.0}
+    made = power.of_submarks(1.0, number, num_classes, confidence=confidence, **options)
+    assert made[0] == 1
+    made = power.of_submarks(1.0, number, num_classes, confidence=above, **options)
+    assert made[0] == 0
 
 
 def test_several_suspects_share_one_level(key):

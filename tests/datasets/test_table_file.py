@@ -1,4 +1,6 @@
 import numpy as np
+import pyarrow as arrow
+from pyarrow import parquet
 import pytest
 
 from jmia import datasets
@@ -95,9 +97,6 @@ def test_columns_that_are_ignored(tmp_path):
 
 
 def test_parquet(tmp_path):
-  arrow = pytest.importorskip("pyarrow")
-  from pyarrow import parquet
-
   table = arrow.table(
     {
       "age": [20, 40, 20, 40],

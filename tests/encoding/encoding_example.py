@@ -48,7 +48,7 @@ def encoded(num_models=2) -> Encoded:
   """Digits, encoded by Algorithm 1."""
   dataset = datasets.load("digits")
   settings = config()
-  model = encode.make_model(settings.train, dataset)
+  model = config_lib.make_model(settings.train, dataset)
   key = keys_lib.Key(secret=0, layer=settings.layer, num_synthetic=100)
   keys = [dataclasses.replace(key, secret=100 + m) for m in range(num_models)]
   rng = np.random.default_rng(0)

@@ -159,7 +159,7 @@ def _naive(model, key, job, dataset, num_epochs):
 
 def test_equals_a_naive_loop():
   dataset, config = _dataset(), _config()
-  model = encode.make_model(config.train, dataset)
+  model = config_lib.make_model(config.train, dataset)
   jobs, key = _jobs(model), jax.random.key(3)
   result = parallel.run(
     encode.recipe(config, dataset),
@@ -188,7 +188,7 @@ def test_equals_a_naive_loop():
 
 
 def _first_job(dataset, config):
-  jobs = _jobs(encode.make_model(config.train, dataset))
+  jobs = _jobs(config_lib.make_model(config.train, dataset))
   return jax.tree.map(lambda a: jnp.asarray(a[0]), jobs)
 
 
@@ -202,7 +202,7 @@ def test_starts_from_the_weights_of_ordinary_training():
 
 
 def test_make_jobs_refuses_what_cannot_be():
-  model = encode.make_model(_config().train, _dataset())
+  model = config_lib.make_model(_config().train, _dataset())
   key = keys_lib.Key(secret=0, layer="Conv_0", num_synthetic=2)
   material = keys_lib.expand([key], model, SHAPE)
   rows = np.arange(5)
@@ -242,7 +242,7 @@ def test_a_defended_classifier_is_trained_as_ordinary_training_defends_it():
     train=train, layer="Dense_1", discriminator_rate=1e-12, defenses=defenses
   )
   key = keys_lib.Key(secret=5, layer="Dense_1", num_synthetic=NUM_SYNTHETIC)
-  material = keys_lib.expand([key], encode.make_model(train, dataset), SHAPE)
+  material = keys_lib.expand([key], config_lib.make_model(train, dataset), SHAPE)
   rows = np.arange(12)
   jobs = encode.make_jobs([rows], [rows[:3]], material)
   ours = encode.train(config, dataset, jobs, jax.random.key(2)).variables["params"]

@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import stats
 
 from jmia.encoding import files, watermark
 from jmia.encoding import keys as keys_lib
@@ -216,21 +216,3 @@ def test_a_header_that_asks_for_too_much_is_one_line(tmp_path):
   path.write_bytes(header.getvalue())
   with pytest.raises(ValueError, match=r"answers\.npy: not a \.npy array"):
     files.read_answers(path, 1)
-
-
-def test_answers_are_log_probabilities_whatever_they_come_as(tmp_path):
-  path = tmp_path / "answers.npy"
-  logits = np.random.default_rng(0).normal(scale=3, size=(50, 4))
-  expected = special.log_softmax(logits, axis=-1)
-  for answers in (logits, expected, special.softmax(logits, axis=-1)):
-    np.save(path, answers)
-    np.testing.assert_allclose(files.read_answers(path, 50), expected, atol=1e-5)
-  # Rounded, no answer is certain: a 0 is below the least that was said.
-  np.save(path, [[1, 0, 0], [0.98, 0.01, 0.0]])
-  found = np.exp(files.read_answers(path, 2))
-  np.testing.assert_allclose(found[0], np.array([1, 0.005, 0.005]) / 1.01, rtol=1e-5)
-  np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
-  # A row that sums to something else is none of probabilities, and nor is the file.
-  np.save(path, [[1.0, 0.0, 0.0], [0.5, 0.0, 0.0]])
-  found = files.read_answers(path, 2)
-  np.testing.assert_allclose(found[0], [-0.551445, -1.551445, -1.551445], rtol=1e-5)

@@ -8,7 +8,7 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from experiments import attack_flags, audit, classic_mia, common, enhanced_mia
+from experiments import attack_flags, audit, classic_mia, enhanced_mia, launch
 from jmia import attacks
 
 _FILE = """
@@ -44,7 +44,7 @@ def run(monkeypatch, capsys, tmp_path):
     argv = [binary.__name__, "--compilation_cache=", f"--output_dir={folder}"]
     monkeypatch.setattr(sys, "argv", [*argv, *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     return stopped.value.code or 0, folder, *capsys.readouterr()
 
   return run

@@ -6,7 +6,7 @@ from absl.testing import flagsaver
 import pytest
 
 from experiments import attack_power as binary
-from experiments import common
+from experiments import launch
 from jmia.audit import power
 
 
@@ -28,7 +28,7 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", [*argv, "--num_members=50", *arguments])
     monkeypatch.setattr(power, "train", train)
     with flagsaver.flagsaver(), pytest.raises((SystemExit, _EnoughError)):
-      common.run(binary.main)
+      launch.run(binary.main)
     return asked
 
   return run

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import audit as binary
-from experiments import common
+from experiments import bars, launch
 
 FILES = [
   ".jmia-run.json", "exposed.csv", "model_card.md", "report.html", "report.json",
@@ -42,7 +42,7 @@ def run(monkeypatch, capsys, cache):
     sizes = sizes if trains else ()
     monkeypatch.setattr(sys, "argv", ["audit", cache, *sizes, *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     return stopped.value.code or 0, *capsys.readouterr()
 
   return run
@@ -176,7 +176,7 @@ def test_the_contracts_scores(folder):
 # As the binary, but killed the moment that a second chunk of others is saved.
 _KILLED = """
 import os, signal
-from experiments import audit, common
+from experiments import audit, bars, launch
 from jmia.training import checkpoint
 save = checkpoint.Store.save_chunk
 def save_and_die(store, chunk, results):
@@ -184,7 +184,7 @@ def save_and_die(store, chunk, results):
   if chunk == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.Store.save_chunk = save_and_die
-common.run(audit.main)
+launch.run(audit.main)
 """
 
 
@@ -225,10 +225,10 @@ def test_a_killed_run_goes_on_to_the_same_scores(
   run, half_finished, folder, monkeypatch
 ):
   told = []
-  bars = common.progress_bars
+  shown = bars.shown
 
   def watched():
-    told_by = bars()
+    told_by = shown()
     progress = told_by.__enter__()
 
     class Watched:
@@ -240,7 +240,7 @@ def test_a_killed_run_goes_on_to_the_same_scores(
 
     return Watched()
 
-  monkeypatch.setattr(common, "progress_bars", watched)
+  monkeypatch.setattr(bars, "shown", watched)
   code, _, err = run(*ALL, f"--output_dir={half_finished}")
   assert code == 0, err
   # The target and two of four chunks were there, the other two are trained.

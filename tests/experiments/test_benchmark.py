@@ -1,5 +1,6 @@
 """The benchmark's arithmetic and its files; how fast anything is, no test asks."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from experiments import benchmark as binary
-from experiments import common, gpu_day
+from experiments import gpu_day, launch
 from experiments.benchmarks import (
   agreement,
   measure,
@@ -81,7 +82,6 @@ def test_products_of_a_step_by_hand():
   # Batch 8, 5 -> 4 -> 3: the first layer's input needs no gradient.
   shapes = products.of_mlp(8, (5, 4, 3))
   assert shapes == [(8, 5, 4), (5, 8, 4), (8, 4, 3), (4, 8, 3), (8, 3, 4)]
-  assert products.flops(shapes) == 2 * 8 * (2 * 5 * 4 + 3 * 4 * 3)
   products.runner(shapes, 2)()
 
 
@@ -144,7 +144,7 @@ def run(monkeypatch, capsys):
       sys, "argv", ["benchmark", "--compilation_cache=", *map(str, arguments)]
     )
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     jax.config.update("jax_enable_compilation_cache", True)
     return stopped.value.code or 0, *capsys.readouterr()
 
@@ -227,16 +227,57 @@ def test_a_peer_that_is_not_there_leaves_its_columns_empty(monkeypatch):
 
 
 @pytest.mark.skipif(not torch_loop.is_installed(), reason="needs PyTorch")
-def test_stacked_models_in_pytorch_train_each_as_alone():
+def test_stacked_models_in_pytorch_train_each_as_alone(monkeypatch):
+  """Beside plain SGD of each by itself, on the same batches of two sizes."""
   import torch
 
   from experiments.benchmarks import torch_vmap
 
-  case = dataclasses.replace(training.FC, num_rows=40, num_members=40)
-  members = np.tile(np.arange(40), (2, 1))
+  config = dataclasses.replace(training.FC.config, batch_size=16)
+  case = dataclasses.replace(training.FC, num_rows=40, num_members=30, config=config)
+  dataset, alone, stacked = case.dataset(), [], {}
+  stack = torch.func.stack_module_state
+
+  def kept(models):
+    alone.extend(copy.deepcopy(model) for model in models)
+    parameters, buffers = stack(models)
+    stacked.update(parameters)
+    return parameters, buffers
+
+  # A captured step of a GPU is run once more, to warm up.
+  monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+  monkeypatch.setattr(torch.func, "stack_module_state", kept)
+  members = np.stack([np.arange(30), np.arange(10, 40)])
   torch.manual_seed(0)
-  epoch = torch_vmap.trainer(case.dataset(), case.config, members)
-  epoch()  # it runs, on batches of one size and of another
+  epoch = torch_vmap.trainer(dataset, config, members)
+  torch.manual_seed(1)
+  epoch()
+  torch.manual_seed(1)
+  orders = torch.argsort(torch.rand(members.shape), dim=1)
+  for number, (model, rows, order) in enumerate(
+    zip(alone, members, orders, strict=True)
+  ):
+    before = [p.detach().clone() for p in model.parameters()]
+    _sgd(torch, model, config.optimizer, dataset, np.split(rows[order], [16]))
+    for (name, own), start in zip(model.named_parameters(), before, strict=True):
+      torch.testing.assert_close(stacked[name][number], own, rtol=1e-4, atol=1e-6)
+      assert not torch.equal(own, start)
+
+
+def _sgd(torch, model, config, dataset, batches):
+  """Trains a model on batches of rows, one after another."""
+  optimizer = torch.optim.SGD(
+    model.parameters(),
+    lr=config.learning_rate,
+    momentum=config.momentum,
+    weight_decay=config.weight_decay,
+  )
+  for batch in batches:
+    x = torch.tensor(dataset.x[batch]).float()
+    y = torch.tensor(dataset.y[batch]).long()
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
 
 
 def test_agreement_says_how_far_two_devices_are_apart():

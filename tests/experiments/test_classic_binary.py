@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import classic_mia as binary
-from experiments import common
+from experiments import launch
 
 TINY = (
   "--networks=mlp",
@@ -33,7 +33,7 @@ def run(monkeypatch, capsys, cache, tmp_path):
     argv = ["classic_mia", cache, f"--output_dir={folder}", *TINY, *arguments]
     monkeypatch.setattr(sys, "argv", argv)
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     file = folder / "results.json"
     content = json.loads(file.read_text()) if file.exists() else None
     return stopped.value.code or 0, content, *capsys.readouterr()

@@ -10,14 +10,13 @@ import sys
 import pytest
 import setuptools
 
-from experiments import command, common
-from experiments import help as help_lib
+from experiments import command, command_table, launch
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _BINARIES = [
   path
   for path in (_ROOT / "experiments").glob("*.py")
-  if "common.run(main)" in path.read_text()
+  if "launch.run(main)" in path.read_text()
 ]
 
 
@@ -45,6 +44,18 @@ def test_alone_it_lists_the_questions(monkeypatch, capsys):
     assert re.search(rf"^  jmia {name} +[A-Z].*\?$", out, flags=re.MULTILINE), name
   assert "jmia study NAME" in out
   assert max(map(len, out.splitlines())) <= 88
+
+
+def test_studies_are_listed_apart_from_what_is_made_of_their_runs(monkeypatch, capsys):
+  code, out, err = _run(monkeypatch, capsys, "study")
+  assert (code, err) == (0, "")
+  parts = out.split("And, of their runs and of speed:")
+  for part, commands in zip(
+    parts, (command_table.STUDIES, command_table.RECORDS), strict=True
+  ):
+    assert re.findall(r"jmia study (\w+)", part) == [*commands]
+  lines = [line for line in out.splitlines() if "jmia study" in line]
+  assert len({re.match(r" +jmia study \w+ +", line).end() for line in lines}) == 1
 
 
 @pytest.mark.parametrize(
@@ -108,7 +119,8 @@ def test_a_shell_that_is_not_known(monkeypatch, capsys):
 
 
 def test_every_binary_is_a_command():
-  known = {of.module for of in (*command.COMMANDS.values(), *command.STUDIES.values())}
+  lists = (command_table.COMMANDS, command_table.STUDIES, command_table.RECORDS)
+  known = {of.module for commands in lists for of in commands.values()}
   assert {path.stem for path in _BINARIES} <= known
 
 
@@ -119,7 +131,7 @@ def test_help_has_two_examples_and_names_flags_that_there_are(path):
   assert len(re.findall(rf"python -m experiments\.{path.stem}\b", doc)) >= 2
   given = re.findall(r"--(\w+)", doc.split("\n\n")[1])
   assert given
-  first = help_lib.FIRST.get(path.stem, ())
+  first = command_table.FIRST.get(path.stem, ())
   assert len(first) <= 5
 
 
@@ -127,7 +139,7 @@ def test_help_shows_what_matters_first(monkeypatch, capsys):
   code, out, err = _run(monkeypatch, capsys, "study", "mib", "--helpshort")
   assert (code, err) == (0, "")
   named = re.findall(r"^  --(?:\[no\])?(\w+)$", out, flags=re.MULTILINE)
-  assert named[:5] == list(help_lib.FIRST["mib"])
+  assert named[:5] == list(command_table.FIRST["mib"])
   assert named[5:] == sorted(named[5:])
   assert "mlp_256_128" in out  # --model lists its names
   assert "python -m" not in out
@@ -182,5 +194,5 @@ def test_arguments_that_are_no_flags(values, expected):
   from experiments import watermark
 
   with flagsaver.flagsaver():
-    common._set_positional(watermark.POSITIONAL, values)
+    launch._set_positional(watermark.POSITIONAL, values)
     assert watermark._COMMAND.value == expected

@@ -10,10 +10,10 @@ from absl.testing import flagsaver
 import jax
 import pytest
 
-from experiments import common, pair_flags
+from experiments import bars, common_flags, launch, run_folder, shared_flags
 from jmia import _validate
 
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(common_flags)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", argv)
     verbosity = logging.get_verbosity()
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(main)
+      launch.run(main)
     logging.set_verbosity(verbosity)
     return stopped.value.code or 0, capsys.readouterr().err
 
@@ -34,7 +34,7 @@ def run(monkeypatch, capsys, tmp_path):
 
 def test_a_run_that_works_says_nothing(run):
   done = []
-  assert run(lambda: done.append(common.SEED.value), "--seed=7") == (0, "")
+  assert run(lambda: done.append(common_flags.SEED.value), "--seed=7") == (0, "")
   assert done == [7]
 
 
@@ -96,12 +96,12 @@ def test_a_defect_keeps_its_traceback(monkeypatch, tmp_path):
     sys, "argv", ["tool", "--compilation_cache=", f"--output_dir={tmp_path}"]
   )
   with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
-    common.run(lambda: 1 / 0)
+    launch.run(lambda: 1 / 0)
 
 
 def test_an_interruption_says_how_to_go_on(run):
   def main():
-    with common.results_dir(common.OUTPUT_DIR.value) as folder:
+    with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as folder:
       (folder / "checkpoints").mkdir()
       (folder / "checkpoints" / "chunk_00000.npz").touch()
       raise KeyboardInterrupt
@@ -155,7 +155,7 @@ def test_what_else_python_drops_is_told_as_ever(run, monkeypatch):
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_a_full_disk_is_named_by_its_folder(run, tmp_path, is_kept):
   def main():
-    with common.results_dir(common.OUTPUT_DIR.value) as folder:
+    with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as folder:
       (folder / "checkpoints").mkdir()
       if is_kept:
         (folder / "checkpoints" / "chunk_00000.npz").touch()
@@ -198,7 +198,7 @@ def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
     ("seed=1", "unexpected argument 'seed=1': flags are written --name=value"),
     # Another binary's, which would be ignored.
     (
-      f"--{pair_flags.NUM_QUERIES.name}=3",
+      f"--{shared_flags.NUM_QUERIES.name}=3",
       "--num_queries is no flag of this command; --help lists those it has",
     ),
   ],
@@ -232,7 +232,7 @@ def test_files_are_left_to_the_first_process(run, monkeypatch):
   written = []
 
   def main():
-    common.leave_files_to_first_process()
+    launch.leave_files_to_first_process()
     written.append(jax.process_index())
 
   assert run(main) == (0, "")
@@ -267,13 +267,13 @@ def test_a_second_run_compiles_nothing(run, tmp_path):
 def test_output_dir_is_required():
   with (
     pytest.raises(ValueError, match="--output_dir must have a value"),
-    common.results_dir(None),
+    run_folder.results_dir(None),
   ):
     pass
 
 
 def test_results_dir_is_made_and_kept(tmp_path):
-  with common.results_dir(str(tmp_path / "a" / "b")) as folder:
+  with run_folder.results_dir(str(tmp_path / "a" / "b")) as folder:
     assert folder.is_dir()
   assert (tmp_path / "a" / "b").is_dir()
 
@@ -282,7 +282,7 @@ def test_results_dir_that_a_failure_left_empty_goes_again(tmp_path):
   (tmp_path / "here").mkdir()
   with (
     pytest.raises(ValueError, match="bad"),
-    common.results_dir(str(tmp_path / "here" / "a" / "b")),
+    run_folder.results_dir(str(tmp_path / "here" / "a" / "b")),
   ):
     raise ValueError("bad")
   assert list(tmp_path.iterdir()) == [tmp_path / "here"]
@@ -291,7 +291,7 @@ def test_results_dir_that_a_failure_left_empty_goes_again(tmp_path):
 
 def test_results_dir_with_something_in_it_stays(tmp_path):
   def fail_half_way():
-    with common.results_dir(str(tmp_path / "a" / "b")) as folder:
+    with run_folder.results_dir(str(tmp_path / "a" / "b")) as folder:
       (folder / "checkpoint").write_text("half")
       raise ValueError("bad")
 
@@ -305,19 +305,19 @@ def test_results_dir_that_cannot_be_is_named(tmp_path):
   for path in (tmp_path / "file", tmp_path / "file" / "a"):
     with (
       pytest.raises(OSError, match=f"output_dir={path} cannot be used: "),
-      common.results_dir(str(path)),
+      run_folder.results_dir(str(path)),
     ):
       pass
 
 
 def test_bars_of_what_trains_nothing_do_not_say_training(capsys):
-  with common.progress_bars("simulation", "simulating") as progress:
+  with bars.shown("simulation", "simulating") as progress:
     progress("2 references", 1, 2)
   assert "simulating: 2 references:  50%" in capsys.readouterr().err
 
 
 def test_progress_bars_go_to_stderr(capsys):
-  with common.progress_bars() as progress:
+  with bars.shown() as progress:
     progress("target", 3, 4)
     progress("others", 1, 8)
     progress("others", 8, 8)
@@ -328,10 +328,10 @@ def test_progress_bars_go_to_stderr(capsys):
 
 
 _COUNT_DEVICES = """
-from experiments import common
+from experiments import launch
 import jax
 import jmia
-common.run(lambda: print(len(jax.devices()), jmia._num_cores()))
+launch.run(lambda: print(len(jax.devices()), jmia._num_cores()))
 """
 
 
@@ -367,4 +367,13 @@ def test_a_cpu_is_split_into_devices(monkeypatch, arguments, settings, count):
   ],
 )
 def test_bars_say_what_is_done(what, title):
-  assert common.stage(what) == title
+  assert bars.stage(what) == title
+
+
+def test_what_a_killed_command_left_half_written_goes(tmp_path):
+  killed = 99_999_999  # more than processes are numbered to
+  (tmp_path / f".key.json.{killed}-ab.partial").write_text("half a secret")
+  (tmp_path / f".incomplete-{killed}-ab").mkdir()
+  (tmp_path / ".mine.partial").write_text("")
+  with run_folder.results_dir(str(tmp_path)):
+    assert [path.name for path in tmp_path.iterdir()] == [".mine.partial"]

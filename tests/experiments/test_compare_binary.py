@@ -10,8 +10,8 @@ import browser
 import numpy as np
 import pytest
 
-from experiments import common
 from experiments import compare as binary
+from experiments import launch
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def run(monkeypatch, capsys):
   def run(*arguments):
     monkeypatch.setattr(sys, "argv", ["compare", "--compilation_cache=", *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     return stopped.value.code or 0, *capsys.readouterr()
 
   return run

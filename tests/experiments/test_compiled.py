@@ -56,7 +56,11 @@ def _small(program):
 @pytest.mark.parametrize("program", compiled.recipes()[-2:], ids=lambda p: p.name)
 def test_jobs_and_data_of_shapes_fit_their_recipes(program):
   """Which needs no CUDA wheels; those of `plain` are traced wherever it trains."""
-  state, metrics = compiled.traced(_small(program))
+  small = _small(program)
+  with compiled._as_on_gpu(small):
+    recipe = small.recipe()
+    state = jax.eval_shape(recipe.init, jax.random.key(0), small.job)
+    state, metrics = jax.eval_shape(recipe.update, state, small.job, small.data)
   assert state.epoch.shape == metrics["loss"].shape == ()
 
 

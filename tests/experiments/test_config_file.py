@@ -5,8 +5,8 @@ import pytest
 
 from experiments import (
   audit,  # noqa: F401  (defines flags)
-  common,
   config_file,
+  launch,
   watermark,
 )
 
@@ -71,7 +71,7 @@ def test_a_bare_argument_wins_over_a_file_but_not_over_its_flag(
     ["tool", "--compilation_cache=", f"--config={tmp_path}/w.toml", *arguments],
   )
   with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-    common.run(watermark.main)
+    launch.run(watermark.main)
   assert stopped.value.code == 2
   assert capsys.readouterr().err.startswith(f"tool: {line}")
 

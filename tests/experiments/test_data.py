@@ -5,7 +5,7 @@ import sys
 from absl.testing import flagsaver
 import pytest
 
-from experiments import common, data
+from experiments import data, launch
 
 
 def test_a_table_of_many_columns_stays_narrow(monkeypatch, capsys, tmp_path):
@@ -19,7 +19,7 @@ def test_a_table_of_many_columns_stays_narrow(monkeypatch, capsys, tmp_path):
     sys, "argv", ["data", f"--dataset=table:{tmp_path / 'wide.csv'}?target=y"]
   )
   with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-    common.run(data.main)
+    launch.run(data.main)
   printed = capsys.readouterr().out
   assert not stopped.value.code
   first, *rest = printed.splitlines()

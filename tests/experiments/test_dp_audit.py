@@ -6,8 +6,8 @@ import sys
 from absl.testing import flagsaver
 import pytest
 
-from experiments import common
 from experiments import dp_audit as binary
+from experiments import launch
 from jmia.defenses import dp_sgd
 from jmia.dp import audit
 from jmia.training import checkpoint
@@ -30,7 +30,7 @@ def run(monkeypatch, capsys, tmp_path):
     folder = f"--output_dir={tmp_path / 'out'}"
     monkeypatch.setattr(sys, "argv", ["dp_audit", folder, *TINY, *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     return stopped.value.code or 0, *capsys.readouterr()
 
   return run

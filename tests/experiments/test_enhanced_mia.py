@@ -8,8 +8,8 @@ import sys
 from absl.testing import flagsaver
 import pytest
 
-from experiments import common
 from experiments import enhanced_mia as binary
+from experiments import launch
 from jmia import datasets, models
 from jmia.enhanced import configs
 
@@ -51,7 +51,7 @@ def run(cache):
     def run(*arguments):
       patch.setattr(sys, "argv", ["enhanced_mia", cache, *arguments])
       with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-        common.run(binary.main)
+        launch.run(binary.main)
       return stopped.value.code or 0
 
     yield run

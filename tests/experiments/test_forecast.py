@@ -58,11 +58,3 @@ def test_nothing_is_said_of_what_is_done_soon(clock):
       progress("training", done, 1920)
     progress("a stage that trains nothing", 1, 10)
   assert said == []
-
-
-@pytest.mark.parametrize(
-  ("seconds", "text"),
-  [(0.2, "1 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (7380, "2 h 3 min")],
-)
-def test_durations(seconds, text):
-  assert forecast.duration(seconds) == text

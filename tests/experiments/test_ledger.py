@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from experiments import common, ledger
+from experiments import launch, ledger
 from experiments.ledger import cells, claims, pages, power, run_files, studies
 from jmia import datasets
 from jmia.backdoor import measured, variants
@@ -24,7 +24,7 @@ PAPERS = {cell.key: cell for cell in cells.papers()}
 def _run(monkeypatch, *arguments):
   monkeypatch.setattr(sys, "argv", ["ledger", "--compilation_cache=", *arguments])
   with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-    common.run(ledger.main)
+    launch.run(ledger.main)
   return stopped.value.code or 0
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 import pytest
 from sklearn import datasets, neural_network
 
-from experiments import common, mark, verify
+from experiments import launch, mark, verify
 from jmia.backdoor import keys, measured, owner_files
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def run(monkeypatch, capsys, tmp_path):
     name = binary.__name__.split(".")[-1]
     monkeypatch.setattr(sys, "argv", [name, "--compilation_cache=", *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(binary.main)
+      launch.run(binary.main)
     return stopped.value.code or 0, *capsys.readouterr()
 
   return run
@@ -393,7 +393,9 @@ def test_a_table_of_mixed_scales_is_marked_inside_its_ranges(run):
   moved = re.search(
     r"by ([\d.]+) in the mean, ([\d.]+) at most \(L2 norm, in stand", out
   )
-  assert 0 < float(moved[1]) <= float(moved[2]) < 6
+  # Whichever columns the secret draws, no row crosses more than their whole ranges.
+  most = np.linalg.norm(np.ptp(x, axis=0) / x.std(axis=0))
+  assert 0 < float(moved[1]) <= float(moved[2]) < most
   key = owner_files.read_key("mine/key.json")
   for submark in key.submarks:
     columns, values = list(submark.trigger.place), np.array(submark.trigger.values)

@@ -303,12 +303,10 @@ def test_lengths_are_scaled_with_their_boundaries():
 
 
 def test_every_setup_says_where_it_reads():
-  from jmia.encoding import encode
-
   shape = {"purchase100_synthetic": 600, "texas100": 6169}
   for name, setup in settings.SETUPS.items():
     dataset = datasets.load("digits")._replace(num_classes=10)
-    model = encode.make_model(setup.train, dataset)
+    model = config_lib.make_model(setup.train, dataset)
     key = setup.key(model, 1, black_box=False)
     assert key.layer in ("Dense_1", "Dense_0", "Conv_4", "ResidualBlock_13"), name
     assert setup.encode_config(key.layer).layer == key.layer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import common
+from experiments import launch
 from experiments import mib as binary
 from jmia.backdoor import variants
 from jmia.training import checkpoint
@@ -42,7 +42,7 @@ def _run(patch, cache, *arguments):
   """Runs the binary with flags; returns its exit code."""
   patch.setattr(sys, "argv", ["mib", cache, *TINY, *arguments])
   with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-    common.run(binary.main)
+    launch.run(binary.main)
   return stopped.value.code or 0
 
 

@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 import pytest
 
-from experiments import common, runs
+from experiments import common_flags, launch, run_folder, runs
 
 _SHARED = ("seed", "dataset", "restart", "output_dir")
 
@@ -21,7 +21,7 @@ def run(tmp_path, monkeypatch, capsys):
 
   def run(*arguments, work=lambda folder: None, show=None):
     def main():
-      with common.run_dir(common.OUTPUT_DIR.value, show) as made:
+      with run_folder.run_dir(common_flags.OUTPUT_DIR.value, show) as made:
         work(made)
         (made / "results.json").write_text("1")
       print("worked")
@@ -34,7 +34,7 @@ def run(tmp_path, monkeypatch, capsys):
       lambda self, module: [self[name] for name in _SHARED],
     )  # fmt: skip
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-      common.run(main)
+      launch.run(main)
     return stopped.value.code or 0, *capsys.readouterr()
 
   run.folder = folder
@@ -107,7 +107,7 @@ def test_only_stages_that_hold_work_are_resumed(run):
   (run.folder / "checkpoints" / "target").mkdir()
   (run.folder / "checkpoints" / "target" / "run.json").write_text("{}")
   seen = []
-  run("--seed=3", work=lambda folder: seen.append(common._resumed))
+  run("--seed=3", work=lambda folder: seen.append(run_folder._resumed))
   assert seen == [{"others"}]
 
 
@@ -121,7 +121,9 @@ def test_an_interruption_before_anything_is_kept_promises_nothing(run):
   def stop(folder):
     _keep(folder)
     (folder / "checkpoints" / "others" / "chunk_00000.npz").unlink()
-    (folder / "checkpoints" / "others" / "chunk_00000.7.tmp").write_text("half")
+    (folder / "checkpoints" / "others" / ".chunk_00000.npz.7-ab.partial").write_text(
+      "half"
+    )
     raise KeyboardInterrupt
 
   code, _, err = run("--seed=3", work=stop)
@@ -132,7 +134,7 @@ def test_an_interruption_before_anything_is_kept_promises_nothing(run):
 
 def test_what_a_killed_run_left_half_written_goes(run):
   (run.folder / ".incomplete-7-x").mkdir(parents=True)
-  (run.folder / ".results.json.7.partial").write_text("half")
+  (run.folder / ".results.json.7-ab.partial").write_text("half")
   (run.folder / ".mine.partial").write_text("whole")
   assert run()[0] == 0
   left = sorted(os.listdir(run.folder))

@@ -8,10 +8,10 @@ import pytest
 from experiments import (
   audit,
   classic_mia,
-  common,
   compare,
   dp_audit,
   enhanced_mia,
+  launch,
   mark,
   membership_encoding,
   mib,
@@ -180,7 +180,7 @@ def test_a_flag_that_would_be_ignored(
   argv = ["tool", "--compilation_cache=", *output_dir, *arguments.split()]
   monkeypatch.setattr(sys, "argv", argv)
   with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-    common.run(binary.main)
+    launch.run(binary.main)
   assert stopped.value.code == 2
   assert capsys.readouterr().err.startswith(f"tool: {line}")
   assert not list(tmp_path.glob("out/results.json"))
@@ -201,5 +201,5 @@ def test_a_flag_that_an_attack_reads_is_taken(arguments, monkeypatch, capsys, tm
   monkeypatch.setattr(sys, "argv", [*argv, "--dry_run", *arguments.split()])
   monkeypatch.setattr(estimate, "cost", lambda *args, **kwargs: estimate.Cost(1.0, 1.0))
   with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-    common.run(audit.main)
+    launch.run(audit.main)
   assert not stopped.value.code, capsys.readouterr().err

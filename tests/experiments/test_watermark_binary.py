@@ -11,8 +11,10 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from experiments import watermark as binary
-from jmia.encoding import decode, files, nonces
+from jmia import datasets, encoding
+from jmia.encoding import claims, decode, draws, encode, files, nonces, owner
 from jmia.encoding import keys as keys_lib
+from jmia.training import config as config_lib
 
 NONCE = "a headline of a later newspaper"
 
@@ -31,7 +33,7 @@ def _verdict(folder, **given):
   page = (folder / "verdict.html").read_text()
   outcome = "stands" if found["accepted"] else "does not stand"
   assert f"The claim {outcome} at level" in page
-  assumed = binary._ORDER if "nonce" in given else binary._NOT_CHOSEN
+  assumed = claims.ORDER if "nonce" in given else claims.NOT_CHOSEN
   assert assumed[1:].replace("'", "&#39;") in page
   assert ("whatever was committed to" in page) == ("nonce" not in given)
   assert found["commitment"] in page
@@ -93,15 +95,14 @@ def test_committed_rows_by_a_nonce(owned, tmp_path, capsys):
   assert prepared.num_claimed == 80
   assert (folder / "secret.json").stat().st_mode & 0o777 == 0o600
   commitment = nonces.commitment(prepared)
-  _, of_key = files.read_key(folder / "key.json")
-  assert of_key == commitment
+  assert files.read_key(folder / "key.json").commitment == commitment
   found = _verdict(tmp_path, **_files(folder), nonce=NONCE, commitment=commitment)
   said = capsys.readouterr().out
   assert found["accepted"]
   assert found["nonce"] == NONCE
   assert found["p_rows"] < 1e-6
   assert f"Rows: assigned by the nonce '{NONCE}' after the commitment." in said
-  assert f"provided that {binary._ORDER}." in said
+  assert f"provided that {claims.ORDER}." in said
   assert "Valid only if" not in said
   assert "2019" not in (tmp_path / "verdict.html").read_text()
 
@@ -128,7 +129,7 @@ def test_another_nonce_or_rows_that_were_chosen_do_not_stand(owned, tmp_path):
   # A model of the owner's, and rows with their right sides that are not the extremes.
   claim, key = (
     files.read_claim(given["claim_file"]),
-    files.read_key(given["key_file"])[0],
+    files.read_key(given["key_file"]).key,
   )
   part = np.concatenate(
     [np.flatnonzero(claim.is_claimed)[:60], np.flatnonzero(~claim.is_claimed)[:60]]
@@ -187,17 +188,15 @@ def test_a_nonce_and_what_was_committed_to_that_do_not_fit(owned, tmp_path):
     np.savez(tmp_path / "other.npz", x=held["x"][:400], y=held["y"][:400])
   other = {**prepared, "data_file": tmp_path / "other.npz"}
   refused("does not hold the rows that", **other, nonce=NONCE)
-  refused("--nonce must have a value", "verify", **_files(folder))
+  refused("nonce must have a value", "verify", **_files(folder))
   refused("so leave it out", "verify", **_files(owned / "white"), nonce=NONCE)
   # A word does not turn a claim into one of the other kind.
   claim = files.read_claim(folder / "claim.npz")
   files.write_claim(tmp_path / "claim.npz", claim._replace(row_hashes=None))
   given = {**_files(folder), "claim_file": tmp_path / "claim.npz"}
   refused("not what the key's commitment", "verify", **given)
-  key, commitment = files.read_key(folder / "key.json")
-  files.write_key(tmp_path / "key.json", key, commitment)
-  old = json.loads((tmp_path / "key.json").read_text()) | {"schema": 2}
-  (tmp_path / "key.json").write_text(json.dumps(old))
+  old = files.read_key(folder / "key.json")._replace(schema=2)
+  files.write_key(tmp_path / "key.json", old)
   given = {**_files(folder), "key_file": tmp_path / "key.json"}
   refused("of an older version knows nothing of", "verify", **given, nonce=NONCE)
 
@@ -232,7 +231,7 @@ def test_only_a_secret_that_is_given_can_be_resumed(
     assert checkpoint_dir == (tmp_path / "checkpoints" if is_kept else None)
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(binary.encode, "train", interrupted)
+  monkeypatch.setattr(encode, "train", interrupted)
   with pytest.raises(KeyboardInterrupt):
     _run("embed", data_file=owned / "data.npz", output_dir=tmp_path, secret=secret)
 
@@ -244,10 +243,10 @@ def test_an_owner_is_believed(owned, tmp_path, capsys):
   assert verdict["p_rows"] < 1e-6
   said = capsys.readouterr()
   assert "The claim stands at level 0.01" in said.out
-  assert f"provided that {binary._NOT_CHOSEN}" in said.out
+  assert f"provided that {claims.NOT_CHOSEN}" in said.out
   assert "Rows: assigned as the secret draws them; nothing shows" in said.out
-  assert verdict["assumes"] == binary._NOT_CHOSEN
-  _, commitment = files.read_key(owned / "white" / "key.json")
+  assert verdict["assumes"] == claims.NOT_CHOSEN
+  commitment = files.read_key(owned / "white" / "key.json").commitment
   assert f"Valid only if {commitment} was published before the model" in said.out
   assert verdict["commitment"] == commitment
   assert not verdict["commitment_given"]
@@ -258,10 +257,10 @@ def test_an_owner_is_believed(owned, tmp_path, capsys):
 
 def test_who_knows_the_rows_but_not_the_secret_is_not(owned, tmp_path, capsys):
   given = _files(owned / "white")
-  key, _ = files.read_key(given["key_file"])
+  key = files.read_key(given["key_file"]).key
   claim = files.read_claim(given["claim_file"])
   wrong = dataclasses.replace(key, secret=5)
-  files.write_key(tmp_path / "key.json", wrong, binary._commitment(wrong, claim))
+  files.write_key(tmp_path / "key.json", _committed(wrong, claim))
   verdict = _verdict(tmp_path, **{**given, "key_file": tmp_path / "key.json"})
   assert not verdict["accepted"]
   assert verdict["assignment"].startswith("not assigned as the secret draws them")
@@ -270,22 +269,26 @@ def test_who_knows_the_rows_but_not_the_secret_is_not(owned, tmp_path, capsys):
 
 def test_a_commitment_that_was_published(owned, tmp_path, capsys):
   given = _files(owned / "white")
-  _, commitment = files.read_key(given["key_file"])
+  commitment = files.read_key(given["key_file"]).commitment
   verdict = _verdict(tmp_path, **given, commitment=commitment)
   assert verdict["accepted"]
   assert verdict["commitment_given"]
   assert "Valid only if" not in capsys.readouterr().out
-  with pytest.raises(ValueError, match=f"commitment={'0' * 64} is not of key_file"):
+  with pytest.raises(ValueError, match=f"commitment={'0' * 64} is not of this key"):
     _verdict(tmp_path, **given, commitment="0" * 64)
+
+
+def _committed(key, claim):
+  return claims.CommittedKey(key, claims.commitment_of(key, claim))
 
 
 def _aged(owned, folder, schema):
   """An owner's files as an older version wrote them."""
   given = _files(owned / "white")
   content = json.loads(given["key_file"].read_text())
-  key, _ = files.read_key(given["key_file"])
+  key = files.read_key(given["key_file"]).key
   claim = files.read_claim(given["claim_file"])
-  content["commitment"] = binary._commitment(key, claim, schema)
+  content["commitment"] = claims.commitment_of(key, claim, schema)
   content["schema"] = schema
   (folder / "key.json").write_text(json.dumps(content))
   return {**given, "key_file": folder / "key.json"}
@@ -329,13 +332,13 @@ def test_a_claims_scale_is_not_changed_afterwards(owned, tmp_path, scale):
 
 def test_copies_of_a_row_add_nothing(owned, tmp_path):
   given = _files(owned / "white")
-  key, _ = files.read_key(given["key_file"])
+  key = files.read_key(given["key_file"]).key
   claim = files.read_claim(given["claim_file"])
   tenfold = claim._replace(
     x=np.tile(claim.x, (10, 1)), is_claimed=np.tile(claim.is_claimed, 10)
   )
   files.write_claim(tmp_path / "claim.npz", tenfold)
-  files.write_key(tmp_path / "key.json", key, binary._commitment(key, tenfold))
+  files.write_key(tmp_path / "key.json", _committed(key, tenfold))
   changed = {name: tmp_path / given[name].name for name in ("key_file", "claim_file")}
   found = _verdict(tmp_path, **{**given, **changed})
   assert found["p_rows"] == _verdict(tmp_path, **given)["p_rows"]
@@ -352,12 +355,12 @@ def test_copies_are_encoded_together_and_claimed_once(owned, tmp_path, monkeypat
     raise KeyboardInterrupt
 
   def claim(dataset, *parts):
-    made["claim"] = of_binary(dataset, *parts)
+    made["claim"] = of_draws(dataset, *parts)
     return made["claim"]
 
-  of_binary = binary._claim
-  monkeypatch.setattr(binary, "_claim", claim)
-  monkeypatch.setattr(binary.encode, "make_jobs", stopped)
+  of_draws = draws._claim
+  monkeypatch.setattr(draws, "_claim", claim)
+  monkeypatch.setattr(encode, "make_jobs", stopped)
   with pytest.raises(KeyboardInterrupt):
     _run("embed", data_file=tmp_path / "data.npz", output_dir=tmp_path, secret="1")
   assert len(made["encoded"]) == 24
@@ -371,7 +374,6 @@ def test_a_thief_who_chooses_rows_after_the_fact(owned, tmp_path):
   The two tests alone would believe him now and then; the assignment does not.
   """
   given = _files(owned / "white")
-  _, _ = files.read_key(given["key_file"])
   key = keys_lib.Key(secret=77, layer="Dense_1", num_synthetic=30)
   claim = files.read_claim(given["claim_file"])
   model = files.read_model(given["model_file"])
@@ -381,7 +383,7 @@ def test_a_thief_who_chooses_rows_after_the_fact(owned, tmp_path):
   )
   theirs = claim._replace(is_claimed=scores > np.median(scores))
   files.write_claim(tmp_path / "claim.npz", theirs)
-  files.write_key(tmp_path / "key.json", key, binary._commitment(key, theirs))
+  files.write_key(tmp_path / "key.json", _committed(key, theirs))
   verdict = _verdict(
     tmp_path,
     key_file=tmp_path / "key.json",
@@ -422,12 +424,13 @@ def test_rows_that_were_standardised_are_said_to_be(tmp_path, capsys):
 
 def test_files_come_back(owned):
   folder = owned / "white"
-  key, commitment = files.read_key(folder / "key.json")
+  key, commitment, schema = files.read_key(folder / "key.json")
+  assert schema == 3
   assert key == keys_lib.Key(secret=2019, layer="Dense_1", num_synthetic=30)
   claim = files.read_claim(folder / "claim.npz")
   assert claim.is_claimed.sum() == 80
   assert len(claim.x) == 160
-  assert binary._commitment(key, claim) == commitment
+  assert claims.commitment_of(key, claim) == commitment
   model = files.read_model(folder / "model.npz")
   assert (model.name, model.num_classes) == ("mlp_256_128", 10)
   files.write_model(folder / "again.npz", model)
@@ -506,3 +509,28 @@ def test_bad_input_is_named(owned, tmp_path):
     secret="x",
   )
   refused("expected a command", None)
+
+
+def test_python_does_the_same(owned, tmp_path):
+  folder = owned / "white_by_nonce"
+  dataset = datasets.load(f"npz:{owned / 'data.npz'}")
+  key = encoding.new_key(dataset, secret=2019, num_synthetic=30)
+  prepared, commitment = encoding.commit(dataset, key, num_claimed=80)
+  assert prepared == files.read_prepared(folder / "secret.json")
+  train = config_lib.with_epochs(owner.default_setup(dataset).train, 60)
+  made = encoding.embed(
+    dataset, prepared=prepared, nonce=NONCE, train=train, discriminator_rate=0.1
+  )
+  owner.write(tmp_path, made)
+  for name in owner.FILES:
+    if name.endswith(".json"):
+      assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    else:
+      with np.load(tmp_path / name) as ours, np.load(folder / name) as theirs:
+        assert ours.files == theirs.files
+        for array in ours.files:
+          np.testing.assert_array_equal(ours[array], theirs[array])
+  given = {"nonce": NONCE, "commitment": commitment}
+  found = encoding.verify(made.model, made.key, made.claim, **given, num_wrong_keys=99)
+  printed = _verdict(tmp_path / "verdict", **_files(folder), **given)
+  assert printed == {"schema": 1, **found.content()}

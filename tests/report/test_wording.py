@@ -291,3 +291,11 @@ def test_sizes_of_targets_that_differ_are_a_range():
   assert wording.coverage(report, "reference") == said
   report = report_example.report()
   assert wording.size(report, "num_members") == "400"
+
+
+@pytest.mark.parametrize(
+  ("seconds", "text"),
+  [(0.2, "1 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (7380, "2 h 3 min")],
+)
+def test_durations(seconds, text):
+  assert wording.duration(seconds) == text

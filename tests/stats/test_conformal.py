@@ -167,3 +167,29 @@ def test_errors():
     call(min_rows=0)
   with pytest.raises(ValueError, match=r"p_values holds 1.5, expected"):
     conformal.q_values(np.array([np.nan, 1.5]))
+
+
+def test_excess_is_a_p_value():
+  rng = np.random.default_rng(0)
+  drawn = {
+    "normal": lambda n: rng.normal(size=n),
+    "ties": lambda n: (rng.random(n) < 0.97).astype(float),
+    "rare": lambda n: np.where(rng.random(n) < 0.01, 5.0, rng.random(n)),
+  }
+  for draw in drawn.values():
+    p = [conformal.excess(draw(400), draw(100)) for _ in range(1000)]
+    for level in (0.01, 0.05):
+      # 2.6 standard errors of 1,000 draws.
+      assert np.mean(np.array(p) <= level) <= level + 2.6 * np.sqrt(level / 1000)
+
+
+def test_excess_sees_what_makes_p_values_too_small():
+  rng = np.random.default_rng(1)
+  rows = rng.normal(size=200)
+  assert conformal.excess(rng.normal(1, 1, 400), rows) < 1e-10
+  assert conformal.excess(rng.normal(-1, 1, 400), rows) == 1  # p-values are too large
+  # A tenth stands out: of little weight in the ranks, and all of it at small p.
+  some = np.where(np.arange(400) < 40, 9, rng.normal(size=400))
+  assert conformal.excess(some, rows) < 0.003
+  assert conformal.excess(np.ones(400), np.ones(200)) == 1
+  assert conformal.excess(np.full(3, np.nan), rows) == 1

@@ -41,16 +41,6 @@ def test_the_epsilon_of_a_gaussian_inverts_its_delta(mu):
   assert epsilon.gaussian_epsilon(mu, 0.0) == math.inf
 
 
-def test_a_bound_from_counts_by_hand():
-  # 90 of 100 and 5 of 100: the two bounds of 97.5 % each.
-  tpr = stats.binomtest(90, 100).proportion_ci(0.95, method="exact").low
-  fpr = stats.binomtest(5, 100).proportion_ci(0.95, method="exact").high
-  found = epsilon.bound_of_counts(90, 100, 5, 100, epsilon.epsilon_curve(0.0))
-  expected = max(math.log(tpr / fpr), math.log((1 - fpr) / (1 - tpr)))
-  np.testing.assert_allclose(found, expected, atol=2e-4)
-  assert epsilon.bound_of_counts(50, 100, 50, 100, epsilon.epsilon_curve(0.0)) == 0
-
-
 def test_a_tests_p_value_is_the_integral_over_the_thresholds_rate():
   test = epsilon._Test(hits=30, num=60, rank=5, num_null=100)
   curve = lambda u: np.minimum(1, 2.0 * u)  # noqa: E731

@@ -20,7 +20,7 @@ def test_one_target_has_the_intervals_of_its_samples():
   scores[0, :5] = np.nan
   found = over_targets.of_scores(scores, members, FPRS, confidence=0.9)
   kept = scores[0, 5:], members[0, 5:]
-  assert found.auc == intervals.auc(*kept, confidence=0.9)[2:]
+  assert found.auc == intervals.auc(*kept, confidence=0.9)[1:]
   expected = intervals.tpr_at_fpr(*kept, FPRS, confidence=0.9)
   np.testing.assert_array_equal(found.tpr, expected)
 

@@ -171,6 +171,11 @@ def test_rows_without_both_kinds_are_nan_and_do_not_warn():
   np.testing.assert_array_equal(accuracy, [np.nan, np.nan, 1])
 
 
+def test_places_by_hand():
+  scores = np.array([2.0, np.nan, 3, 2, -np.inf, 3], np.float32)
+  np.testing.assert_array_equal(roc.places(scores), [3, np.nan, 1, 3, 5, 1])
+
+
 def test_errors():
   scores, members = np.arange(4.0), np.arange(4) < 2
   with pytest.raises(ValueError, match="members has dtype int64, expected bool"):

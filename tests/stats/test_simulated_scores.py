@@ -20,7 +20,7 @@ def test_drawn_scores_have_the_stated_auc_and_curve(name, auc):
   np.testing.assert_allclose(
     roc.tpr_at_fpr(scores[0], members, np.array([0.1, 0.01])),
     pair.tpr(auc, np.array([0.1, 0.01])),
-    atol=0.03,  # a level where a curve bends is hit by chance
+    atol=0.04,  # where a curve bends, a level is met by chance
   )
 
 

@@ -7,10 +7,8 @@ import numpy as np
 
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
-from jmia.audit import counts
+from jmia.audit import calibration, counts
 from jmia.datasets import memory
-
-_CALIBRATION = 0.25  # share of a target's non-members that calibrate p-values
 
 
 class _Rows(Mapping[str, np.ndarray]):
@@ -62,9 +60,8 @@ class Cohort:
     """Returns the evidence of one model, by name or number, or of each.
 
     A quarter of a target's non-members, or of the fewest that any target has, drawn at
-    random whatever the answers, are
-    evaluated no more but calibrate p-values: other models hold them as they hold the
-    rest of the non-members.
+    random whatever the answers, are evaluated no more but calibrate p-values: other
+    models hold them as they hold the rest of the non-members.
 
     Raises:
       ValueError: if there is no such model, only one model, or a target whose rows are
@@ -99,7 +96,7 @@ class Cohort:
       raise ValueError(f"model {self.names[target]}: {error}") from error
     others = np.delete(np.arange(len(self.names)), target)
     # As many for each target: their samples are written as one array.
-    number = int(_CALIBRATION * (~self.held).sum(axis=1).min())
+    number = int(calibration.SHARE * (~self.held).sum(axis=1).min())
     held, out = counts.equal(self.held[others], members, (seed, target))
     num_rows = len(self.population_labels)
     none = np.zeros((len(others), num_rows), bool)

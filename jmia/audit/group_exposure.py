@@ -15,12 +15,10 @@ import numpy as np
 from jmia import _validate, types
 from jmia.report import wording
 from jmia.report.samples import Samples
-from jmia.stats import intervals, roc
+from jmia.stats import intervals, levels, roc
 
-FDR = 0.1  # the expected share of wrong names among the records named
 MOST_GROUPS = 60  # of one grouping; numbers of more values are cut at their quartiles
 MIN_ROWS = 5  # members, and non-members, that a group must have to be told of
-_FPRS = np.array([0.1, 0.01])
 
 
 def check_rows(
@@ -58,7 +56,7 @@ def check_rows(
     raise ValueError(f"{kind} have different numbers of rows: {shown}")
 
 
-def told(
+def with_exposure(
   report: dict[str, Any],
   samples: Samples,
   dataset: types.Dataset | None = None,
@@ -103,11 +101,11 @@ def told(
 
 
 def discoveries(report: wording.Report, samples: Samples) -> dict[str, Any] | None:
-  """Returns how many records can be named at the false discovery rate `FDR`.
+  """Returns how many records can be named at the false discovery rate `levels.FDR`.
 
-  Each of the K attacks with q-values is given a rate of `FDR / K`. The share of wrong
+  Each of the K attacks with q-values is given a K-th of that rate. The share of wrong
   names by whichever is chosen is at most the sum of all their shares, whose expectation
-  is at most `FDR`: so the choice may look at anything.
+  is at most the rate: so the choice may look at anything.
 
   Returns:
     `{"rate", "attack", "at_q", "num_found", "num_members"}`; None without q-values.
@@ -115,10 +113,10 @@ def discoveries(report: wording.Report, samples: Samples) -> dict[str, Any] | No
   attack = wording.sharpest(report)
   if attack is None or attack not in samples.q_values:
     return None
-  at_q = FDR / len(samples.q_values)
+  at_q = levels.FDR / len(samples.q_values)
   found = samples.q_values[attack] <= at_q
   return {
-    "rate": FDR,
+    "rate": levels.FDR,
     "attack": attack,
     "at_q": at_q,
     "num_found": int(found.sum()),
@@ -133,21 +131,29 @@ def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
   All intervals of all of them hold at once at 95 %, whichever attack is looked at.
 
   Returns:
-    `{"attack", "num_figures", "by"}`; `by` is grouping -> a list of `{"group",
-    "num_members", "num_nonmembers", "auc", "auc_ci", "tpr_at_fpr", "tpr_at_fpr_ci"}`.
-    Groups with fewer than `MIN_ROWS` members or non-members are not among them; a TPR
-    is None where the group has fewer than 1 / FPR non-members. Empty if no attack ran.
+    `{"attack", "num_figures", "by", "left_out"}`; `by` is grouping -> a list of
+    `{"group", "num_members", "num_nonmembers", "auc", "auc_ci", "tpr_at_fpr",
+    "tpr_at_fpr_ci"}`. Groups with fewer than `MIN_ROWS` members or non-members are not
+    among them; a TPR is None where the group has too few non-members
+    (`levels.can_measure`). `left_out` says of classes `{"min_rows", "most_groups",
+    "num_small", "num_rare", "alone"}`: how many have too few rows; how many have rows
+    enough, but are not of the most frequent; and the one that has nothing to be
+    compared with, if only one is left. Empty if no attack ran.
   """
   attack = wording.sharpest(report)
   if attack is None:
     return {}
   scores = samples.scores[attack]
   kept = {
-    name: {group: at for group, at in of_name.items() if _is_told(samples.members[at])}
+    name: {group: at for group, at in of_name.items() if _has_rows(samples.members[at])}
     for name, of_name in _masks(samples, attack).items()
   }
   kept = {name: of_name for name, of_name in kept.items() if len(of_name) > 1}
-  num = sum(map(len, kept.values())) * (1 + len(_FPRS)) * len(report["attacks"])
+  num = (
+    sum(map(len, kept.values()))
+    * (1 + len(levels.COARSE_FPRS))
+    * len(report["attacks"])
+  )
   confidence = intervals.each_of(max(num, 1))
   by = {
     name: _sorted(
@@ -156,7 +162,31 @@ def exposures(report: wording.Report, samples: Samples) -> dict[str, Any]:
     )
     for name, of_name in kept.items()
   }
-  return {"attack": attack, "num_figures": num, "by": by}
+  left_out = {"class": _left_out(samples, attack)}
+  return {"attack": attack, "num_figures": num, "by": by, "left_out": left_out}
+
+
+def _left_out(samples: Samples, attack: str) -> dict[str, Any]:
+  """Which classes `exposures` does not tell of, counted by the reason."""
+  attacked = samples.attacked(attack)
+  classes, class_of = np.unique(_groupings(samples)["class"], return_inverse=True)
+  rows = [
+    np.bincount(class_of[attacked & kind], minlength=len(classes))
+    for kind in (samples.members, ~samples.members)
+  ]
+  is_small = np.min(rows, axis=0) < MIN_ROWS
+  told = [
+    name
+    for name, at in _masks(samples, attack)["class"].items()
+    if _has_rows(samples.members[at])
+  ]
+  return {
+    "min_rows": MIN_ROWS,
+    "most_groups": MOST_GROUPS,
+    "num_small": int(is_small.sum()),
+    "num_rare": int((~is_small).sum()) - len(told),
+    "alone": told[0] if len(told) == 1 else None,
+  }
 
 
 def group_masks(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -290,7 +320,8 @@ def _groupings(samples: Samples) -> dict[str, np.ndarray]:
   return found | dict(samples.groups)
 
 
-def _is_told(members: np.ndarray) -> bool:
+def _has_rows(members: np.ndarray) -> bool:
+  """Whether a group is large enough to be told of."""
   return min(members.sum(), (~members).sum()) >= MIN_ROWS
 
 
@@ -299,19 +330,19 @@ def _exposure(
 ) -> dict[str, Any]:
   """One group's figures, as JSON values."""
   auc = intervals.auc(scores, members, confidence=confidence)
-  tpr = roc.tpr_at_fpr(scores, members, _FPRS)
-  bounds = intervals.tpr_at_fpr(scores, members, _FPRS, confidence=confidence)
-  enough = _FPRS * (~members).sum() >= 1 - 1e-9
+  fprs, num_others = levels.numbers(levels.COARSE_FPRS), int((~members).sum())
+  tpr = roc.tpr_at_fpr(scores, members, fprs)
+  bounds = intervals.tpr_at_fpr(scores, members, fprs, confidence=confidence)
 
   def by_level(values: np.ndarray) -> dict[str, Any]:
     return {
-      str(fpr): value if is_enough else None
-      for fpr, value, is_enough in zip(_FPRS, values.tolist(), enough, strict=True)
+      fpr: value if levels.can_measure(fpr, num_others) else None
+      for fpr, value in zip(levels.COARSE_FPRS, values.tolist(), strict=True)
     }
 
   return {
     "num_members": int(members.sum()),
-    "num_nonmembers": int((~members).sum()),
+    "num_nonmembers": num_others,
     "auc": float(auc.auc),
     "auc_ci": [float(auc.low), float(auc.high)],
     "tpr_at_fpr": by_level(tpr),

@@ -1,10 +1,12 @@
 """Whom an audit exposes: groups of records, and how many can be named."""
 
+import json
+
 import numpy as np
 import pytest
 
 from jmia import datasets, types
-from jmia.audit import auditing, signals_file, whom
+from jmia.audit import auditing, group_exposure, signals_file
 from jmia.report import exposure
 from jmia.report.samples import Samples
 from jmia.stats import conformal, intervals
@@ -50,7 +52,7 @@ def test_figures_of_groups_are_those_of_their_rows():
   samples = samples._replace(
     groups={"region": np.array(["a", "b"])[samples.labels // 2]}
   )
-  found = whom.exposures(report, samples)
+  found = group_exposure.exposures(report, samples)
   assert found["attack"] == "attack_2"
   assert set(found["by"]) == {"class", "region"}  # nobody is answered wrongly
   assert found["num_figures"] == (4 + 2) * 3 * 3
@@ -74,7 +76,7 @@ def test_small_groups_are_not_told_of():
   report, samples = _audit(np.random.default_rng(0))
   labels = samples.labels.copy()
   labels[:4] = 7  # four members, no others
-  found = whom.exposures(report, samples._replace(labels=labels))
+  found = group_exposure.exposures(report, samples._replace(labels=labels))
   assert {row["group"] for row in found["by"]["class"]} == {"0", "1", "2", "3"}
   (row, *_) = found["by"]["class"]
   assert row["tpr_at_fpr"]["0.01"] is None  # 50 non-members
@@ -90,7 +92,7 @@ def test_intervals_of_all_groups_hold_at_once():
   missed = 0
   for _ in range(60):
     report, samples = _audit(rng, num=160, num_attacks=1)
-    rows = whom.exposures(report, samples)["by"]["class"]
+    rows = group_exposure.exposures(report, samples)["by"]["class"]
     missed += any(not row["auc_ci"][0] <= 0.5 <= row["auc_ci"][1] for row in rows)
   assert missed <= 6
 
@@ -107,7 +109,7 @@ def test_the_share_of_wrong_names_holds_whichever_attack_is_chosen(shift):
     )
     entry = report["attacks"][most]
     entry["tpr_at_fpr_ci"]["0.01"] = [0.5, 0.9]
-    found = whom.discoveries(report, samples)
+    found = group_exposure.discoveries(report, samples)
     assert (found["attack"], found["at_q"]) == (most, 0.1 / 5)
     num, true = found["num_found"], found["num_members"]
     assert num == (samples.q_values[most] <= 0.02).sum()
@@ -118,20 +120,23 @@ def test_the_share_of_wrong_names_holds_whichever_attack_is_chosen(shift):
 
 def test_without_rows_that_calibrate_nobody_is_named():
   report, samples = _audit(np.random.default_rng(0))
-  assert whom.discoveries(report, samples._replace(q_values={})) is None
+  assert group_exposure.discoveries(report, samples._replace(q_values={})) is None
 
 
 def test_values_of_groups():
-  masks = whom.group_masks(np.array(["b", "a", "b"]))
+  masks = group_exposure.group_masks(np.array(["b", "a", "b"]))
   assert {name: mask.tolist() for name, mask in masks.items()} == {
     "a": [False, True, False],
     "b": [True, False, True],
   }
   ages = np.arange(100)
-  masks = whom.group_masks(ages)
+  masks = group_exposure.group_masks(ages)
   assert [mask.sum() for mask in masks.values()] == [25, 25, 25, 25]
   assert next(iter(masks)) == "0 to 24"
-  assert len(whom.group_masks(np.arange(200).astype(str))) == whom.MOST_GROUPS
+  assert (
+    len(group_exposure.group_masks(np.arange(200).astype(str)))
+    == group_exposure.MOST_GROUPS
+  )
 
 
 _RNG = np.random.default_rng(3)
@@ -155,7 +160,7 @@ _RNG = np.random.default_rng(3)
   ],
 )
 def test_every_row_is_in_one_group_of_numbers_whose_name_holds_it(values):
-  masks = whom.group_masks(values)
+  masks = group_exposure.group_masks(values)
   assert len(masks) in (2, 3, 4)
   np.testing.assert_array_equal(np.sum([*masks.values()], axis=0), 1)
   ends = []
@@ -177,7 +182,7 @@ def test_every_row_is_in_one_group_of_numbers_whose_name_holds_it(values):
 def test_rows_without_a_value_are_a_group():
   for values in (np.arange(100.0), np.arange(100.0) % 3):
     values[::4] = np.nan
-    masks = whom.group_masks(values)
+    masks = group_exposure.group_masks(values)
     np.testing.assert_array_equal(masks["no value"], np.isnan(values))
     np.testing.assert_array_equal(np.sum([*masks.values()], axis=0), 1)
 
@@ -193,7 +198,7 @@ def test_a_grouping_that_is_not_told_of_is_named():
     "half": np.arange(400) % 2,
     "time": 1_700_000_000 + np.arange(400) * 7 % 400,
   }
-  told, _ = whom.told(report, samples, groups=groups)
+  told, _ = group_exposure.with_exposure(report, samples, groups=groups)
   assert set(told["groups"]["by"]) == {"class", "rare", "half", "time"}
   rows = told["groups"]["by"]["time"]
   assert sum(row["num_members"] + row["num_nonmembers"] for row in rows) == 400
@@ -206,28 +211,32 @@ def test_a_grouping_that_is_not_told_of_is_named():
     "1 of 5 groups by rare are left out: they have fewer than 5 members or "
     "non-members.",
   ]
-  told, _ = whom.told({**report, "attacks": {}}, samples, groups={"half": rare})
+  told, _ = group_exposure.with_exposure(
+    {**report, "attacks": {}}, samples, groups={"half": rare}
+  )
   assert told["notes"] == ["Groups by half are not told of: no attack ran."]
 
 
 def test_classes_beyond_the_most_frequent_are_named():
   report, samples = _audit(np.random.default_rng(0), num=1_600)
   samples = samples._replace(labels=np.arange(1_600) % 80)
-  told, samples = whom.told(report, samples)
+  told, samples = group_exposure.with_exposure(report, samples)
   assert len(told["groups"]["by"]["class"]) == 60
   assert told["notes"] == [
     "Of the values of class the 60 most frequent are told of; 400 of 1,600 samples "
     "have another."
   ]
-  said = exposure.content(told, samples)["too_small"]
+  said = exposure.content(told, samples)["left_out"]
   assert said.startswith("20 classes have rows enough and are left out too")
 
 
 def test_columns_have_the_rows_that_the_index_counts():
   report, samples = _audit(np.random.default_rng(0), num=40)
   samples = samples._replace(index=np.arange(40) + 10)
-  whom.told(report, samples, groups={"g": np.arange(50) % 2}, num_rows=50)
-  whom.told(report, samples, groups={"g": np.arange(60) % 2})
+  group_exposure.with_exposure(
+    report, samples, groups={"g": np.arange(50) % 2}, num_rows=50
+  )
+  group_exposure.with_exposure(report, samples, groups={"g": np.arange(60) % 2})
   for groups, num_rows, message in (
     ({"g": np.arange(60)}, 50, r"groups\['g'\] has shape \(60,\), expected \(50\)"),
     ({"g": np.arange(49)}, None, "has 49 rows, but the audited rows go up to 49"),
@@ -236,7 +245,7 @@ def test_columns_have_the_rows_that_the_index_counts():
     ({"g": np.ones(50), "h": np.ones(51)}, None, "groups have different numbers of"),
   ):
     with pytest.raises(ValueError, match=message):
-      whom.told(report, samples, groups=groups, num_rows=num_rows)
+      group_exposure.with_exposure(report, samples, groups=groups, num_rows=num_rows)
 
 
 def test_groups_of_evidence_have_its_rows():
@@ -278,14 +287,14 @@ def test_what_a_dataset_says_of_its_rows():
   x = np.random.default_rng(0).integers(0, 17, (50, 4, 4, 1)).astype(np.uint8)
   dataset = types.Dataset("a", x, np.zeros(50, np.int32), 10, 50, 1 / 16, False, "")
   region = np.arange(50) % 2
-  _, told = whom.told(report, samples, dataset, {"region": region})
+  _, told = group_exposure.with_exposure(report, samples, dataset, {"region": region})
   np.testing.assert_array_equal(told.groups["region"], region[samples.index])
   assert told.images.dtype == np.uint8
   np.testing.assert_array_equal(
     told.images, np.round(x[samples.index].astype(np.float32) / 16 * 255)
   )
   with pytest.raises(ValueError, match=r"groups\['region'\] has shape \(49,\)"):
-    whom.told(report, samples, dataset, {"region": region[1:]})
+    group_exposure.with_exposure(report, samples, dataset, {"region": region[1:]})
 
 
 def _told_of(labels):
@@ -293,15 +302,12 @@ def _told_of(labels):
   samples = samples._replace(
     members=np.arange(len(labels)) % 2 == 0, labels=np.asarray(labels)
   )
-  report = {**report, "groups": whom.exposures(report, samples)}
+  report = {**report, "groups": group_exposure.exposures(report, samples)}
   by = report["groups"]["by"]
-  return len(by.get("class", ())), exposure.content(report, samples)["too_small"]
+  return len(by.get("class", ())), exposure.content(report, samples)["left_out"]
 
 
 def test_what_is_left_out_of_classes_is_said_with_its_reason():
-  assert (exposure.FEWEST_ROWS, exposure.MOST_CLASSES) == (
-    whom.MIN_ROWS, whom.MOST_GROUPS,
-  )  # fmt: skip
   assert _told_of(np.repeat(np.arange(4), 20)) == (4, "")
   num, said = _told_of(np.repeat(np.arange(100), 20))
   assert num == 60
@@ -321,3 +327,19 @@ def test_what_is_left_out_of_classes_is_said_with_its_reason():
   assert num == 60
   assert said.startswith("One class with fewer than 5 members or non-members is left")
   assert "1 class has rows enough and is left out too" in said
+
+
+def test_what_is_left_out_is_counted_in_the_report():
+  report, samples = _audit(np.random.default_rng(0), num=100)
+  labels = np.array([*np.repeat(np.arange(4), 20), *np.repeat([7, 8], 4), *[9] * 12])
+  samples = samples._replace(members=np.arange(100) % 2 == 0, labels=labels)
+  groups = group_exposure.exposures(report, samples)
+  left_out = json.loads(json.dumps(groups))["left_out"]["class"]
+  assert left_out == {
+    "min_rows": 5, "most_groups": 60, "num_small": 2, "num_rare": 0, "alone": None
+  }  # fmt: skip
+  # A report of before that was counted has its page still.
+  del groups["left_out"]
+  content = exposure.content({**report, "groups": groups}, samples)
+  assert content["left_out"] == ""
+  assert [group["name"] for group in content["groups"]] == ["class"]

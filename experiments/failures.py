@@ -1,0 +1,35 @@
+"""How a binary ends where it fails: one line on stderr, and an exit code."""
+
+import os
+import pathlib
+import signal
+import sys
+import traceback
+from typing import NoReturn
+
+# What a user can cause and mend. Anything else is a defect, and keeps its traceback.
+USER_ERRORS = (ValueError, OSError, ImportError)
+
+
+def is_expected(error: BaseException) -> bool:
+  """Whether it was raised on purpose: by this code, or by the operating system."""
+  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+  source = frames[-1].f_globals["__name__"].split(".")[0]
+  return not isinstance(error, ValueError) or source in (
+    "jmia",
+    "experiments",
+    "__main__",
+  )
+
+
+def end_unread() -> NoReturn:
+  """Ends the process where whoever read its output, such as `head`, has gone."""
+  # What is still buffered would fail again as the interpreter ends.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  sys.exit(128 + signal.SIGPIPE)
+
+
+def fail(message: str, code: int = 2) -> None:
+  """Ends the process with one line on stderr that names the program."""
+  print(f"{pathlib.Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+  sys.exit(code)

@@ -1,0 +1,120 @@
+"""The folder of a run: made, locked, kept for a second start or removed."""
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import os
+import pathlib
+
+from jmia import atomic
+
+from . import common_flags, runs
+
+# The command that this process runs, and the stages that it resumes.
+_command: runs.Command | None = None
+_resumed: frozenset[str] = frozenset()
+# Whether what it did is kept, where it ended before its results.
+_has_kept = False
+# A write fails by these without a name, and then the folder for results is meant.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def command(asked: runs.Command) -> Iterator[None]:
+  """Says which command this process runs while it does."""
+  global _command
+  _command = asked
+  try:
+    yield
+  finally:
+    _command = None
+
+
+def is_resumed(what: str) -> bool:
+  """Whether a stage goes on where it was interrupted."""
+  return bool(_resumed & {what, ""})
+
+
+def forget() -> None:
+  """Forgets what an earlier run of this process has kept."""
+  global _has_kept
+  _has_kept = False
+
+
+def following() -> str:
+  """What goes on with an interrupted run, if it has kept something."""
+  if not _has_kept:
+    return ""
+  how = " without --restart" if runs.RESTART.value else ""
+  return f"; the same command{how} resumes"
+
+
+@contextlib.contextmanager
+def run_dir(path: str | None, show: runs.Show | None = None) -> Iterator[pathlib.Path]:
+  """Yields the folder of a run that can be resumed: one command's, and locked.
+
+  Where it holds the finished results of the same command the process ends
+  (`runs.claimed`). Its checkpoints are removed when the work is done.
+
+  Args:
+    path: of the folder.
+    show: prints finished results.
+
+  Raises:
+    ValueError: no path is given, or the folder is in use or another command's.
+    OSError: the folder cannot be made, or written.
+  """
+  with results_dir(path) as folder, _claimed(folder, show):
+    yield folder
+
+
+@contextlib.contextmanager
+def results_dir(path: str | None) -> Iterator[pathlib.Path]:
+  """Yields the folder for results, made if absent; an OSError where it cannot be.
+
+  Made before the work, since hours may lie between it and the first file. Folders made
+  here go again if the work fails and has left nothing in them.
+  """
+  if not path:
+    raise ValueError("--output_dir must have a value: the folder for the results")
+  folder = pathlib.Path(path).expanduser()
+  made = [p for p in (folder, *folder.parents) if not p.exists()]
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+      raise PermissionError("it is not writable")
+  except OSError as error:
+    raise OSError(f"output_dir={path} cannot be used: {error}") from error
+  atomic.remove_left(folder)
+  global _has_kept
+  try:
+    yield folder
+  except BaseException as error:
+    _has_kept = runs.is_resumed(folder)
+    with contextlib.suppress(OSError):  # not empty
+      for new in made:
+        new.rmdir()
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+      raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
+    raise
+
+
+@contextlib.contextmanager
+def _claimed(folder: pathlib.Path, show: runs.Show | None) -> Iterator[None]:
+  """Holds the folder, if this is a command, and the process that writes."""
+  global _resumed
+  is_first = True
+  if common_flags.DISTRIBUTED.value is not None:
+    import jax
+
+    is_first = jax.process_index() == 0
+  if _command is None or not is_first:
+    yield
+    runs.remove_checkpoints(folder)
+    return
+  with runs.claimed(folder, _command, show) as stages:
+    _resumed = stages
+    try:
+      yield
+    finally:
+      _resumed = frozenset()
