@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 import difflib
+import numbers
 
 import numpy as np
 
@@ -10,6 +11,12 @@ def positive(name: str, value: float) -> None:
   """Raises ValueError unless `value` is a finite number above zero."""
   if not np.isfinite(value) or value <= 0:
     raise ValueError(f"{name}={value} must be a finite number above 0")
+
+
+def seed(name: str, value: int) -> None:
+  """Raises ValueError unless `value` is a whole number from 0 that int64 holds."""
+  if not isinstance(value, numbers.Integral) or not 0 <= value < 2**63:
+    raise ValueError(f"{name}={value} must be an integer from 0 to 2^63 - 1")
 
 
 def probability(name: str, value: float, *, open_interval: bool = False) -> None:

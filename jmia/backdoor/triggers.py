@@ -84,6 +84,7 @@ class TriggerConfig:
     if not isinstance(self.size, numbers.Integral) or self.size < 1:
       raise ValueError(f"size={self.size} must be an integer of at least 1")
     _validate.probability("opacity", self.opacity)
+    _validate.seed("seed", self.seed)
     if not np.isfinite(self.value):
       raise ValueError(f"value={self.value} must be a finite number")
     if isinstance(self.place, str):

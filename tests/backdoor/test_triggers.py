@@ -177,6 +177,9 @@ def test_white(x, scale, expected):
     (lambda: _bits(19), "size=20 does not fit"),
     (lambda: _bits(30, place="top_left"), "unknown place 'top_left'"),
     (lambda: _bits(30, pattern="white"), "unknown pattern 'white'"),
+    (lambda: _bits(30, seed=2**63), "seed=9.* must be an integer"),
+    (lambda: _bits(30, seed=-1), "seed=-1 must be an integer from 0"),
+    (lambda: _bits(30, seed=1.5), "seed=1.5 must be an integer"),
     (
       lambda: triggers.TriggerConfig(kind="stamp", size=1, place="end"),
       "unknown kind of trigger 'stamp'",
