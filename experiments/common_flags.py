@@ -18,6 +18,7 @@ SEED = flags.DEFINE_integer(
   0,
   "Seed of every random draw; the same seed repeats a run, on a GPU up to rounding.",
   lower_bound=0,
+  upper_bound=2**32 - 1,  # of larger ones JAX takes the lower 32 bits
 )
 OUTPUT_DIR = flags.DEFINE_string(
   "output_dir", None, "Folder for the results; made if absent."

@@ -194,7 +194,7 @@ def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
       "Unknown command line flag 'outputdir'. Did you mean: output_dir ?",
     ),
     ("--seed=one", "flag --seed=one: invalid literal for int() with base 10: 'one'"),
-    ("--seed=-1", "flag --seed=-1: -1 is not a non-negative integer"),
+    ("--seed=-1", "flag --seed=-1: -1 is not an integer in the range [0, 4294967295]"),
     ("seed=1", "unexpected argument 'seed=1': flags are written --name=value"),
     # Another binary's, which would be ignored.
     (
@@ -377,3 +377,12 @@ def test_what_a_killed_command_left_half_written_goes(tmp_path):
   (tmp_path / ".mine.partial").write_text("")
   with run_folder.results_dir(str(tmp_path)):
     assert [path.name for path in tmp_path.iterdir()] == [".mine.partial"]
+
+
+def test_a_seed_that_is_another_ones_to_jax_is_refused():
+  high = jax.random.key(2**32 + 5)
+  assert (jax.random.key_data(high) == jax.random.key_data(jax.random.key(5))).all()
+  for seed in (2**32, 10**20):
+    with pytest.raises(flags.IllegalFlagValueError, match="seed"):
+      flags.FLAGS.seed = seed
+  assert flags.FLAGS.seed == 0
