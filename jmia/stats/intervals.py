@@ -186,7 +186,7 @@ def auc(
 
   Coverage at 95 %, simulated 4,000 times each, of AUCs of .5 to .99, of 20 to 1,252
   members and others, equal and unequal, of Gaussians of like and of unlike spread,
-  exponentials, mixtures and values that are rare: @@COV@@
+  exponentials, mixtures and values that are rare: 95.1 % and more
   (`experiments.simulations --study=intervals`). It is wider than DeLong's by 4 % at 450
   samples of each kind and AUC .5, by 12 % at .9, and by more where few decide.
 
