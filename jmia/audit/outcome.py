@@ -76,7 +76,7 @@ def evaluate(
       have are left out.
 
   Returns:
-    Scores, thresholds, and a summary with 95 % intervals: AUC (DeLong's), accuracy at
+    Scores, thresholds, and a summary with 95 % intervals: AUC, accuracy at
     the best threshold, and TPR at each of `levels.FPRS`.
 
   Raises:

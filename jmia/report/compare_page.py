@@ -292,9 +292,7 @@ def _notes(
     )
   else:
     if len(apart) < len(names) - 1:
-      notes.append(
-        "Audits of the same samples: differences of AUC are paired (DeLong et al.)."
-      )
+      notes.append("Audits of the same samples: differences of AUC are paired.")
     if apart:
       notes.append(
         f"Of other samples than {names[0]}: {', '.join(apart)}. There each one's own "

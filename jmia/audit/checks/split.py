@@ -28,7 +28,7 @@ def blind(
 
   A forest of 100 extremely randomised trees of the features (at most 64; of more, 64
   random projections) and labels, trained on half of the rows and tried on the other
-  half, so that DeLong's interval holds: the rows tried are independent of what was
+  half, so that its AUC's interval holds: the rows tried are independent of what was
   trained, and each is scored once by one classifier. At most 4,000 rows, drawn from the
   seed.
 
