@@ -19,6 +19,15 @@ def seed(name: str, value: int) -> None:
     raise ValueError(f"{name}={value} must be an integer from 0 to 2^63 - 1")
 
 
+def key_seed(name: str, value: int) -> None:
+  """Raises ValueError unless JAX makes a key of `value` that is of no other seed.
+
+  Of more than 32 bits it takes the lower ones alone.
+  """
+  if not isinstance(value, numbers.Integral) or not 0 <= value < 2**32:
+    raise ValueError(f"{name}={value} must be an integer from 0 to 2^32 - 1")
+
+
 def probability(name: str, value: float, *, open_interval: bool = False) -> None:
   """Raises ValueError unless `value` lies in [0, 1], or in (0, 1) if open."""
   inside = 0 < value < 1 if open_interval else 0 <= value <= 1

@@ -109,8 +109,7 @@ class AuditConfig:
         _validate.positive(name, getattr(self, name))
     if self.num_calibration is not None and self.num_calibration < 0:
       raise ValueError(f"num_calibration={self.num_calibration} must be at least 0")
-    if self.seed < 0:
-      raise ValueError(f"seed={self.seed} must be at least 0")
+    _validate.key_seed("seed", self.seed)
 
   def options(self) -> dict[str, str]:
     """Options that are given to every attack that has them."""

@@ -60,6 +60,7 @@ class Setting:
     _validate.known("start", self.start, STARTS)
     for name in ("num_canaries", "num_runs", "num_members"):
       _validate.positive(name, getattr(self, name))
+    _validate.key_seed("seed", self.seed)
     if self.control is not None:
       _validate.known("control", self.control, controls.CONTROLS)
     _check_plain(self.train)

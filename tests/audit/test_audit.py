@@ -424,7 +424,9 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
     ({"num_left_out": 1}, "num_left_out=1 must be at least 2"),
     ({"num_retrained": 1}, "num_retrained=1 must be at least 2"),
     ({"width": 0}, "width=0 must be a finite number above 0"),
-    ({"seed": -1}, "seed=-1 must be at least 0"),
+    ({"seed": -1}, "seed=-1 must be an integer from 0"),
+    # To JAX it is seed 5.
+    ({"seed": 2**32 + 5}, "seed=4294967301 must be an integer from 0"),
     ({"delta": 1.0}, "delta=1.0 must be in"),
     ({"num_targets": 0}, "num_targets=0 must be a finite number above 0"),
     ({"attacks": ("shadow", "shadow")}, "attack 'shadow' is named twice"),
