@@ -10,6 +10,8 @@ from jmia import types
 from jmia.adapters import _classes
 
 _UNNAMED = re.compile(r"LABEL_(\d+)")
+# Of how many labels scores are asked for: all. An image pipeline takes None for 5.
+_ALL = 1_000_000
 
 
 def from_pipeline(
@@ -35,7 +37,7 @@ def from_pipeline(
   """
 
   def predict(x: np.ndarray) -> np.ndarray:
-    found = pipeline(_inputs(x), top_k=None, batch_size=batch_size)
+    found = pipeline(_inputs(x), top_k=_ALL, batch_size=batch_size)
     rows = [{_label(one["label"]): one["score"] for one in row} for row in found]
     classes = list(rows[0])
     if any(row.keys() != rows[0].keys() for row in rows):

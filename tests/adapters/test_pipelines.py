@@ -21,7 +21,7 @@ def _pipeline(names, asked):
   """As transformers' own: best label first, each with its score."""
 
   def run(inputs, top_k, batch_size):
-    assert top_k is None
+    assert top_k >= 3
     asked.append((inputs, batch_size))
     found = []
     for text in inputs:
@@ -190,6 +190,24 @@ def test_images():
   np.testing.assert_allclose(found[:, 1], images.mean((1, 2, 3)) / 255, rtol=1e-6)
 
 
+def test_all_classes_of_many_are_asked_for():
+  """As transformers' pipeline of images answers: the five best, if not told a number."""
+  images = np.random.default_rng(0).integers(256, size=(14, 5, 4, 3), dtype=np.uint8)
+  dataset = datasets.from_arrays(images, np.arange(14) % 7)
+  scores = np.random.default_rng(1).dirichlet(np.ones(7), 14)
+
+  def pipeline(inputs, top_k, batch_size):
+    num = 5 if top_k is None else min(top_k, 7)
+    order = np.argsort(-scores, axis=1)[:, :num]
+    return [
+      [{"label": str(c), "score": row[c]} for c in best]
+      for row, best in zip(scores, order, strict=True)
+    ]
+
+  found = adapters.from_pipeline(pipeline, dataset)(images)
+  np.testing.assert_allclose(found, scores, rtol=1e-6)
+
+
 def test_what_is_no_answer():
   dataset = _text_dataset()
   predict = adapters.from_pipeline(_pipeline(["x", "y", "z"], []), dataset)
@@ -197,7 +215,7 @@ def test_what_is_no_answer():
     predict(_TEXTS)
 
   def best(inputs, top_k, batch_size):
-    return [[row[0]] for row in _pipeline(["few", "some", "many"], [])(inputs, None, 1)]
+    return [[row[0]] for row in _pipeline(["few", "some", "many"], [])(inputs, 3, 1)]
 
   with pytest.raises(ValueError, match="scores other labels for other inputs"):
     adapters.from_pipeline(best, dataset)(_TEXTS)
