@@ -191,7 +191,7 @@ def test_images():
 
 
 def test_all_classes_of_many_are_asked_for():
-  """As transformers' pipeline of images answers: the five best, if not told a number."""
+  """As a pipeline of images answers: the five best, if not told a number."""
   images = np.random.default_rng(0).integers(256, size=(14, 5, 4, 3), dtype=np.uint8)
   dataset = datasets.from_arrays(images, np.arange(14) % 7)
   scores = np.random.default_rng(1).dirichlet(np.ones(7), 14)
