@@ -194,12 +194,15 @@ def group_masks(values: np.ndarray) -> dict[str, np.ndarray]:
 
   Numbers of more than 20 values are cut at their quartiles, and called by the lowest
   and the highest of a group, with as many digits as tell groups apart; of other kinds
-  the most frequent `MOST_GROUPS` are taken. NaN is a group of its own, "no value".
+  the most frequent `MOST_GROUPS` are taken. NaN, and text of nothing but spaces, is a
+  group of its own, "no value".
   """
   values = np.asarray(values)
   is_gap = np.zeros(len(values), bool)
   if values.dtype.kind in "fmM":
     is_gap = np.isnan(values)
+  elif values.dtype.kind == "U":
+    is_gap = np.strings.strip(values) == ""
   found, count = np.unique(values[~is_gap], return_counts=True)
   if len(found) > 20 and values.dtype.kind in "fiu":
     part = np.full(len(values), -1)

@@ -343,3 +343,10 @@ def test_what_is_left_out_is_counted_in_the_report():
   content = exposure.content({**report, "groups": groups}, samples)
   assert content["left_out"] == ""
   assert [group["name"] for group in content["groups"]] == ["class"]
+
+
+def test_a_group_of_empty_cells_has_a_name():
+  masks = group_exposure.group_masks(np.array(["m", "f", "", "m", " ", "f", "m"]))
+  assert {name: int(mask.sum()) for name, mask in masks.items()} == {
+    "f": 2, "m": 3, "no value": 2,
+  }  # fmt: skip
