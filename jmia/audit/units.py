@@ -198,8 +198,19 @@ def recognise(
   return Units(
     kinds,
     _coarsest([coarse, *(of_one for _, of_one in found)]),
-    tuple(dict.fromkeys([*notes, *_said(found)])),
+    tuple(dict.fromkeys([*notes, *_said(found), *_mixed(kinds)])),
   )
+
+
+def _mixed(kinds: Mapping[str, Sequence[str]]) -> list[str]:
+  """What is said where models answer in other units than others, or seem to."""
+  if len({kind for each in kinds.values() for kind in each}) < 2:
+    return []
+  each = [
+    f"{name} for {' and '.join(sorted(set(of))).replace('_', '-')}"
+    for name, of in kinds.items()
+  ]
+  return [f"answers are taken for different things: {', '.join(each)}"]
 
 
 def of_one_class(
