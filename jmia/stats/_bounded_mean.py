@@ -21,7 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def lower(values: np.ndarray, mask: np.ndarray, least: float, tail: float):
+def lower(
+  values: np.ndarray, mask: np.ndarray, least: float, tail: float
+) -> np.ndarray:
   """Returns the lower bounds of the means along the last axis, `[...]` float64.
 
   Args:
@@ -46,7 +48,7 @@ def lower(values: np.ndarray, mask: np.ndarray, least: float, tail: float):
   return np.where(variance > 0, np.maximum(mean - below, least), least)
 
 
-def upper(values: np.ndarray, mask: np.ndarray, most: float, tail: float):
+def upper(values: np.ndarray, mask: np.ndarray, most: float, tail: float) -> np.ndarray:
   """Returns the upper bounds: as `lower`, of values that are at most `most`."""
   return -lower(-values, mask, -most, tail)
 

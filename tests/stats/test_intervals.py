@@ -1,21 +1,12 @@
 import itertools
 import warnings
 
+import bound_by_hand
 import numpy as np
 import pytest
 from scipy import stats
 
 from jmia.stats import _tpr_bounds, intervals, roc
-
-
-def _distance(values, least, tail):
-  """From a mean down to its bound, by hand: one value more, Pearson's type III."""
-  points = np.append(values, least)
-  off, num = points - points.mean(), len(points)
-  sd = np.sqrt((off**2).mean() / (num + 1))
-  skewness = 2 * (off**3).mean() / ((num + 1) * (num + 2)) / sd**3
-  low = points.mean() + sd * stats.pearson3.ppf(tail, min(skewness, 0))
-  return values.mean() - max(low, least)
 
 
 @pytest.mark.parametrize("digits", [0, 8])
@@ -29,8 +20,8 @@ def test_auc_interval_by_a_naive_loop(digits, shift):
     x, y = scores[i][members[i]], scores[i][~members[i]]
     wins = np.array([[float(a > b) + 0.5 * (a == b) for b in y] for a in x])
     area, means = wins.mean(), (wins.mean(axis=1), wins.mean(axis=0))
-    below = np.hypot(*(_distance(v, 0, 0.05) for v in means))
-    above = np.hypot(*(_distance(1 - v, 0, 0.05) for v in means))
+    below = np.hypot(*(bound_by_hand.distance(v, 0, 0.05) for v in means))
+    above = np.hypot(*(bound_by_hand.distance(1 - v, 0, 0.05) for v in means))
     assert actual.auc[i] == pytest.approx(area)
     pairs = min(len(x), len(y))
     won = area * pairs

@@ -1,20 +1,11 @@
 """Differences of two attacks on the same samples."""
 
+import bound_by_hand
 import numpy as np
 import pytest
 from scipy import stats
 
 from jmia.stats import intervals, paired, roc
-
-
-def _distance(values, least, tail):
-  """From a mean down to its bound, by hand: one value more, Pearson's type III."""
-  points = np.append(values, least)
-  off, num = points - points.mean(), len(points)
-  sd = np.sqrt((off**2).mean() / (num + 1))
-  skewness = 2 * (off**3).mean() / ((num + 1) * (num + 2)) / sd**3
-  low = points.mean() + sd * stats.pearson3.ppf(tail, min(skewness, 0))
-  return values.mean() - max(low, least)
 
 
 def _scores(rng, m, n, shifts, rho):
@@ -40,8 +31,11 @@ def test_by_a_naive_loop():
   by_member, by_other = ((psi[1] - psi[0]).mean(axis=axis) for axis in (1, 0))
   found = paired.auc(a, b, members)
   value = psi[1].mean() - psi[0].mean()
+  means = by_member, by_other
   below, above = (
-    np.hypot(*(_distance(sign * v, -1, 0.025) for v in (by_member, by_other)))
+    np.hypot(
+      *(bound_by_hand.distance(sign * v, -1, 0.025) for v in (by_member, by_other))
+    )
     for sign in (1, -1)
   )
   np.testing.assert_allclose(found, [value, value - below, value + above], rtol=1e-6)
