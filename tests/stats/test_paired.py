@@ -28,14 +28,11 @@ def test_by_a_naive_loop():
   psi = [
     np.array([[beats(x, y) for y in s[~members]] for x in s[members]]) for s in (a, b)
   ]
-  by_member, by_other = ((psi[1] - psi[0]).mean(axis=axis) for axis in (1, 0))
+  means = [(psi[1] - psi[0]).mean(axis=axis) for axis in (1, 0)]
   found = paired.auc(a, b, members)
   value = psi[1].mean() - psi[0].mean()
-  means = by_member, by_other
   below, above = (
-    np.hypot(
-      *(bound_by_hand.distance(sign * v, -1, 0.025) for v in (by_member, by_other))
-    )
+    np.hypot(*(bound_by_hand.distance(sign * v, -1, 0.025) for v in means))
     for sign in (1, -1)
   )
   np.testing.assert_allclose(found, [value, value - below, value + above], rtol=1e-6)
