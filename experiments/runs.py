@@ -27,7 +27,7 @@ CHECKPOINTS = "checkpoints"
 _NUMBERS = ("report.json", "results.json", "scores.npz")  # one of them in all results
 # Flags that change nothing in results, or are applied to finished ones too.
 _NO_MATTER = (
-  *("output_dir", "restart", "dry_run", "fail_above", "config"),
+  *("output_dir", "restart", "dry_run", "fail_above"),
   *("compilation_cache", "cpu_devices", "distributed", "verbosity"),
 )
 _PREFIXES = ("npz:", "folder:", "table:")

@@ -169,6 +169,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(
   assert not (tmp_path / "new").exists()
 
 
+def test_another_configuration_is_another_command(run, folder, capsys):
+  given = [*FLAGS[1:], "--agreement_points=4", "--models_per_point=2"]
+  assert run("--config=mnist_1", *given, f"--output_dir={folder}") == 2
+  assert "--config tiny -> mnist_1" in capsys.readouterr().err
+
+
 def test_every_configuration_is_complete():
   assert len(configs.CONFIGS.keys() - {"tiny"}) == 11
   for name, config in configs.CONFIGS.items():
