@@ -144,7 +144,8 @@ def together(verdicts: Sequence[Verdict], adjustment: str) -> list[Verdict]:
     adjustment: of `ADJUSTMENTS`. Holm's keeps the chance of any false claim at the
       level, however the tests depend on one another; Benjamini and Hochberg's the
       expected share of false claims among the claims, for tests that are independent
-      or positively dependent; none keeps the level of each alone.
+      or positively dependent, which those of several suspects by one key need not be;
+      none keeps the level of each alone.
 
   Raises:
     ValueError: there is no such adjustment.

@@ -172,6 +172,8 @@ def test_several_suspects_in_one_table(run, owned):
     page = pathlib.Path(adjust, "verdict.html").read_text()
     assert "2 suspects were asked, and the claim is made against" in page
     assert ("(Holm)" in page, "Hochberg" in page) == (adjust == "holm", adjust == "bh")
+    for said in (page, out):
+      assert ("which those by one key need not be" in said) == (adjust == "bh")
   np.save("short.npy", np.zeros(59, int))
   code, out, err = run(verify, key, f"--predictions={owned / 'suspect.npy'},short.npy")
   assert (code, out) == (2, "")
