@@ -191,8 +191,9 @@ def assumption() -> str:
   """Returns what the verdict assumes, in words."""
   return (
     "The verdict holds whatever the suspect is, also one trained on other owners'"
-    " marks, if the key was fixed before the model and whoever trained that knew of the"
-    " labels from the marked rows alone. A deposited hash of the key shows the first."
+    " marks, if the key was fixed before the model, its secret was drawn once and not"
+    " chosen among several, and whoever trained the model knew of the labels from the"
+    " marked rows alone. A deposited hash of the key shows the first."
   )
 
 

@@ -129,6 +129,8 @@ def test_the_model_that_trained_on_the_data_is_found(run, owned):
   assert answers_sha256 in page
   assert secrets["secret"] not in page
   assert "the one that was deposited." in page
+  assert "secret was drawn once, by chance. Who draws many" in page
+  assert "are accused by chance, if the assumptions hold." in page
   assert "jmia verify " in page  # `experiments` is in a checkout alone
   # Against a count by hand, from the key's JSON.
   key = json.loads(path.read_text())
