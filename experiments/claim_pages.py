@@ -78,6 +78,9 @@ def of_submarks(
       " Nothing else is assumed of the model: the verdict holds for one that favours a"
       " label, or that was trained on other owners' marks.",
       _HONEST,
+      "The key's secret was drawn once, by chance. Who draws many and keeps one whose"
+      " labels models of his own give to its marks accuses models that never met the"
+      " data many times as often as the level says, and a deposit does not show it.",
       f"This key is the only one that was tried, and once: of {_one_in(level)} keys"
       " made up afterwards, one fits by chance.",
       "The binomial test and the t-test beside, which do not decide, also assume that a"
@@ -270,7 +273,7 @@ def _one_in(level: float) -> str:
 def _chance(level: float) -> str:
   return (
     f"Of models that were not trained on the data, {level:.2g} % at most are accused"
-    " by chance."
+    " by chance, if the assumptions hold."
   )
 
 

@@ -5,9 +5,11 @@
 
 PRED.npy (or .csv) holds the model's answers to the query set, in its order: labels or
 class names [m], or probabilities or logits [m, C]. The model is needed for nothing
-else. Several suspects are judged together: --predictions=A.npy,B.npy; or one each by a
-key: --key=A.json,B.json. With --output_dir the verdict is also written to
-DIR/verdict.json, and to DIR/verdict.html, a page to hand to somebody else.
+else. A query that the suspect refuses is answered with no class: give it a label that
+is none, such as -1, or equal scores. Several suspects are judged together:
+--predictions=A.npy,B.npy; or one each by a key: --key=A.json,B.json. With --output_dir
+the verdict is also written to DIR/verdict.json, and to DIR/verdict.html, a page to hand
+to somebody else.
 """
 
 from collections.abc import Sequence
@@ -54,7 +56,8 @@ _ADJUST = flags.DEFINE_enum(
   "holm",
   claims.ADJUSTMENTS,
   "With several suspects: holm keeps the chance of any false claim, bh the expected"
-  " share of false ones among the claims (of independent tests), none each alone.",
+  " share of false ones among the claims (of independent tests, as by a key each), none"
+  " each alone.",
 )
 _BASELINE = flags.DEFINE_float(
   "baseline",
@@ -152,8 +155,9 @@ def _by_submarks(
       )
     )
   verdicts = claims.together(verdicts, _ADJUST.value)
+  together = _together(found, verdicts)
   page = claim_pages.of_submarks(
-    found, suspects, verdicts, [*map(_cells, verdicts)], hashes, _together(verdicts)
+    found, suspects, verdicts, [*map(_cells, verdicts)], hashes, together
   )
   if len(verdicts) == 1:
     (verdict,) = verdicts
@@ -173,7 +177,8 @@ def _by_submarks(
     ],
   }
   table = _table_of_several(suspects, verdicts)
-  return content, "\n\n".join([table, *lines, claims.assumption()]), page
+  text = "\n\n".join([table, *lines, together, claims.assumption()])
+  return content, text, page
 
 
 def _read(path: str, key: submarks.Key, num_suspects: int) -> np.ndarray:
@@ -186,15 +191,19 @@ def _read(path: str, key: submarks.Key, num_suspects: int) -> np.ndarray:
     raise ValueError(f"{path}: {error}") from error
 
 
-def _together(verdicts: Sequence[claims.Verdict]) -> str:
+def _together(found: Sequence[keys.Key], verdicts: Sequence[claims.Verdict]) -> str:
   """How several suspects share one level."""
   if len(verdicts) == 1:
     return ""
   level = f"{100 * (1 - verdicts[0].confidence):.3g} %"
+  # One draw of the labels is behind all p-values by one key.
+  shared = len({*found}) < len(found)
+  but = ", which those by one key need not be: --adjust=holm holds for any"
   return {
     "holm": f"The chance of any false claim is at most {level} (Holm).",
-    "bh": f"Of the claims at most {level} are false in the mean, for independent tests"
-    " (Benjamini and Hochberg).",
+    "bh": f"Of the claims at most {level} are false in the mean (Benjamini and"
+    " Hochberg), if the tests are independent or positively dependent"
+    f"{but if shared else ''}.",
     "none": f"Each claim alone is false with a chance of {level} at most.",
   }[_ADJUST.value]
 

@@ -36,10 +36,12 @@ A model that can only be asked: commit, or embed, with --black_box. Then
         --num_wrong_keys=99 --seed=SEED --output_dir=DIR
 
 writes DIR/queries.npz with all that is to be asked: the claimed rows, and the
-synthetic rows of the key among those of wrong ones. Which is yours, nobody can tell who
-does not know SEED: take one that cannot be guessed. `verify --answers_file=ANSWERS.npy`
-takes the logits, log-probabilities or probabilities in that order, with the same
---num_wrong_keys and --seed.
+synthetic rows of the key among those of wrong ones. Nothing in them says which is yours
+to who has not got the key; the answers of an encoded model do, to a suspect who looks
+for that, and may then answer otherwise: no claim stands by it, and no false one.
+`verify --answers_file=ANSWERS.npy --queries_file=DIR/queries.npz` takes the logits,
+log-probabilities or probabilities in that order, with the same --num_wrong_keys and
+--seed; with others it refuses.
 """
 
 import pathlib
@@ -91,6 +93,13 @@ _ANSWERS_FILE = flags.DEFINE_string(
   "answers_file",
   None,
   "Logits, log-probabilities or probabilities [Q, C] of the queries, .npy.",
+)
+_QUERIES_FILE = flags.DEFINE_string(
+  "queries_file",
+  None,
+  "With --answers_file: the queries.npz that was answered. It is compared with what"
+  " --num_wrong_keys and --seed make, for others would read the answers in another"
+  " order.",
 )
 _KEY_FILE = flags.DEFINE_string("key_file", None, "The key.json of embed.")
 _CLAIM_FILE = flags.DEFINE_string("claim_file", None, "The claim.npz of embed.")
@@ -162,7 +171,7 @@ _OF_COMMAND = {
   "queries": ("key_file", "claim_file", "num_wrong_keys"),
   "verify": (
     *("key_file", "claim_file", "num_wrong_keys", "model_file", "answers_file"),
-    *("commitment", "level", "nonce"),
+    *("queries_file", "commitment", "level", "nonce"),
   ),
 }
 
@@ -301,6 +310,10 @@ def verify() -> None:
   _require(_KEY_FILE, _CLAIM_FILE)
   if (_MODEL_FILE.value is None) == (_ANSWERS_FILE.value is None):
     raise ValueError("one of --model_file and --answers_file must have a value")
+  if _ANSWERS_FILE.value is not None:
+    _require(_QUERIES_FILE)
+  elif _QUERIES_FILE.value is not None:
+    raise ValueError("--queries_file is not read without --answers_file")
   key, claim = _key_and_claim()
   with bars.shown("key") as progress:
     verdict = owner.verify(
@@ -383,11 +396,22 @@ def _key_and_claim() -> tuple[claims.CommittedKey, claims.Claim]:
   return key, claim
 
 
+def _check_asked(key: claims.CommittedKey, claim: claims.Claim) -> None:
+  """Raises ValueError unless the flags make the queries that were answered."""
+  asked = files.read_queries(str(_QUERIES_FILE.value))
+  number, seed = _NUM_WRONG_KEYS.value, common_flags.SEED.value
+  try:
+    suspect.check_asked(asked, key.key, claim, number, seed)
+  except ValueError as error:
+    raise ValueError(f"queries_file={_QUERIES_FILE.value}: {error}") from error
+
+
 def _suspect(key: claims.CommittedKey, claim: claims.Claim) -> files.Model | np.ndarray:
   """The model that is suspected, or its answers."""
   if _MODEL_FILE.value is not None:
     return files.read_model(str(_MODEL_FILE.value), claim.x.shape[1:])
   suspect.check_is_asked(key.key)
+  _check_asked(key, claim)
   number = suspect.num_queries(key.key, claim, _NUM_WRONG_KEYS.value)
   return files.read_answers(str(_ANSWERS_FILE.value), number)
 

@@ -22,6 +22,7 @@ _NEAR = 0.02  # of one: what probabilities of 16 bits or few votes may sum to
 _OFF_DECIMAL = 1e-6  # by how much float32 may miss one
 _ALIKE = 0.2  # sums of rows of probabilities or votes differ by less
 _FEW = 3  # columns at most, where labels beside something else pass for scores
+_REFUSED = "a query that the suspect refused takes a label that is no class"
 _FILE = re.compile(r"(?:.*[/\\])?([0-9]+)(?:\.[A-Za-z]+)?")  # a number, or 07.png
 
 
@@ -88,6 +89,8 @@ def classes(
 ) -> np.ndarray:
   """Returns `[m]` int, each query's class; -1 for none of them, or a tie of scores.
 
+  A -1 is a query that is answered with no class, be it for want of an answer.
+
   Args:
     table: of `read`.
     class_names: `K`. Scores have a column for each, in this order; or, where names are
@@ -107,7 +110,7 @@ def classes(
   if len(cells) != num_queries:
     raise ValueError(
       f"predictions hold {len(cells)} answers, expected {num_queries}: one for each row"
-      " of the query set, in its order"
+      f" of the query set, in its order; {_REFUSED}"
     )
   if titles is not None:
     return _of_titled(cells, titles, class_names)
@@ -233,7 +236,10 @@ def _numeric(cells: np.ndarray) -> np.ndarray:
     ) from error
   bad = np.isnan(values) | np.isposinf(values)  # -inf is the logit of a masked class
   if bad.any():
-    raise ValueError(f"predictions hold {bad.sum()} NaN or infinite values")
+    raise ValueError(
+      f"predictions hold {bad.sum()} NaN or infinite values; a query that the suspect"
+      " refused takes equal scores"
+    )
   return values
 
 
@@ -381,13 +387,14 @@ def _of_labels(
     if bad := [cell for cell in labels.tolist() if not titles_lib.is_number(cell)]:
       raise ValueError(
         f"predictions hold {bad[0]!r}, expected labels like the key's classes,"
-        f" {classes_lib.listed(class_names)}"
+        f" {classes_lib.listed(class_names)}; {_REFUSED}"
       )
     labels = labels.astype(np.float64)
   if labels.dtype.kind == "f":
     if not np.isfinite(labels).all():
       raise ValueError(
-        f"predictions hold {(~np.isfinite(labels)).sum()} NaN or infinite values"
+        f"predictions hold {(~np.isfinite(labels)).sum()} NaN or infinite values;"
+        f" {_REFUSED}"
       )
     if (labels != np.floor(labels)).any():
       raise ValueError("predictions hold numbers that are not whole, expected labels")

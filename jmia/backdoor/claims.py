@@ -144,7 +144,8 @@ def together(verdicts: Sequence[Verdict], adjustment: str) -> list[Verdict]:
     adjustment: of `ADJUSTMENTS`. Holm's keeps the chance of any false claim at the
       level, however the tests depend on one another; Benjamini and Hochberg's the
       expected share of false claims among the claims, for tests that are independent
-      or positively dependent; none keeps the level of each alone.
+      or positively dependent, which those of several suspects by one key need not be;
+      none keeps the level of each alone.
 
   Raises:
     ValueError: there is no such adjustment.
@@ -190,8 +191,9 @@ def assumption() -> str:
   """Returns what the verdict assumes, in words."""
   return (
     "The verdict holds whatever the suspect is, also one trained on other owners'"
-    " marks, if the key was fixed before the model and whoever trained that knew of the"
-    " labels from the marked rows alone. A deposited hash of the key shows the first."
+    " marks, if the key was fixed before the model, its secret was drawn once and not"
+    " chosen among several, and whoever trained the model knew of the labels from the"
+    " marked rows alone. A deposited hash of the key shows the first."
   )
 
 

@@ -36,6 +36,8 @@ _UNITS = 55_440
 _SLACK = 5
 # Rows of a sub-mark where one alone can claim: fewer are not divided.
 _ROWS_EACH = 4
+_P_FLOOR = 1e-300  # less than this, which a float may not hold, no p-value is
+_EXACT = 2.0**53  # counts up to here are exact as float64
 
 
 class Tally(NamedTuple):
@@ -56,7 +58,7 @@ class Result(NamedTuple):
   Attributes:
     statistic: `sum_j A_j[y_j]`, from 0 to T.
     p_value: exact; from `floor` to 1.
-    floor: `K^-T`.
+    floor: `K^-T`, or 1e-300 where that is less.
     rank_of_labels: `[T]` int, for each sub-mark how many classes do at least as well
       as its label: 1 where that is ahead of all others.
   """
@@ -166,12 +168,12 @@ def test(tallied: Tally, labels: np.ndarray) -> Result:
   own_of = np.arange(num_submarks), labels
   scores = _scores(hits, trials)
   own = scores[own_of]
-  ways = _num_ways(scores)
-  vectors = float(num_classes) ** num_submarks
+  ways, vectors = _num_ways(scores)
+  p_value = float(ways[own.sum() :].sum() / vectors)
   return Result(
     statistic=float((hits[own_of] / np.maximum(trials[own_of], 1)).sum()),
-    p_value=float(ways[own.sum() :].sum() / vectors),
-    floor=1 / vectors,
+    p_value=max(p_value, _P_FLOOR),
+    floor=max(1 / num_classes**num_submarks, _P_FLOOR),
     rank_of_labels=(scores >= own[:, None]).sum(axis=1),
   )
 
@@ -191,13 +193,19 @@ def _scores(hits: np.ndarray, trials: np.ndarray) -> np.ndarray:
   return (2 * hits * units + present) // (2 * present)
 
 
-def _num_ways(scores: np.ndarray) -> np.ndarray:
-  """How many label vectors have each sum; exact up to 2^53 vectors, float64 above."""
-  ways = np.ones(1)
+def _num_ways(scores: np.ndarray) -> tuple[np.ndarray, float]:
+  """How many label vectors have each sum, and of how many.
+
+  Counts are exact up to 2^53 vectors. From there on they are shares, to the relative
+  precision of float64, which counts of very many would overflow.
+  """
+  ways, vectors = np.ones(1), 1.0
   for of_classes in scores:
     values, counts = np.unique(of_classes, return_counts=True)
     grown = np.zeros(len(ways) + values[-1])
     for value, count in zip(values, counts, strict=True):
       grown[value : value + len(ways)] += count * ways
-    ways = grown
-  return ways
+    ways, vectors = grown, vectors * len(of_classes)
+    if vectors > _EXACT:
+      ways, vectors = ways / vectors, 1.0
+  return ways, vectors

@@ -227,6 +227,19 @@ def write_queries(path: _Path, x: np.ndarray) -> None:
   _write_npz(path, {"x": x})
 
 
+def read_queries(path: _Path) -> np.ndarray:
+  """Returns what a black-box model was asked, `[Q, ...]`.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is not what `write_queries` wrote; names the file.
+  """
+  arrays = _read_npz(path)
+  if arrays.keys() != {"x"}:
+    raise ValueError(f"{path}: not the queries.npz of experiments.watermark")
+  return arrays["x"]
+
+
 def read_answers(path: _Path, num_queries: int) -> np.ndarray:
   """Returns a black-box model's answers, as they are.
 

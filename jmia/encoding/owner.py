@@ -218,7 +218,7 @@ def queries(
     key: of the owner, that reads the output.
     claim: of the owner.
     num_wrong_keys: secrets that the key is compared with.
-    seed: of these; one that cannot be guessed hides which key is the owner's.
+    seed: of these, with the key's secret, so that the rows do not say which is whose.
   """
   return suspect.queries(key.key, claim, num_wrong_keys, seed)
 
@@ -233,6 +233,7 @@ def verify(
   level: float = LEVEL,
   num_wrong_keys: int = NUM_WRONG_KEYS,
   seed: int = 0,
+  asked: np.ndarray | None = None,
   progress: parallel.Progress = lambda done, total: None,
 ) -> claims.Verdict:
   """Tells whether a model carries a watermark.
@@ -241,7 +242,7 @@ def verify(
     model: that is suspected: at hand; or, of a key that reads the output, a function of
       float32 rows `[Q, ...]`, already multiplied by `claim.feature_scale`, to logits,
       log-probabilities or probabilities `[Q, C]`; or such answers to `queries` of the
-      same `num_wrong_keys` and `seed`.
+      same `num_wrong_keys` and `seed`: with others the watermark is not found.
     key: of the owner.
     claim: of the owner.
     nonce: that assigned the rows, if one did.
@@ -249,6 +250,8 @@ def verify(
     level: chance of accepting a claim that is false, at most.
     num_wrong_keys: secrets that the key is compared with, at least `1 / level - 1`.
     seed: of these.
+    asked: the `queries` that answers are to; they tell whether `num_wrong_keys` and
+      `seed` are right. None: not checked.
     progress: told how many keys are done, and of how many.
 
   Returns:
@@ -258,8 +261,10 @@ def verify(
     ValueError: the key and the claim do not belong together, the commitment is another,
       the nonce is lacking or too much (`claims.basis`); the level cannot be reached;
       the model is not one of such rows, its answers are not as said, or the key reads a
-      layer that answers do not show.
+      layer that answers do not show; or as `suspect.check_asked`.
   """
+  if asked is not None:
+    suspect.check_asked(asked, key.key, claim, num_wrong_keys, seed)
   basis = claims.basis(key, claim, nonce=nonce, commitment=commitment)
   watermark.check_level(level, num_wrong_keys)
   scores = suspect.scores(model, key.key, claim, num_wrong_keys, seed, progress)

@@ -61,7 +61,7 @@ def queries(
 ) -> np.ndarray:
   """Returns what a model is to be asked that can only be asked.
 
-  Which key is the owner's, nobody can tell who does not know the seed.
+  Nothing in them says which key is the owner's (`watermark.shuffled`).
 
   Args:
     key: of the watermark.
@@ -84,6 +84,43 @@ def queries(
 def num_queries(key: keys_lib.Key, claim: claims.Claim, num_wrong_keys: int) -> int:
   """Returns how many rows `queries` holds, `Q`."""
   return (1 + num_wrong_keys) * 2 * key.num_synthetic + len(claim.x)
+
+
+def check_asked(
+  asked: np.ndarray,
+  key: keys_lib.Key,
+  claim: claims.Claim,
+  num_wrong_keys: int,
+  seed: int,
+) -> None:
+  """Raises ValueError unless a model was asked what `queries` returns.
+
+  Answers to the queries of other wrong keys have the same shape, and would be read in
+  another order than they are in.
+
+  Args:
+    asked: `[Q, ...]` what the model was asked.
+    key: of the watermark.
+    claim: whose rows are asked about.
+    num_wrong_keys: K.
+    seed: of the wrong keys.
+  """
+  check_is_asked(key)
+  number = num_queries(key, claim, num_wrong_keys)
+  if asked.shape != (number, *claim.x.shape[1:]):
+    raise ValueError(
+      f"queries of shape {asked.shape} are not those of this key and claim with"
+      f" num_wrong_keys={num_wrong_keys}, which are {(number, *claim.x.shape[1:])}"
+    )
+  start = 0
+  for rows in _asked(watermark.shuffled(key, num_wrong_keys, seed), claim):
+    if not np.array_equal(asked[start : start + len(rows)], rows):
+      raise ValueError(
+        "queries are not those of this key and claim with"
+        f" num_wrong_keys={num_wrong_keys} and seed={seed}: give the seed that made"
+        " them"
+      )
+    start += len(rows)
 
 
 def check_is_asked(key: keys_lib.Key) -> None:

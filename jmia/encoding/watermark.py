@@ -152,14 +152,30 @@ def wrong_keys(key: keys_lib.Key, number: int, seed: int) -> list[keys_lib.Key]:
     ValueError: if `number` is below 1.
   """
   _validate.positive("number", number)
-  source = np.random.Philox(key=np.array([seed, _DECOYS], np.uint64))
-  secrets = [int(word) for word in source.random_raw(number)]
-  return [dataclasses.replace(key, secret=secret) for secret in secrets]
+  return _drawn(key, number, np.array([seed, _DECOYS], np.uint64))
 
 
 def shuffled(key: keys_lib.Key, number: int, seed: int) -> list[keys_lib.Key]:
-  """Returns the key among `wrong_keys`, where nobody can tell it: by secrets."""
-  return sorted([key, *wrong_keys(key, number, seed)], key=lambda one: one.secret)
+  """Returns the key among others drawn at random, in the order of their secrets.
+
+  The others are drawn by the seed and the secret together, so that nothing in queries
+  made of them tells it to who has not got the secret: a seed alone can be found by
+  trying them all. What an encoded model answers does tell it to who holds that model.
+
+  Raises:
+    ValueError: if `number` is below 1.
+  """
+  _validate.positive("number", number)
+  text = f"jmia wrong keys {seed} {key.secret}"
+  words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8")
+  others = _drawn(key, number, words.astype(np.uint64))
+  return sorted([key, *others], key=lambda one: one.secret)
+
+
+def _drawn(key: keys_lib.Key, number: int, words: np.ndarray) -> list[keys_lib.Key]:
+  """Keys with other secrets, from Philox keyed by two words."""
+  secrets = np.random.Philox(key=words).random_raw(number).tolist()
+  return [dataclasses.replace(key, secret=secret) for secret in secrets]
 
 
 def verify(scores: np.ndarray, is_claimed: np.ndarray, level: float) -> Verdict:

@@ -284,3 +284,19 @@ def test_columns_of_a_pandas_frame_may_be_called_numbers():
     assert answers.classes(table, DIGITS, 2).tolist() == expected
   table = answers.of_array(frame(["dog", "cat"]))
   assert answers.classes(table, NAMES, 2).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("answer", ["refused", "", "nan"])
+def test_a_query_that_was_refused_is_told_how_to_be_written(tmp_path, answer):
+  match = "a query that the suspect refused takes a label that is no class"
+  with pytest.raises(ValueError, match=match):
+    answers.classes(_csv(tmp_path, f"n,label\na,1\nb,{answer}\nc,2\n"), DIGITS, 3)
+  found = answers.classes(_csv(tmp_path, "n,label\na,1\nb,-1\nc,2\n"), DIGITS, 3)
+  assert found.tolist() == [1, -1, 2]
+  with pytest.raises(ValueError, match=match):
+    answers.classes(answers.Table(np.array([1, 2])), DIGITS, 3)
+  scores = np.eye(3)
+  with pytest.raises(ValueError, match="refused takes equal scores"):
+    answers.classes(answers.Table(np.where(scores < 1, np.nan, 1)), DIGITS, 3)
+  scores[1] = 1 / 3
+  assert answers.classes(answers.Table(scores), DIGITS, 3).tolist() == [0, -1, 2]

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from jmia import datasets
-from jmia.backdoor import claims, simulated
+from jmia.backdoor import claims, draws, randomization, simulated
+from jmia.stats import levels
 
 KEYS = 60
 
@@ -31,6 +32,23 @@ def test_no_test_of_a_secret_accuses_more_than_its_level(monkeypatch):
   # tests that assume a rate accuse it then.
   constant = next(row for row in rows if row["suspect"] == "answers 1 always")
   assert abs(constant["binomial"] - 0.19) < 4 * np.sqrt(0.19 * 0.81 / KEYS)
+
+
+def test_a_secret_that_was_chosen_among_many_accuses_and_the_verdict_says_so():
+  truth, submarks = np.arange(60) % 10, np.arange(60) // 30
+  constant = randomization.tally(np.ones(60, int), truth, submarks, 2, 10)
+
+  def accuses(secret):
+    p_value = randomization.test(constant, draws.labels(secret, 2, 10)).p_value
+    return levels.reaches(p_value, 0.05)
+
+  secrets = [draws.seeded_secret(seed, "") for seed in range(2000)]
+  accused = [accuses(secret) for secret in secrets]
+  assert abs(np.mean(accused) - 0.01) < 4 * np.sqrt(0.01 * 0.99 / 2000)
+  # Who keeps one of many accuses with certainty, whatever he deposits.
+  chosen = np.reshape(accused, (4, 500)).any(axis=1)
+  assert chosen.all()
+  assert "its secret was drawn once and not chosen among several" in claims.assumption()
 
 
 def test_models_that_learnt_the_marks_are_accused():

@@ -2,6 +2,7 @@
 
 import fractions
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -93,6 +94,23 @@ def test_many_submarks_of_many_queries_are_rounded_and_stay_exact():
   # Over all label vectors a p-value is never too small: the definition of its level.
   for level in np.arange(1, 126) / 125:
     assert np.mean(np.array(p_values) <= level + 1e-12) <= level + 1e-12
+
+
+@pytest.mark.parametrize("num_submarks", [20, 308, 309, 500])
+def test_more_label_vectors_than_a_float_counts(num_submarks):
+  """All queries are answered 0, so a vector's sum is how many of its labels are 0."""
+  truth, submarks = np.ones(num_submarks, int), np.arange(num_submarks)
+  tallied = randomization.tally(0 * truth, truth, submarks, num_submarks, 10)
+  for num_zeros in (0, 1, num_submarks // 10, num_submarks // 5, num_submarks):
+    labels = (submarks >= num_zeros).astype(int)
+    found = randomization.test(tallied, labels)
+    tail = sum(
+      math.comb(num_submarks, k) * 9 ** (num_submarks - k)
+      for k in range(num_zeros, num_submarks + 1)
+    )
+    expected = max(1e-300, tail / 10**num_submarks)
+    assert found.p_value == pytest.approx(expected, rel=1e-12, abs=0)
+    assert found.floor == max(1e-300, 1 / 10**num_submarks)
 
 
 def test_the_number_of_submarks_brings_the_floor_below_a_hundredth():

@@ -104,6 +104,22 @@ def test_assignment_is_as_good_as_drawn_and_can_be_checked():
       watermark.assign(x, number, 1)
 
 
+def test_a_key_is_hidden_from_who_tries_all_seeds():
+  found = watermark.shuffled(KEY, 50, seed=3)
+  assert len({*found}) == 51
+  assert KEY in found
+  assert [k.secret for k in found] == sorted(k.secret for k in found)
+  assert {dataclasses.replace(k, secret=KEY.secret) for k in found} == {KEY}
+  assert found == watermark.shuffled(KEY, 50, seed=3)
+  assert not {*found} & {*watermark.shuffled(KEY, 50, seed=4)} - {KEY}
+  # The seed is known, the secret is not.
+  assert not {*found} & {*watermark.wrong_keys(KEY, 50, seed=3)}
+  other = dataclasses.replace(KEY, secret=KEY.secret + 1)
+  assert not {*found} & {*watermark.shuffled(other, 50, seed=3)}
+  with pytest.raises(ValueError, match="number"):
+    watermark.shuffled(KEY, 0, seed=3)
+
+
 def test_wrong_keys_differ_in_the_secret_alone():
   wrong = watermark.wrong_keys(KEY, 50, seed=3)
   assert len({key.secret for key in wrong} | {KEY.secret}) == 51

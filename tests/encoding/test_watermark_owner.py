@@ -194,6 +194,13 @@ def test_a_model_that_can_only_be_asked(softmax):
   for found in (by_answers, by_model):
     assert found.p_key == by_function.p_key
     assert found.tests.share == pytest.approx(by_function.tests.share, abs=0.02)
+  # Answers are read in another order with another seed: what was asked tells.
+  asked = {**given, "asked": x}
+  assert _verify(np.asarray(predict(x)), made, **asked) == by_answers
+  with pytest.raises(ValueError, match="num_wrong_keys=99 and seed=78: give the seed"):
+    _verify(np.asarray(predict(x)), made, **{**asked, "seed": 78})
+  with pytest.raises(ValueError, match=r"queries of shape \(6159, "):
+    _verify(np.asarray(predict(x)), made, **{**asked, "asked": x[1:]})
   with pytest.raises(ValueError, match=r"answers has shape \(6159, 10\)"):
     _verify(np.asarray(predict(x))[1:], made, **given)
   with pytest.raises(ValueError, match="the key reads layer 'Dense_1'"):

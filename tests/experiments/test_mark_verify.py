@@ -129,6 +129,8 @@ def test_the_model_that_trained_on_the_data_is_found(run, owned):
   assert answers_sha256 in page
   assert secrets["secret"] not in page
   assert "the one that was deposited." in page
+  assert "secret was drawn once, by chance. Who draws many" in page
+  assert "are accused by chance, if the assumptions hold." in page
   assert "jmia verify " in page  # `experiments` is in a checkout alone
   # Against a count by hand, from the key's JSON.
   key = json.loads(path.read_text())
@@ -172,6 +174,8 @@ def test_several_suspects_in_one_table(run, owned):
     page = pathlib.Path(adjust, "verdict.html").read_text()
     assert "2 suspects were asked, and the claim is made against" in page
     assert ("(Holm)" in page, "Hochberg" in page) == (adjust == "holm", adjust == "bh")
+    for said in (page, out):
+      assert ("which those by one key need not be" in said) == (adjust == "bh")
   np.save("short.npy", np.zeros(59, int))
   code, out, err = run(verify, key, f"--predictions={owned / 'suspect.npy'},short.npy")
   assert (code, out) == (2, "")

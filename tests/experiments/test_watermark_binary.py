@@ -160,7 +160,10 @@ def test_a_committed_model_that_can_only_be_asked(owned, tmp_path):
   _run("queries", output_dir=tmp_path, num_wrong_keys=99, **given)
   x = np.load(tmp_path / "queries.npz")["x"]
   np.save(tmp_path / "answers.npy", model.module.apply(model.variables, x))
-  answers = {"answers_file": tmp_path / "answers.npy"}
+  answers = {
+    "answers_file": tmp_path / "answers.npy",
+    "queries_file": tmp_path / "queries.npz",
+  }
   assert _verdict(tmp_path, **answers, **given, nonce=NONCE)["accepted"]
 
 
@@ -402,12 +405,33 @@ def test_a_model_that_can_only_be_asked(owned, tmp_path):
   assert x.shape == (100 * 60 + 160, 64)
   model = files.read_model(path)
   np.save(tmp_path / "answers.npy", model.module.apply(model.variables, x))
-  by_answers = _verdict(tmp_path, answers_file=tmp_path / "answers.npy", **given)
+  answers = {
+    "answers_file": tmp_path / "answers.npy",
+    "queries_file": tmp_path / "queries.npz",
+  }
+  by_answers = _verdict(tmp_path, **answers, **given)
   assert by_answers["accepted"]
   # The model at hand gives the same.
   by_model = _verdict(tmp_path, model_file=path, **given)
   assert by_model["share"] == pytest.approx(by_answers["share"], abs=0.02)
   assert by_model["p_key"] == by_answers["p_key"]
+  _check_queries_are_compared(answers, given, owned / "black_by_nonce")
+
+
+def _check_queries_are_compared(answers, given, other):
+  """Answers are not read to other queries than those that were asked."""
+  good = {**given, **answers, "num_wrong_keys": 99}
+  of_nonce = {"key_file": other / "key.json", "claim_file": other / "claim.npz"}
+  for changed, match in (
+    ({"seed": 0}, r"queries_file=.*num_wrong_keys=99 and seed=0: give the seed"),
+    ({"num_wrong_keys": 100}, r"queries_file=.*with num_wrong_keys=100, which are"),
+    ({"queries_file": None}, "--queries_file must have a value"),
+    ({"queries_file": given["claim_file"]}, "claim.npz: not the queries.npz"),
+    (of_nonce, "queries_file=.* are not those of this key and claim"),
+    ({"answers_file": None, "model_file": "x"}, "--queries_file is not read without"),
+  ):
+    with pytest.raises(ValueError, match=match):
+      _run("verify", **{**good, **changed})
 
 
 def test_rows_that_were_standardised_are_said_to_be(tmp_path, capsys):
@@ -484,13 +508,23 @@ def test_bad_input_is_named(owned, tmp_path):
   refused("not what the key's commitment", claim_file=tmp_path / "claim.npz")
   np.save(tmp_path / "answers.npy", np.zeros((3, 10)))
   refused(
-    "reads layer 'Dense_1'", model_file=None, answers_file=tmp_path / "answers.npy"
+    "reads layer 'Dense_1'",
+    model_file=None,
+    answers_file=tmp_path / "answers.npy",
+    queries_file=tmp_path / "queries.npz",
   )
   black = {name: owned / "black" / name for name in ("key.json", "claim.npz")}
+  asked = owner.queries(
+    files.read_key(black["key.json"]),
+    files.read_claim(black["claim.npz"]),
+    num_wrong_keys=99,
+  )
+  files.write_queries(tmp_path / "queries.npz", asked)
   refused(
     r"answers.npy has shape \(3, 10\)",
     model_file=None,
     answers_file=tmp_path / "answers.npy",
+    queries_file=tmp_path / "queries.npz",
     key_file=black["key.json"],
     claim_file=black["claim.npz"],
   )
