@@ -21,10 +21,11 @@ from jmia.attacks import registry
 from jmia.attacks.evidence import DIVERGENCE, LOGITS, parse
 from jmia.audit import answers as answers_lib
 from jmia.audit import copies as copies_lib
-from jmia.audit import units
 from jmia.audit.design import Design, Part
 from jmia.audit.trainer import Trainer
 from jmia.defenses import registry as defenses_lib
+from jmia.outputs import coarse as coarse_lib
+from jmia.outputs import units
 from jmia.training import config as config_lib
 from jmia.training import distillation, parallel
 from jmia.training import recipe as recipe_lib
@@ -224,7 +225,7 @@ def _ask_targets(
   if num_kept:
     teachers = np.empty((num_kept, num_rows, num_classes), np.float32)
   targets = []
-  told = units.Units({}, units.EXACT, ())
+  told = units.Units({}, coarse_lib.EXACT, ())
   for number, predict in enumerate(predictors):
     x, y = np.asarray(data.x), np.asarray(data.y)
     logits, told = answers_lib.ask(

@@ -1,6 +1,6 @@
 """A black-box model's answers, as log-probabilities whatever they come as.
 
-The rules are those of an audit (`audit.units`), as far as they matter here: what one
+The rules are those of an audit (`outputs.units`), as far as they matter here: what one
 takes for probabilities the other does not take for logits. How coarsely they are given
 is left as it is, since all keys read the same answers. For that reason no reading can
 make a false claim stand; but one in wrong units hides an encoding that is there.

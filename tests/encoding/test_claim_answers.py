@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from jmia.audit import units
 from jmia.encoding import answers
+from jmia.outputs import units
 
 LOGITS = np.random.default_rng(0).normal(scale=3, size=(400, 10))
 PROBABILITIES = special.softmax(LOGITS, axis=-1)
