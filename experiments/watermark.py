@@ -44,6 +44,7 @@ takes the logits, log-probabilities or probabilities in that order, with the sam
 
 import pathlib
 import shutil
+import sys
 from typing import Any
 
 from absl import flags
@@ -51,7 +52,7 @@ import jax
 import numpy as np
 
 from jmia import datasets, types
-from jmia.encoding import claims, draws, files, owner, suspect
+from jmia.encoding import answers, claims, draws, files, owner, suspect
 from jmia.encoding import keys as keys_lib
 from jmia.report import claim_page, results
 from jmia.training import config as config_lib
@@ -389,7 +390,10 @@ def _suspect(key: claims.CommittedKey, claim: claims.Claim) -> files.Model | np.
     return files.read_model(str(_MODEL_FILE.value), claim.x.shape[1:])
   suspect.check_is_asked(key.key)
   number = suspect.num_queries(key.key, claim, _NUM_WRONG_KEYS.value)
-  return files.read_answers(str(_ANSWERS_FILE.value), number)
+  found = files.read_answers(str(_ANSWERS_FILE.value), number)
+  for note in answers.notes(str(_ANSWERS_FILE.value), found):
+    print(f"watermark: {note}", file=sys.stderr)
+  return found
 
 
 def _accuracy(model: files.Model, dataset: types.Dataset) -> str:

@@ -47,7 +47,7 @@ class Units(NamedTuple):
     with np.errstate(over="ignore"):  # what float64 holds may overflow float32
       values = np.asarray(values, np.float32)
     if kind in ("logits", "log_probabilities"):
-      values = _finite_logits(values)
+      values = finite_logits(values)
       if self.coarse.is_exact:
         return values
       return np.asarray(self.coarsened(values))
@@ -126,7 +126,7 @@ def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, lis
   else:
     kind, said = outputs, []
     kinds.check_are(name, rows, kind)
-  said = [*said, *_said_of_masked(name, rows)]
+  said = [*said, *kinds.said_of_masked(name, rows)]
   if kind not in ("probabilities", kinds.PERCENTAGES):
     return kind, EXACT, said
   coarse = _coarse_of(as_given, rows / np.float32(kinds.total(kind)))
@@ -140,14 +140,6 @@ def _coarse_of(as_given: np.ndarray, p: np.ndarray) -> Coarse:
   if coarse.is_exact or coarse == Coarse(dtype=narrow):
     coarse = dataclasses.replace(coarse, least=coarseness.least_complement(as_given))
   return coarse
-
-
-def _said_of_masked(name: str, rows: np.ndarray) -> list[str]:
-  """What is said where classes are ruled out."""
-  number = int(np.isneginf(rows).sum())
-  if not number:
-    return []
-  return [f"{name}: {number:,} values of -inf count as a probability of {TINY:.0e}"]
 
 
 def _said_of_absent(name: str, p: np.ndarray) -> list[str]:
@@ -164,8 +156,8 @@ def _said_of_absent(name: str, p: np.ndarray) -> list[str]:
   ]
 
 
-def _finite_logits(logits: np.ndarray) -> np.ndarray:
-  """Logits whose -inf stand for the smallest normal float32 as a probability."""
+def finite_logits(logits: np.ndarray) -> np.ndarray:
+  """Returns logits `[..., C]` whose -inf are the least normal float32 of p."""
   if not np.isneginf(logits).any():
     return logits
   total = np.logaddexp.reduce(logits, axis=-1, keepdims=True)

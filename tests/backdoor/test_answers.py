@@ -1,5 +1,6 @@
 """Answers in the forms that people's tools give them."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -284,3 +285,10 @@ def test_columns_of_a_pandas_frame_may_be_called_numbers():
     assert answers.classes(table, DIGITS, 2).tolist() == expected
   table = answers.of_array(frame(["dog", "cat"]))
   assert answers.classes(table, NAMES, 2).tolist() == [1, 0]
+
+
+def test_arrays_of_16_bits_are_read():
+  scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25], [0.4, 0.4, 0.2]])
+  for dtype in (np.float16, ml_dtypes.bfloat16):
+    found = answers.classes(answers.of_array(scores.astype(dtype)), DIGITS, 3)
+    np.testing.assert_array_equal(found, [1, 0, -1])
