@@ -17,8 +17,9 @@ from jmia.attacks.evidence import Evidence
 from jmia.audit import config as config_lib
 from jmia.audit import group_exposure, repeat, view
 from jmia.audit import outcome as outcome_lib
-from jmia.audit import panel as panel_lib
+from jmia.audit import targets as targets_lib
 from jmia.audit import trainer as trainer_lib
+from jmia.audit import training as training_lib
 from jmia.audit.checks import calibrating, learnt
 from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
@@ -71,7 +72,7 @@ def run(
   dataset: types.Dataset,
   config: AuditConfig | None = None,
   *,
-  predict: panel_lib.Predict | None = None,
+  predict: targets_lib.Predict | None = None,
   references: fitted.Fit | None = None,
   split: types.AuditSplit | None = None,
   groups: Mapping[str, np.ndarray] | None = None,
@@ -111,44 +112,16 @@ def run(
   config = config or AuditConfig()
   for kind, given in (("groups", groups), ("columns", columns)):
     group_exposure.check_rows(kind, given, num_rows=dataset.num_examples)
-  if predict is not None and not callable(predict):
-    raise ValueError(
-      f"predict is a {type(predict).__name__}, expected a function: jmia.adapters makes"
-      " one of a model"
-    )
-  if predict is not None and split is None:
-    raise ValueError("predict needs split: which rows was the model trained on?")
-  if predict is not None and config.num_targets > 1:
-    raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
-  if references is not None and config.defenses:
-    raise ValueError("defenses change the training here; with references, fit does it")
-  if config.near_copies is not None:
-    split_check.check_near(config.near_copies, dataset.x.shape)
+  _check(dataset, config, predict, references, split)
   split = config_lib.split_of(dataset, config, split)
   trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
-  panel = panel_lib.train(
+  panel = training_lib.train(
     config_lib.design_of(split, config),
     trainer,
     config.needs(),
     predict=predict,
     fit=references,
   )
-  filled = dataclasses.replace(
-    config,
-    num_members=len(split.members),
-    num_nonmembers=len(split.nonmembers),
-    num_population=len(split.population),
-    num_calibration=config_lib.num_calibration_of(split, config),
-    train=trainer.train,
-  )
-  settings = {
-    "dataset": dataset.name,
-    "model": _name(trainer, predict, references),
-    "reference_model": _name(trainer, None, references),
-    **dataclasses.asdict(filled),
-    "defenses": [str(defense) for defense in config.defenses],
-    "defense_settings": [repeat.written(defense) for defense in config.defenses],
-  }
   # Of a black box nobody here knows how it was trained.
   mechanism = trainer.defended().mechanism if predict is None else None
   found = [view.evidence(panel, target) for target in range(len(panel.targets))]
@@ -157,18 +130,18 @@ def run(
     targets,
     config.attacks,
     config.options(),
-    settings,
+    _settings(config, split, trainer, predict, references),
     config.delta if mechanism is None else mechanism.delta,
   )
+  report = result.report
   notes = [
-    *_guarantee(mechanism, result.report),
+    *_guarantee(mechanism, report),
     *_of_black_box(predict, config),
     *dataset.notes,
     *defenses_lib.notes(config.defenses, trainer.train),
     *config_lib.notes_of(split, config),
     *panel.notes,
   ]
-  report = result.report
   report["blind"], checked = _checks(
     targets, result.samples, dataset.x, config.seed, config.near_copies
   )
@@ -248,7 +221,15 @@ def trainer_of(
   checkpoint_dir: str | os.PathLike[str] | None = None,
   progress: trainer_lib.Progress = trainer_lib.silent,
 ) -> trainer_lib.Trainer:
-  """Returns how all models of an audit are trained."""
+  """Returns how all models of an audit are trained.
+
+  Args:
+    dataset: the data.
+    config: settings; without training settings those of the dataset's preset.
+    split: the members of every target, whose number counts.
+    checkpoint_dir: where training is saved and resumed.
+    progress: told of each stage's model-epochs.
+  """
   return trainer_lib.Trainer(
     dataset=dataset,
     train=config.train or training_config.preset(dataset.name, dataset.x.shape[1:]),
@@ -260,6 +241,55 @@ def trainer_of(
     progress=progress,
     outputs=config.outputs,
   )
+
+
+def _check(
+  dataset: types.Dataset,
+  config: AuditConfig,
+  predict: targets_lib.Predict | None,
+  references: fitted.Fit | None,
+  split: types.AuditSplit | None,
+) -> None:
+  """Raises ValueError where what is given to `run` does not go together."""
+  if predict is not None and not callable(predict):
+    raise ValueError(
+      f"predict is a {type(predict).__name__}, expected a function: jmia.adapters makes"
+      " one of a model"
+    )
+  if predict is not None and split is None:
+    raise ValueError("predict needs split: which rows was the model trained on?")
+  if predict is not None and config.num_targets > 1:
+    raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
+  if references is not None and config.defenses:
+    raise ValueError("defenses change the training here; with references, fit does it")
+  if config.near_copies is not None:
+    split_check.check_near(config.near_copies, dataset.x.shape)
+
+
+def _settings(
+  config: AuditConfig,
+  split: types.AuditSplit,
+  trainer: trainer_lib.Trainer,
+  predict: targets_lib.Predict | None,
+  references: fitted.Fit | None,
+) -> dict[str, Any]:
+  """The configuration as it is recorded: what was left to defaults is filled in."""
+  filled = dataclasses.replace(
+    config,
+    num_members=len(split.members),
+    num_nonmembers=len(split.nonmembers),
+    num_population=len(split.population),
+    num_calibration=config_lib.num_calibration_of(split, config),
+    train=trainer.train,
+  )
+  return {
+    "dataset": trainer.dataset.name,
+    "model": _name(trainer, predict, references),
+    "reference_model": _name(trainer, None, references),
+    **dataclasses.asdict(filled),
+    "defenses": [str(defense) for defense in config.defenses],
+    "defense_settings": [repeat.written(defense) for defense in config.defenses],
+  }
 
 
 def _of_targets(
@@ -276,14 +306,40 @@ def _of_targets(
   if not outcomes:
     raise ValueError(f"no attack can run: {_reasons(targets[0], missing)}")
   seconds = time.monotonic() - start
+  targets = [evidence.evaluated() for evidence in targets]
   config = {
     "attacks": attacks,
     "matmul_precision": jax.config.values["jax_default_matmul_precision"],
     **settings,
   }
-  config = json.loads(json.dumps(config, default=str))
-  targets = [evidence.evaluated() for evidence in targets]
+  report = _report(targets, outcomes, json.loads(json.dumps(config, default=str)))
+  report["missing"] = missing
+  report["seconds"] |= {"attacks": seconds, "total": seconds}
+  if len(targets) > 1:
+    for name, of_attack in outcomes.items():
+      spread = outcome_lib.per_sample_fpr(of_attack, targets, report["seed"])
+      report["attacks"][name]["per_sample_fpr"] = spread
+    report["notes"] += outcome_lib.pooled(report["attacks"])
+  else:
+    report["epsilon_lower"] = _epsilon_lower(report, outcomes, targets[0], delta)
+  samples = [
+    _samples(evidence, {name: each[number] for name, each in outcomes.items()})
+    for number, evidence in enumerate(targets)
+  ]
+  return Result(report, tuple(samples))
+
+
+def _report(
+  targets: Sequence[Evidence],
+  outcomes: Mapping[str, Sequence[Outcome]],
+  config: Mapping[str, Any],
+) -> dict[str, Any]:
+  """The report but for what compares attacks, or targets, with each other."""
   described = [_target(evidence) for evidence in targets]
+  notes = [
+    *(note for evidence in targets for note in evidence.notes),
+    *(note for each in outcomes.values() for o in each for note in o.notes),
+  ]
   report = {
     "schema": 1,
     "config": config,
@@ -298,30 +354,13 @@ def _of_targets(
       }
       for name, of_attack in outcomes.items()
     },
-    "missing": missing,
-    "notes": list(
-      dict.fromkeys(
-        [
-          *(note for evidence in targets for note in evidence.notes),
-          *(note for each in outcomes.values() for o in each for note in o.notes),
-        ]
-      )
-    ),
-    "seconds": {"train": 0.0, "signals": 0.0, "attacks": seconds, "total": seconds},
+    "missing": {},
+    "notes": list(dict.fromkeys(notes)),
+    "seconds": {"train": 0.0, "signals": 0.0, "attacks": 0.0, "total": 0.0},
   }
   if len(targets) > 1:
     report["targets"] = described
-    for name, of_attack in outcomes.items():
-      spread = outcome_lib.per_sample_fpr(of_attack, targets, report["seed"])
-      report["attacks"][name]["per_sample_fpr"] = spread
-    report["notes"] += outcome_lib.pooled(report["attacks"])
-  else:
-    report["epsilon_lower"] = _epsilon_lower(report, outcomes, targets[0], delta)
-  samples = [
-    _samples(evidence, {name: each[number] for name, each in outcomes.items()})
-    for number, evidence in enumerate(targets)
-  ]
-  return Result(report, tuple(samples))
+  return report
 
 
 def _checks(
