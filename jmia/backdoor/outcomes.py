@@ -117,11 +117,7 @@ def rows(
   return [
     {
       "dataset": dataset.name,
-      "study": case.variant.study,
-      "variant": case.variant.name,
-      "trial": case.trial,
-      "owner": case.number,
-      "num_marked": _num_marked(case),
+      **_described(case),
       "num_train": int(plan.jobs.num_members[case.model]),
       "num_queries": settings.num_queries,
       "target_label": case.owner.label,
@@ -130,11 +126,7 @@ def rows(
       "asr_all": float(rate[i]),
       "asr_without": float(rate_without[i]),
       "asr_threshold": threshold,
-      "t_statistic": _finite(verdict.t_statistic[i]),
-      "p_value": float(verdict.p_value[i]),
-      "p_value_exact": float(verdict.p_value_exact[i]),
-      "rejected": bool(verdict.rejected[i]),
-      "rejected_t": bool(verdict.rejected_t[i]),
+      **_tests(verdict, i),
       **together[i],
       "train_accuracy": float(train_accuracy[case.model]),
       "test_accuracy": float(test_accuracy[case.model]),
@@ -142,6 +134,28 @@ def rows(
     }
     for i, case in enumerate(cases)
   ]
+
+
+def _described(case: _Case) -> Row:
+  """Which case a row is of."""
+  return {
+    "study": case.variant.study,
+    "variant": case.variant.name,
+    "trial": case.trial,
+    "owner": case.number,
+    "num_marked": _num_marked(case),
+  }
+
+
+def _tests(verdict: verification.Verification, number: int) -> Row:
+  """What the paper's t-test and the exact one say of one case."""
+  return {
+    "t_statistic": _finite(verdict.t_statistic[number]),
+    "p_value": float(verdict.p_value[number]),
+    "p_value_exact": float(verdict.p_value_exact[number]),
+    "rejected": bool(verdict.rejected[number]),
+    "rejected_t": bool(verdict.rejected_t[number]),
+  }
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
