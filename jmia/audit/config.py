@@ -128,6 +128,11 @@ def split_of(
 ) -> types.AuditSplit:
   """Returns a split that was given, once it is checked, or draws one.
 
+  Args:
+    dataset: whose rows are split.
+    config: sizes and seed of a draw.
+    split: that was given, if one was.
+
   Raises:
     ValueError: if sizes do not fit the dataset, or parts of a split overlap.
   """

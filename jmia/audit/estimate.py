@@ -91,6 +91,9 @@ def cost(dataset: types.Dataset, planned: Plan, *, width: int | None = None) -> 
     dataset: whose rows are trained on.
     planned: of `plan`.
     width: models trained at once. Default: chosen from memory.
+
+  Raises:
+    ValueError: too little is trained to be timed.
   """
   num = min(planned.num_models, widths.most_at_once(planned.num_models))
   rows = np.arange(dataset.num_examples)

@@ -54,7 +54,7 @@ def of_one_class(array: np.ndarray) -> Coarse:
 
 
 def narrow_dtype(array: np.ndarray) -> str | None:
-  """Returns the name of the 16-bit type that an array is of; None of any other."""
+  """Returns the name of the 16-bit type of an array `[...]`; None of any other."""
   return next((name for name, of in NARROW.items() if array.dtype == of), None)
 
 
@@ -77,7 +77,7 @@ def least_complement(p: np.ndarray) -> float | None:
 
 
 def never_given(p: np.ndarray) -> np.ndarray:
-  """Returns classes that every row gives 0 where it gives all others more.
+  """Returns classes that every row of `[n, C]` gives 0 where it gives all others more.
 
   They are no cut to the k largest. None where a row gives one class alone: that tells
   no classes from no others.

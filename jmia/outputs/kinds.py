@@ -74,7 +74,13 @@ def total(kind: str) -> int:
 
 
 def check_are(name: str, rows: np.ndarray, kind: str) -> None:
-  """Raises ValueError where values cannot be what somebody says they are."""
+  """Raises ValueError where values cannot be what somebody says they are.
+
+  Args:
+    name: of the answers, for errors.
+    rows: `[n, C]` float32, `n > 0`.
+    kind: one of `OUTPUTS` but `auto`.
+  """
   low, high = rows.min(), rows.max()
   if kind == "probabilities" and (low < -1e-6 or high > 1 + NEAR):
     raise ValueError(

@@ -10,7 +10,7 @@ PyTree = Any
 
 
 def take(tree: PyTree, index: np.ndarray) -> PyTree:
-  """Returns rows of every leaf, as host arrays of a dtype that JAX keeps."""
+  """Returns rows `[n]` of every leaf, as host arrays of a dtype that JAX keeps."""
 
   def of_leaf(leaf):
     leaf = np.asarray(leaf)
