@@ -25,6 +25,7 @@ from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
+from jmia.audit.panel import Panel
 from jmia.defenses import dp_sgd
 from jmia.defenses import registry as defenses_lib
 from jmia.report import exposed_file, results, tables
@@ -124,8 +125,7 @@ def run(
   )
   # Of a black box nobody here knows how it was trained.
   mechanism = trainer.defended().mechanism if predict is None else None
-  found = [view.evidence(panel, target) for target in range(len(panel.targets))]
-  targets = [evidence for evidence in found if evidence is not None]
+  targets = _evidence(panel)
   result = _of_targets(
     targets,
     config.attacks,
@@ -150,12 +150,7 @@ def run(
     checked += references_check.notes(targets[0].evaluated(), kind)
   report["notes"] = [*checked, *notes, *report["notes"]]
   report["dataset"] = _describe(dataset)
-  seconds = dict(panel.seconds)
-  report["seconds"] |= {
-    "signals": seconds.pop("signals"),
-    "train": sum(seconds.values()),
-    "total": time.monotonic() - start,
-  }
+  report["seconds"] |= {**_seconds(panel), "total": time.monotonic() - start}
   report, first = group_exposure.with_exposure(
     report, result.samples, dataset, groups, columns
   )
@@ -264,6 +259,18 @@ def _check(
     raise ValueError("defenses change the training here; with references, fit does it")
   if config.near_copies is not None:
     split_check.check_near(config.near_copies, dataset.x.shape)
+
+
+def _seconds(panel: Panel) -> dict[str, float]:
+  """How long the target's signals took, and all training."""
+  seconds = dict(panel.seconds)
+  return {"signals": seconds.pop("signals"), "train": sum(seconds.values())}
+
+
+def _evidence(panel: Panel) -> list[Evidence]:
+  """What the attacks are given of each target that did not diverge."""
+  found = [view.evidence(panel, target) for target in range(len(panel.targets))]
+  return [evidence for evidence in found if evidence is not None]
 
 
 def _settings(

@@ -91,13 +91,8 @@ def rows(
   labels = np.array([case.owner.label for case in cases])
   eligible = test_y[[case.model for case in cases]] != labels[:, None]
   answers = trained.collected["answers"]
-  answered, without = (
-    np.stack([answers[m, _slot(plan, m, case.asked)] for m, case in pairs])
-    for pairs in (
-      [(case.model, case) for case in cases],
-      [(case.without, case) for case in cases],
-    )
-  )
+  answered = _answered(plan, answers, [(case.model, case) for case in cases])
+  without = _answered(plan, answers, [(case.without, case) for case in cases])
   successes = _count(answered, eligible, labels, cases, settings.num_queries, seed)
   baseline = 1 / dataset.num_classes
   verdict = verification.verify(
@@ -134,6 +129,13 @@ def rows(
     }
     for i, case in enumerate(cases)
   ]
+
+
+def _answered(
+  plan: plan_lib.Plan, answers: np.ndarray, pairs: Sequence[tuple[int, _Case]]
+) -> np.ndarray:
+  """`[cases, T]`, what a model answers on its held-out rows with a case's mark."""
+  return np.stack([answers[m, _slot(plan, m, case.asked)] for m, case in pairs])
 
 
 def _described(case: _Case) -> Row:
