@@ -17,7 +17,7 @@ models N / 2 held a sample; with population none did. DIR gets
 A run that was interrupted goes on where it was when it is started again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import pathlib
 import time
 from typing import Any
@@ -27,6 +27,7 @@ import jax
 
 from jmia import atomic, audit, datasets
 from jmia.audit import power
+from jmia.audit.panel import Panel
 from jmia.report import plots, results, study_plots, wording
 from jmia.stats import levels
 from jmia.training import config as config_lib
@@ -60,23 +61,7 @@ def main() -> None:
   start = time.monotonic()
   sizes = _sizes()
   name = common_flags.DATASET.value or "digits"
-  config = audit.AuditConfig(
-    attacks=attack_flags.chosen(
-      _OFFLINE + _ONLINE if _references() == "in_out" else _OFFLINE
-    ),
-    num_targets=attack_flags.NUM_TARGETS.value or 4,
-    references=_references(),
-    num_members=training_flags.NUM_MEMBERS.value,
-    num_calibration=0,
-    # Models in and out come in pairs, whose halves are each other's complement.
-    num_references=max(sizes[-1], 2),
-    num_distilled=max(sizes[-1], 2),
-    num_retrained=max(sizes[-1], 2),
-    train=training_flags.override(config_lib.preset(name)),
-    num_queries=shared_flags.NUM_QUERIES.value or 1,
-    seed=common_flags.SEED.value,
-    width=common_flags.WIDTH.value,
-  )
+  config = _config(name, sizes)
   with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     dataset = datasets.load(
       name,
@@ -94,16 +79,7 @@ def main() -> None:
     rows = power.rows(panel, config.attacks, sizes)
     content = results.document(
       rows,
-      config={
-        "dataset": dataset.name,
-        "sizes": sizes,
-        "references": config.references,
-        "num_targets": config.num_targets,
-        "num_queries": config.num_queries,
-        "num_members": int(panel.design.members.num_members[0]),
-        "train": config.train,
-        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
-      },
+      config=_described(dataset.name, sizes, config, panel),
       seed=config.seed,
       seconds={
         **panel.seconds,
@@ -115,6 +91,43 @@ def main() -> None:
     _write(output_dir, content)
   print(_text(rows))
   print(f"\nThe results are in {output_dir / 'results.json'}")
+
+
+def _config(name: str, sizes: Sequence[int]) -> audit.AuditConfig:
+  """The audit of the flags, with as many models as the largest size."""
+  return audit.AuditConfig(
+    attacks=attack_flags.chosen(
+      _OFFLINE + _ONLINE if _references() == "in_out" else _OFFLINE
+    ),
+    num_targets=attack_flags.NUM_TARGETS.value or 4,
+    references=_references(),
+    num_members=training_flags.NUM_MEMBERS.value,
+    num_calibration=0,
+    # Models in and out come in pairs, whose halves are each other's complement.
+    num_references=max(sizes[-1], 2),
+    num_distilled=max(sizes[-1], 2),
+    num_retrained=max(sizes[-1], 2),
+    train=training_flags.override(config_lib.preset(name)),
+    num_queries=shared_flags.NUM_QUERIES.value or 1,
+    seed=common_flags.SEED.value,
+    width=common_flags.WIDTH.value,
+  )
+
+
+def _described(
+  name: str, sizes: Sequence[int], config: audit.AuditConfig, panel: Panel
+) -> dict[str, Any]:
+  """The configuration as it is recorded."""
+  return {
+    "dataset": name,
+    "sizes": sizes,
+    "references": config.references,
+    "num_targets": config.num_targets,
+    "num_queries": config.num_queries,
+    "num_members": int(panel.design.members.num_members[0]),
+    "train": config.train,
+    "matmul_precision": jax.config.values["jax_default_matmul_precision"],
+  }
 
 
 def _references() -> str:

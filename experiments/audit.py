@@ -44,8 +44,9 @@ from absl import flags
 
 from jmia import attacks, audit, datasets, types
 from jmia.attacks import evidence
-from jmia.audit import estimate, importers, limits, repeat, signals_file, units
+from jmia.audit import estimate, importers, limits, repeat, signals_file
 from jmia.datasets import groups
+from jmia.outputs import kinds
 from jmia.report import advice, tables, wording
 from jmia.stats import nulls
 from jmia.training import config as config_lib
@@ -78,7 +79,7 @@ _SIGNALS = flags.DEFINE_string(
 _OUTPUTS = flags.DEFINE_enum(
   "outputs",
   "auto",
-  units.OUTPUTS,
+  kinds.OUTPUTS,
   "What the answers in the file of --signals are. Default: told from them.",
 )
 _TARGET = flags.DEFINE_string(

@@ -6,7 +6,7 @@ import pathlib
 import shlex
 import sys
 
-from jmia.backdoor import claims, keys, ownership
+from jmia.backdoor import claims, keys, paper_mark
 from jmia.encoding import claims as watermark_claims
 from jmia.encoding import watermark
 from jmia.report import claim_page
@@ -94,9 +94,9 @@ def of_submarks(
 
 
 def of_one_mark(
-  key: ownership.Key,
+  key: paper_mark.Key,
   suspect: str,
-  verdict: ownership.Verdict,
+  verdict: paper_mark.Verdict,
   table: claim_page.Table,
   hashes: Sequence[tuple[str, str, str]],
 ) -> claim_page.Claim:
@@ -118,14 +118,14 @@ def of_one_mark(
       claim_page.Finding(
         suspect,
         bool(verdict.result.rejected),
-        ownership.sentence(verdict),
+        paper_mark.sentence(verdict),
         (),
         [(_TESTS, table)],
       )
     ],
     together="",
     assumptions=[
-      ownership.assumption(key, verdict),
+      paper_mark.assumption(key, verdict),
       "The key was fixed before the model existed, which a deposited SHA-256 shows.",
       _HONEST,
     ],
@@ -168,28 +168,7 @@ def of_watermark(
         verdict.accepted,
         watermark_claims.sentence(verdict),
         (),
-        [
-          (
-            "Both tests must reject.",
-            [
-              ("test", "p-value"),
-              (
-                "against rows assigned at random",
-                watermark.p_text(tests.p_rows).removeprefix("= "),
-              ),
-              ("against secrets drawn at random", f"{tests.p_key:.2g}"),
-            ],
-          ),
-          (
-            "What the decoder says of the rows.",
-            [
-              ("rows", "share"),
-              ("claimed, of those that score highest", f"{tests.share:.1%}"),
-              ("claimed rows called members", f"{tests.claimed_called:.1%}"),
-              ("controls called members", f"{tests.controls_called:.1%}"),
-            ],
-          ),
-        ],
+        _tables_of_watermark(tests),
       )
     ],
     together="",
@@ -206,6 +185,32 @@ def of_watermark(
     hashes=hashes,
     repeat=_command("watermark"),
   )
+
+
+def _tables_of_watermark(
+  tests: watermark.Verdict,
+) -> list[tuple[str, list[tuple[str, ...]]]]:
+  """What the two tests, and the decoder, say."""
+  by_rows = watermark.p_text(tests.p_rows).removeprefix("= ")
+  return [
+    (
+      "Both tests must reject.",
+      [
+        ("test", "p-value"),
+        ("against rows assigned at random", by_rows),
+        ("against secrets drawn at random", f"{tests.p_key:.2g}"),
+      ],
+    ),
+    (
+      "What the decoder says of the rows.",
+      [
+        ("rows", "share"),
+        ("claimed, of those that score highest", f"{tests.share:.1%}"),
+        ("claimed rows called members", f"{tests.claimed_called:.1%}"),
+        ("controls called members", f"{tests.controls_called:.1%}"),
+      ],
+    ),
+  ]
 
 
 def sha256(path: str) -> str:
@@ -232,7 +237,7 @@ _MARKS = "Sub-mark by sub-mark: queries of the label's own class are left out."
 
 
 def _facts(key: keys.Key, verdict: claims.Verdict) -> list[tuple[str, str]]:
-  if isinstance(key, ownership.Key):
+  if isinstance(key, paper_mark.Key):
     return []
   return [
     ("Classes", str(len(key.class_names))),

@@ -23,13 +23,14 @@ where it was when it is started again.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import pathlib
 import time
 from typing import Any
 
 from absl import flags
 import numpy as np
 
-from jmia import datasets
+from jmia import datasets, types
 from jmia.defenses import dp_sgd
 from jmia.dp import audit, canaries, controls, engine
 from jmia.report import results
@@ -88,22 +89,7 @@ def main() -> None:
     settings = _settings()
     for setting in settings:
       audit.check(dataset, setting)
-    rows: list[dict[str, Any]] = []
-    seconds: dict[str, float] = {}
-    with bars.shown() as progress:
-      for number, setting in enumerate(settings):
-        begun = time.monotonic()
-        name = _name(setting)
-        report = functools.partial(progress, name)
-        scored = engine.run(
-          dataset,
-          setting,
-          width=common_flags.WIDTH.value,
-          checkpoint_dir=output_dir / "checkpoints" / str(number),
-          progress=report,
-        )
-        rows += audit.rows(scored, setting)
-        seconds[name] = time.monotonic() - begun
+    rows, seconds = _run(dataset, settings, output_dir / "checkpoints")
     seconds["total"] = time.monotonic() - started
     notes = [dataset.description, audit.PROVED[_MODE.value], audit.GAUSSIAN]
     content = results.document(
@@ -121,6 +107,28 @@ def main() -> None:
   print("\n" + "\n".join(audit.sentences(rows)))
   print("\n" + "\n".join(notes[1:]))
   print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _run(
+  dataset: types.Dataset, settings: Sequence[engine.Setting], checkpoints: pathlib.Path
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+  """Each setting's rows, and how long it took."""
+  rows: list[dict[str, Any]] = []
+  seconds: dict[str, float] = {}
+  with bars.shown() as progress:
+    for number, setting in enumerate(settings):
+      begun = time.monotonic()
+      name = _name(setting)
+      scored = engine.run(
+        dataset,
+        setting,
+        width=common_flags.WIDTH.value,
+        checkpoint_dir=checkpoints / str(number),
+        progress=functools.partial(progress, name),
+      )
+      rows += audit.rows(scored, setting)
+      seconds[name] = time.monotonic() - begun
+  return rows, seconds
 
 
 def _settings() -> list[engine.Setting]:

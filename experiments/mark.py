@@ -32,7 +32,7 @@ from jmia.backdoor import (
   draws,
   owner,
   owner_files,
-  ownership,
+  paper_mark,
   randomization,
   submarks,
   triggers,
@@ -209,7 +209,7 @@ def _secret(data: owner_files.Data) -> str:
   return draws.seeded_secret(common_flags.SEED.value, data.fingerprint())
 
 
-def _one_mark(data: owner_files.Data) -> ownership.Marked:
+def _one_mark(data: owner_files.Data) -> paper_mark.Marked:
   """The data with the paper's mark."""
   common_flags.refuse(["num_submarks"], "is not for --paper_mark, which makes one mark")
   common_flags.refuse(
@@ -226,7 +226,7 @@ def _one_mark(data: owner_files.Data) -> ownership.Marked:
     " one query in as many as there are classes.",
     file=sys.stderr,
   )
-  return ownership.mark(
+  return paper_mark.mark(
     data.x,
     data.y,
     _columns_at_end(data.x) if kind == "columns" else _trigger(data.x, kind),

@@ -8,8 +8,9 @@ from jmia.backdoor import (
   owner_files,
   owner_images,
   owner_tables,
-  ownership,
+  paper_mark,
   power,
+  stamping,
   submarks,
   triggers,
   verification,
@@ -23,7 +24,7 @@ _COMMON = 0.05  # of the rows: a trigger that more have says little
 
 
 def text(
-  marked: submarks.Marked | ownership.Marked,
+  marked: submarks.Marked | paper_mark.Marked,
   data: owner_files.Data,
   sha256: str,
   confidence: float,
@@ -37,7 +38,7 @@ def text(
     confidence: that a claim is to have.
   """
   key = marked.key
-  if isinstance(key, ownership.Key):
+  if isinstance(key, paper_mark.Key):
     marks = [(key.trigger, key.marked_rows)]
     labels, outlook = f"{key.target_label}", _outlook_of_one(key)
   else:
@@ -65,7 +66,7 @@ def _change(marks, data: owner_files.Data) -> str:
   if data.table is not None:  # numbers of cells have no distance
     changed = np.concatenate(
       [
-        (ownership.stamp(data.x[[*rows]], trigger) != data.x[[*rows]]).sum(axis=1)
+        (stamping.stamp(data.x[[*rows]], trigger) != data.x[[*rows]]).sum(axis=1)
         for trigger, rows in marks
         if rows
       ]
@@ -90,7 +91,7 @@ def _moved(
 ) -> np.ndarray:
   """How far each row is moved; columns of a table by their own spread."""
   marked = x[[*rows]]
-  change = ownership.stamp(marked, trigger).astype(np.float64) - marked
+  change = stamping.stamp(marked, trigger).astype(np.float64) - marked
   if trigger.kind == "columns":
     spread = x.astype(np.float64).std(axis=0)
     change /= np.where(spread > 0, spread, 1)
@@ -118,7 +119,7 @@ def _common(marks, data: owner_files.Data) -> list[str]:
     return []
   lines = []
   for j, (trigger, _) in enumerate(marks):
-    share = (ownership.stamp(data.x, trigger) == data.x).all(axis=1).mean()
+    share = (stamping.stamp(data.x, trigger) == data.x).all(axis=1).mean()
     if share > _COMMON:
       lines.append(
         f"Warning: {100 * share:.0f} % of your rows have mark {j + 1} as they are, with"
@@ -135,7 +136,7 @@ def _surviving(marks, data: owner_files.Data) -> list[str]:
   found = [
     owner_images.surviving(
       data.x[[*rows]],
-      ownership.stamp(data.x[[*rows]], trigger),
+      stamping.stamp(data.x[[*rows]], trigger),
       [data.folder.encodings[row] for row in rows],
     )
     for trigger, rows in marks
@@ -162,7 +163,7 @@ def _rewritten(data: owner_files.Data) -> list[str]:
 
 
 def _held_back(
-  marked: submarks.Marked | ownership.Marked, data: owner_files.Data
+  marked: submarks.Marked | paper_mark.Marked, data: owner_files.Data
 ) -> list[str]:
   """A warning of queries that take much of the data."""
   number, total = len(marked.queries), len(data.y)
@@ -174,7 +175,7 @@ def _held_back(
   ]
 
 
-def _outlook_of_one(key: ownership.Key) -> str:
+def _outlook_of_one(key: paper_mark.Key) -> str:
   num_queries, baseline = len(key.query_rows), 1 / key.num_classes
   needed = int(verification.critical_successes(num_queries, baseline))
   found = float(power.asr_needed(num_queries, baseline))

@@ -101,30 +101,37 @@ def main() -> None:
     notes = [*registry.notes(settings.defenses, settings.train), *found.notes]
     summary = outcomes.summary(found.rows)
     _plot(output_dir, dataset, settings, found.rows, summary)
+    config = {
+      **dataclasses.asdict(settings),
+      "defenses": [str(defense) for defense in settings.defenses],
+      "dataset": dataset.name,
+      "studies": studies,
+      "num_trials": num_trials,
+      "num_models": found.num_models,
+    }
     content = results.document(
       found.rows,
-      config={
-        **dataclasses.asdict(settings),
-        "defenses": [str(defense) for defense in settings.defenses],
-        "dataset": dataset.name,
-        "studies": studies,
-        "num_trials": num_trials,
-        "num_models": found.num_models,
-      },
+      config=config,
       seed=common_flags.SEED.value,
-      seconds={
-        "train": trained - started,
-        "total": time.perf_counter() - started,
-      },
+      seconds={"train": trained - started, "total": time.perf_counter() - started},
       notes=notes,
     )
     results.write(output_dir / "results.json", {**content, "summary": summary})
+  _tell(summary, settings, notes)
+  print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _tell(
+  summary: Sequence[Mapping[str, Any]],
+  settings: settings_lib.Settings,
+  notes: Sequence[str],
+) -> None:
+  """Prints what was found."""
   print(results.table(_table(summary)))
   if together := _together(summary, settings):
     print(f"\n{results.table(together)}")
   for note in (*_false_claims(summary), *notes):
     print(f"\n{note}")
-  print(f"\nThe rows are in {output_dir / 'results.json'}")
 
 
 def _studies(names: str) -> tuple[str, ...]:

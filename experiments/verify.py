@@ -20,7 +20,15 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from jmia.backdoor import answers, claims, keys, owner_files, ownership, submarks
+from jmia.backdoor import (
+  answers,
+  claims,
+  fingerprints,
+  keys,
+  owner_files,
+  paper_mark,
+  submarks,
+)
 from jmia.report import claim_page, results
 
 from . import claim_flags, claim_pages, common_flags, launch, run_folder
@@ -83,7 +91,7 @@ def main() -> None:
   paths *= len(suspects) // len(paths)
   found = [owner_files.read_key(path) for path in paths]
   hashes = [_checked(path, key) for path, key in zip(paths, found, strict=True)]
-  old = [key for key in found if isinstance(key, ownership.Key)]
+  old = [key for key in found if isinstance(key, paper_mark.Key)]
   if old and len(found) > 1:
     raise ValueError("--key is of one mark: such keys judge one suspect at a time")
   shown = _hashes(paths, suspects, found, hashes)
@@ -105,7 +113,7 @@ def _checked(path: str, key: keys.Key) -> str:
   if _DEPOSIT.value is not None and _DEPOSIT.value.strip().lower() != sha256:
     raise ValueError(f"deposit={_DEPOSIT.value} is not the SHA-256 of {path}, {sha256}")
   if _QUERIES.value is not None:
-    ownership.check_query_set(key, owner_files.read_queries(_QUERIES.value))
+    fingerprints.check_query_set(key, owner_files.read_queries(_QUERIES.value))
   if _DATA.value is not None:
     data = owner_files.read_data(_DATA.value)
     if data.fingerprint() != key.data_sha256:
@@ -147,7 +155,7 @@ def _by_submarks(
   """Verdicts by keys of sub-marks: as JSON values, as text and as a page."""
   verdicts = []
   for key, path in zip(found, suspects, strict=True):
-    assert not isinstance(key, ownership.Key)
+    assert not isinstance(key, paper_mark.Key)
     read = _read(path, key, len(suspects))
     verdicts.append(
       claims.judge(
@@ -215,18 +223,18 @@ def _by_one_mark(
 ) -> tuple[dict[str, Any], str, claim_page.Claim]:
   """The verdict by a key of one mark: as JSON values, as text and as a page."""
   (key,), (path,) = found, suspects
-  assert isinstance(key, ownership.Key)
-  verdict = ownership.judge(
+  assert isinstance(key, paper_mark.Key)
+  verdict = paper_mark.judge(
     key,
     answers.read(path),
     confidence=claim_flags.CONFIDENCE.value,
     baseline=_BASELINE.value,
   )
-  assumes = ownership.assumption(key, verdict)
-  content = {**ownership.document(verdict), "assumes": assumes}
+  assumes = paper_mark.assumption(key, verdict)
+  content = {**paper_mark.document(verdict), "assumes": assumes}
   cells = _cells_of_one_mark(verdict)
   page = claim_pages.of_one_mark(key, path, verdict, cells, hashes)
-  text = "\n\n".join([results.table(cells), ownership.sentence(verdict), assumes])
+  text = "\n\n".join([results.table(cells), paper_mark.sentence(verdict), assumes])
   return content, text, page
 
 
@@ -284,7 +292,7 @@ def _table_of_several(
   return results.table(rows)
 
 
-def _cells_of_one_mark(verdict: ownership.Verdict) -> list[tuple[str, ...]]:
+def _cells_of_one_mark(verdict: paper_mark.Verdict) -> list[tuple[str, ...]]:
   """Of the table of the two tests."""
   result, m = verdict.result, verdict.num_queries
   return [

@@ -46,6 +46,7 @@ log-probabilities or probabilities in that order, with the same --num_wrong_keys
 
 import pathlib
 import shutil
+import sys
 from typing import Any
 
 from absl import flags
@@ -53,7 +54,7 @@ import jax
 import numpy as np
 
 from jmia import datasets, types
-from jmia.encoding import claims, draws, files, owner, suspect
+from jmia.encoding import answers, claims, draws, files, owner, suspect
 from jmia.encoding import keys as keys_lib
 from jmia.report import claim_page, results
 from jmia.training import config as config_lib
@@ -413,7 +414,10 @@ def _suspect(key: claims.CommittedKey, claim: claims.Claim) -> files.Model | np.
   suspect.check_is_asked(key.key)
   _check_asked(key, claim)
   number = suspect.num_queries(key.key, claim, _NUM_WRONG_KEYS.value)
-  return files.read_answers(str(_ANSWERS_FILE.value), number)
+  found = files.read_answers(str(_ANSWERS_FILE.value), number)
+  for note in answers.notes(str(_ANSWERS_FILE.value), found):
+    print(f"watermark: {note}", file=sys.stderr)
+  return found
 
 
 def _accuracy(model: files.Model, dataset: types.Dataset) -> str:

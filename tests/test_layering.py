@@ -12,8 +12,8 @@ BASE = {"types", "_validate"}
 ALLOWED = {
   "experiments": {
     "attacks", "audit", "backdoor", "classic", "datasets", "defenses", "dp", "encoding",
-    "enhanced", "models", "report", "signals", "splits", "stats", "training", "types",
-    "jmia", "atomic",
+    "enhanced", "models", "outputs", "report", "signals", "splits", "stats", "training",
+    "types", "jmia", "atomic",
   },
   # Wings on the spine: a design, a choice of attacks, a table.
   "enhanced": {"attacks", "audit", "report", "splits", "stats", "training", *BASE},
@@ -21,8 +21,8 @@ ALLOWED = {
     "attacks", "audit", "defenses", "splits", "stats", "training", *BASE
   },
   "audit": {
-    "adapters", "attacks", "datasets", "defenses", "report", "signals", "splits",
-    "stats", "training", "atomic", *BASE
+    "adapters", "attacks", "datasets", "defenses", "outputs", "report", "signals",
+    "splits", "stats", "training", "atomic", *BASE
   },
   # The middle floor. Recipes know models and no dataset; attacks know no
   # dataset either, but two of them train networks of their own on arrays.
@@ -31,13 +31,16 @@ ALLOWED = {
   "splits": BASE,
   "training": {"atomic", "models", *BASE},
   "signals": {"_validate"},
+  "outputs": {"_validate"},  # what models answer in
   "attacks": {"models", "signals", "stats", "training", "_validate"},
   "backdoor": {
-    "datasets", "defenses", "signals", "splits", "stats", "training", "models", *BASE
+    "datasets", "defenses", "outputs", "signals", "splits", "stats", "training",
+    "models", *BASE
   },
   "dp": {"defenses", "splits", "stats", "training", "models", *BASE},
   "encoding": {
-    "atomic", "defenses", "signals", "splits", "stats", "training", "models", *BASE
+    "atomic", "defenses", "outputs", "signals", "splits", "stats", "training",
+    "models", *BASE
   },
   "defenses": {"training", "models", *BASE},
   # Draws what the attacks said, in their words.

@@ -11,7 +11,8 @@ from jmia import _validate, signals
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import DIVERGENCE, LOGITS
 from jmia.audit import copies as copies_lib
-from jmia.audit import units
+from jmia.outputs import coarse as coarse_lib
+from jmia.outputs import one_class, units
 from jmia.training import recipe as recipe_lib
 
 _NAME = "predict(x)"  # of a target's answers, for errors
@@ -27,7 +28,7 @@ def ask(
   *,
   outputs: str = "auto",
   told: units.Units | None = None,
-  coarse: units.Coarse = units.EXACT,
+  coarse: coarse_lib.Coarse = coarse_lib.EXACT,
 ) -> tuple[np.ndarray, units.Units]:
   """Returns a target's logits on all rows, or some, and what its answers were.
 
@@ -38,7 +39,7 @@ def ask(
     num_classes: `C`.
     rows: which of them, one after another.
     alter: (features `[B, ...]`, their rows `[B]`) -> features asked about instead.
-    outputs: one of `units.OUTPUTS`.
+    outputs: one of `kinds.OUTPUTS`.
     told: what its answers were before, so that they are taken alike; found from these
       by default.
     coarse: how coarsely other models answer.
@@ -63,7 +64,7 @@ def ask(
   if is_one:
     # Some rows do not tell again what all of them told.
     kind = outputs if told is None else told.kinds[_NAME][0]
-    values, note = units.two_columns(_NAME, values, kind)
+    values, note = one_class.two_columns(_NAME, values, kind)
   if told is None:
     told = units.recognise({_NAME: values}, outputs, coarse=coarse)
     told = told._replace(notes=(note, *told.notes)) if is_one else told

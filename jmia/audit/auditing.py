@@ -17,13 +17,15 @@ from jmia.attacks.evidence import Evidence
 from jmia.audit import config as config_lib
 from jmia.audit import group_exposure, repeat, view
 from jmia.audit import outcome as outcome_lib
-from jmia.audit import panel as panel_lib
+from jmia.audit import targets as targets_lib
 from jmia.audit import trainer as trainer_lib
+from jmia.audit import training as training_lib
 from jmia.audit.checks import calibrating, learnt
 from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
 from jmia.audit.outcome import Outcome
+from jmia.audit.panel import Panel
 from jmia.defenses import dp_sgd
 from jmia.defenses import registry as defenses_lib
 from jmia.report import exposed_file, results, tables
@@ -71,7 +73,7 @@ def run(
   dataset: types.Dataset,
   config: AuditConfig | None = None,
   *,
-  predict: panel_lib.Predict | None = None,
+  predict: targets_lib.Predict | None = None,
   references: fitted.Fit | None = None,
   split: types.AuditSplit | None = None,
   groups: Mapping[str, np.ndarray] | None = None,
@@ -111,64 +113,35 @@ def run(
   config = config or AuditConfig()
   for kind, given in (("groups", groups), ("columns", columns)):
     group_exposure.check_rows(kind, given, num_rows=dataset.num_examples)
-  if predict is not None and not callable(predict):
-    raise ValueError(
-      f"predict is a {type(predict).__name__}, expected a function: jmia.adapters makes"
-      " one of a model"
-    )
-  if predict is not None and split is None:
-    raise ValueError("predict needs split: which rows was the model trained on?")
-  if predict is not None and config.num_targets > 1:
-    raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
-  if references is not None and config.defenses:
-    raise ValueError("defenses change the training here; with references, fit does it")
-  if config.near_copies is not None:
-    split_check.check_near(config.near_copies, dataset.x.shape)
+  _check(dataset, config, predict, references, split)
   split = config_lib.split_of(dataset, config, split)
   trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
-  panel = panel_lib.train(
+  panel = training_lib.train(
     config_lib.design_of(split, config),
     trainer,
     config.needs(),
     predict=predict,
     fit=references,
   )
-  filled = dataclasses.replace(
-    config,
-    num_members=len(split.members),
-    num_nonmembers=len(split.nonmembers),
-    num_population=len(split.population),
-    num_calibration=config_lib.num_calibration_of(split, config),
-    train=trainer.train,
-  )
-  settings = {
-    "dataset": dataset.name,
-    "model": _name(trainer, predict, references),
-    "reference_model": _name(trainer, None, references),
-    **dataclasses.asdict(filled),
-    "defenses": [str(defense) for defense in config.defenses],
-    "defense_settings": [repeat.written(defense) for defense in config.defenses],
-  }
   # Of a black box nobody here knows how it was trained.
   mechanism = trainer.defended().mechanism if predict is None else None
-  found = [view.evidence(panel, target) for target in range(len(panel.targets))]
-  targets = [evidence for evidence in found if evidence is not None]
+  targets = _evidence(panel)
   result = _of_targets(
     targets,
     config.attacks,
     config.options(),
-    settings,
+    _settings(config, split, trainer, predict, references),
     config.delta if mechanism is None else mechanism.delta,
   )
+  report = result.report
   notes = [
-    *_guarantee(mechanism, result.report),
+    *_guarantee(mechanism, report),
     *_of_black_box(predict, config),
     *dataset.notes,
     *defenses_lib.notes(config.defenses, trainer.train),
     *config_lib.notes_of(split, config),
     *panel.notes,
   ]
-  report = result.report
   report["blind"], checked = _checks(
     targets, result.samples, dataset.x, config.seed, config.near_copies
   )
@@ -177,12 +150,7 @@ def run(
     checked += references_check.notes(targets[0].evaluated(), kind)
   report["notes"] = [*checked, *notes, *report["notes"]]
   report["dataset"] = _describe(dataset)
-  seconds = dict(panel.seconds)
-  report["seconds"] |= {
-    "signals": seconds.pop("signals"),
-    "train": sum(seconds.values()),
-    "total": time.monotonic() - start,
-  }
+  report["seconds"] |= {**_seconds(panel), "total": time.monotonic() - start}
   report, first = group_exposure.with_exposure(
     report, result.samples, dataset, groups, columns
   )
@@ -248,7 +216,15 @@ def trainer_of(
   checkpoint_dir: str | os.PathLike[str] | None = None,
   progress: trainer_lib.Progress = trainer_lib.silent,
 ) -> trainer_lib.Trainer:
-  """Returns how all models of an audit are trained."""
+  """Returns how all models of an audit are trained.
+
+  Args:
+    dataset: the data.
+    config: settings; without training settings those of the dataset's preset.
+    split: the members of every target, whose number counts.
+    checkpoint_dir: where training is saved and resumed.
+    progress: told of each stage's model-epochs.
+  """
   return trainer_lib.Trainer(
     dataset=dataset,
     train=config.train or training_config.preset(dataset.name, dataset.x.shape[1:]),
@@ -260,6 +236,67 @@ def trainer_of(
     progress=progress,
     outputs=config.outputs,
   )
+
+
+def _check(
+  dataset: types.Dataset,
+  config: AuditConfig,
+  predict: targets_lib.Predict | None,
+  references: fitted.Fit | None,
+  split: types.AuditSplit | None,
+) -> None:
+  """Raises ValueError where what is given to `run` does not go together."""
+  if predict is not None and not callable(predict):
+    raise ValueError(
+      f"predict is a {type(predict).__name__}, expected a function: jmia.adapters makes"
+      " one of a model"
+    )
+  if predict is not None and split is None:
+    raise ValueError("predict needs split: which rows was the model trained on?")
+  if predict is not None and config.num_targets > 1:
+    raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
+  if references is not None and config.defenses:
+    raise ValueError("defenses change the training here; with references, fit does it")
+  if config.near_copies is not None:
+    split_check.check_near(config.near_copies, dataset.x.shape)
+
+
+def _seconds(panel: Panel) -> dict[str, float]:
+  """How long the target's signals took, and all training."""
+  seconds = dict(panel.seconds)
+  return {"signals": seconds.pop("signals"), "train": sum(seconds.values())}
+
+
+def _evidence(panel: Panel) -> list[Evidence]:
+  """What the attacks are given of each target that did not diverge."""
+  found = [view.evidence(panel, target) for target in range(len(panel.targets))]
+  return [evidence for evidence in found if evidence is not None]
+
+
+def _settings(
+  config: AuditConfig,
+  split: types.AuditSplit,
+  trainer: trainer_lib.Trainer,
+  predict: targets_lib.Predict | None,
+  references: fitted.Fit | None,
+) -> dict[str, Any]:
+  """The configuration as it is recorded: what was left to defaults is filled in."""
+  filled = dataclasses.replace(
+    config,
+    num_members=len(split.members),
+    num_nonmembers=len(split.nonmembers),
+    num_population=len(split.population),
+    num_calibration=config_lib.num_calibration_of(split, config),
+    train=trainer.train,
+  )
+  return {
+    "dataset": trainer.dataset.name,
+    "model": _name(trainer, predict, references),
+    "reference_model": _name(trainer, None, references),
+    **dataclasses.asdict(filled),
+    "defenses": [str(defense) for defense in config.defenses],
+    "defense_settings": [repeat.written(defense) for defense in config.defenses],
+  }
 
 
 def _of_targets(
@@ -276,14 +313,40 @@ def _of_targets(
   if not outcomes:
     raise ValueError(f"no attack can run: {_reasons(targets[0], missing)}")
   seconds = time.monotonic() - start
+  targets = [evidence.evaluated() for evidence in targets]
   config = {
     "attacks": attacks,
     "matmul_precision": jax.config.values["jax_default_matmul_precision"],
     **settings,
   }
-  config = json.loads(json.dumps(config, default=str))
-  targets = [evidence.evaluated() for evidence in targets]
+  report = _report(targets, outcomes, json.loads(json.dumps(config, default=str)))
+  report["missing"] = missing
+  report["seconds"] |= {"attacks": seconds, "total": seconds}
+  if len(targets) > 1:
+    for name, of_attack in outcomes.items():
+      spread = outcome_lib.per_sample_fpr(of_attack, targets, report["seed"])
+      report["attacks"][name]["per_sample_fpr"] = spread
+    report["notes"] += outcome_lib.pooled(report["attacks"])
+  else:
+    report["epsilon_lower"] = _epsilon_lower(report, outcomes, targets[0], delta)
+  samples = [
+    _samples(evidence, {name: each[number] for name, each in outcomes.items()})
+    for number, evidence in enumerate(targets)
+  ]
+  return Result(report, tuple(samples))
+
+
+def _report(
+  targets: Sequence[Evidence],
+  outcomes: Mapping[str, Sequence[Outcome]],
+  config: Mapping[str, Any],
+) -> dict[str, Any]:
+  """The report but for what compares attacks, or targets, with each other."""
   described = [_target(evidence) for evidence in targets]
+  notes = [
+    *(note for evidence in targets for note in evidence.notes),
+    *(note for each in outcomes.values() for o in each for note in o.notes),
+  ]
   report = {
     "schema": 1,
     "config": config,
@@ -298,30 +361,13 @@ def _of_targets(
       }
       for name, of_attack in outcomes.items()
     },
-    "missing": missing,
-    "notes": list(
-      dict.fromkeys(
-        [
-          *(note for evidence in targets for note in evidence.notes),
-          *(note for each in outcomes.values() for o in each for note in o.notes),
-        ]
-      )
-    ),
-    "seconds": {"train": 0.0, "signals": 0.0, "attacks": seconds, "total": seconds},
+    "missing": {},
+    "notes": list(dict.fromkeys(notes)),
+    "seconds": {"train": 0.0, "signals": 0.0, "attacks": 0.0, "total": 0.0},
   }
   if len(targets) > 1:
     report["targets"] = described
-    for name, of_attack in outcomes.items():
-      spread = outcome_lib.per_sample_fpr(of_attack, targets, report["seed"])
-      report["attacks"][name]["per_sample_fpr"] = spread
-    report["notes"] += outcome_lib.pooled(report["attacks"])
-  else:
-    report["epsilon_lower"] = _epsilon_lower(report, outcomes, targets[0], delta)
-  samples = [
-    _samples(evidence, {name: each[number] for name, each in outcomes.items()})
-    for number, evidence in enumerate(targets)
-  ]
-  return Result(report, tuple(samples))
+  return report
 
 
 def _checks(

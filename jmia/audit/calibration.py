@@ -1,10 +1,13 @@
 """Rows of an evidence's population that are set apart to calibrate p-values."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
 
+Signals = Mapping[str, np.ndarray]
 SHARE = 0.25  # of the population, or of a target's non-members
 
 
@@ -81,53 +84,65 @@ def _calibration(evidence: Evidence, seed: int) -> tuple[str | None, np.ndarray]
 def _moved(evidence: Evidence, rows: np.ndarray) -> Evidence:
   """The evidence with rows of the population behind its samples."""
   number, num_samples = len(rows), len(evidence.labels)
-
-  def after(samples, population, axis):
-    def compute(name: str) -> np.ndarray:
-      parts = [samples[name], population[name].take(rows, axis=axis)]
-      return np.concatenate(parts, axis=axis)
-
-    return evidence_lib.Lazy(samples, compute)
-
-  def without(population, axis):
-    return evidence_lib.Lazy(
-      population, lambda name: np.delete(population[name], rows, axis=axis)
-    )
-
-  def unasked(samples):
-    def compute(name: str) -> np.ndarray:
-      values = samples[name]
-      return np.pad(values, [(0, 0), (0, number), *[(0, 0)] * (values.ndim - 2)])
-
-    return evidence_lib.Lazy(samples, compute)
-
-  def part(group: Group) -> Group:
-    known = len(group.population_labels) > 0
-    is_asked = known and set(group.signals) <= set(group.population)
-    out = np.full((len(group.held), number), is_asked and len(group.signals) > 0)
-    cut = lambda array: np.delete(array, rows, axis=-1) if known else array  # noqa: E731
-    return group._replace(
-      held=np.append(group.held, np.zeros_like(out), axis=1),
-      out=np.append(group.out, out, axis=1),
-      signals=(
-        after(group.signals, group.population, 1)
-        if is_asked
-        else unasked(group.signals)
-      ),
-      population_held=cut(group.population_held),
-      population_out=cut(group.population_out),
-      population=without(group.population, 1) if known else group.population,
-      population_labels=cut(group.population_labels),
-    )
-
   labels = evidence.population_labels
   return evidence._replace(
     index=np.append(evidence.index, num_samples + rows),
     labels=np.append(evidence.labels, labels[rows]),
     members=np.append(evidence.members, np.zeros(number, bool)),
-    signals=after(evidence.signals, evidence.population, 0),
+    signals=_with_rows(evidence.signals, evidence.population, rows, axis=0),
     population_labels=np.delete(labels, rows),
-    population=without(evidence.population, 0),
-    groups={name: part(group) for name, group in evidence.groups.items()},
+    population=_without_rows(evidence.population, rows, axis=0),
+    groups={name: _moved_in(group, rows) for name, group in evidence.groups.items()},
     calibrates=np.repeat([False, True], [num_samples, number]),
   )
+
+
+def _moved_in(group: Group, rows: np.ndarray) -> Group:
+  """A group likewise; models that were not asked about the rows stand for none."""
+  known = len(group.population_labels) > 0
+  is_asked = known and set(group.signals) <= set(group.population)
+  out = np.full((len(group.held), len(rows)), is_asked and len(group.signals) > 0)
+  cut = lambda array: np.delete(array, rows, axis=-1) if known else array  # noqa: E731
+  signals, population = group.signals, group.population
+  return group._replace(
+    held=np.append(group.held, np.zeros_like(out), axis=1),
+    out=np.append(group.out, out, axis=1),
+    signals=(
+      _with_rows(signals, population, rows, axis=1)
+      if is_asked
+      else _with_zeros(signals, len(rows))
+    ),
+    population_held=cut(group.population_held),
+    population_out=cut(group.population_out),
+    population=_without_rows(population, rows, axis=1) if known else population,
+    population_labels=cut(group.population_labels),
+  )
+
+
+def _with_rows(
+  samples: Signals, population: Signals, rows: np.ndarray, axis: int
+) -> Signals:
+  """Signals of the samples, and of rows of the population behind them."""
+
+  def compute(name: str) -> np.ndarray:
+    parts = [samples[name], population[name].take(rows, axis=axis)]
+    return np.concatenate(parts, axis=axis)
+
+  return evidence_lib.Lazy(samples, compute)
+
+
+def _without_rows(population: Signals, rows: np.ndarray, axis: int) -> Signals:
+  """Signals of the other rows of the population."""
+  return evidence_lib.Lazy(
+    population, lambda name: np.delete(population[name], rows, axis=axis)
+  )
+
+
+def _with_zeros(samples: Signals, number: int) -> Signals:
+  """A group's signals on the samples, and zeros for rows that were not asked about."""
+
+  def compute(name: str) -> np.ndarray:
+    values = samples[name]
+    return np.pad(values, [(0, 0), (0, number), *[(0, 0)] * (values.ndim - 2)])
+
+  return evidence_lib.Lazy(samples, compute)

@@ -7,10 +7,11 @@ import numpy as np
 
 from jmia import _validate, splits, types
 from jmia.attacks import registry as attacks_lib
-from jmia.audit import calibration, units
+from jmia.audit import calibration
 from jmia.audit import design as design_lib
 from jmia.audit.design import Design, Part
 from jmia.defenses import registry
+from jmia.outputs import kinds
 from jmia.stats import epsilon, nulls
 from jmia.training import config as config_lib
 
@@ -54,7 +55,7 @@ class AuditConfig:
     num_queries: copies of each image that models are asked about, the image itself, its
       mirror image and shifted ones, by the attacks that take them: LiRA sums over them,
       RMIA averages. Rows that are no images are asked about once.
-    outputs: what a black box answers, one of `units.OUTPUTS`. Default: told from its
+    outputs: what a black box answers, one of `kinds.OUTPUTS`. Default: told from its
       answers, and those of models that the caller fits.
     estimator: one of `nulls.METHODS` for all attacks. Default: each attack's own.
     delta: at which the epsilon is shown that the attacks refute; DP-SGD's own, where
@@ -98,7 +99,7 @@ class AuditConfig:
     _validate.positive("num_targets", self.num_targets)
     _validate.positive("num_queries", self.num_queries)
     _validate.known("references", self.references, REFERENCES)
-    _validate.known("outputs", self.outputs, units.OUTPUTS)
+    _validate.known("outputs", self.outputs, kinds.OUTPUTS)
     epsilon.check_delta(self.delta)
     for name in ("num_references", "num_distilled", "num_left_out", "num_retrained"):
       if getattr(self, name) < 2:
@@ -126,6 +127,11 @@ def split_of(
   dataset: types.Dataset, config: AuditConfig, split: types.AuditSplit | None
 ) -> types.AuditSplit:
   """Returns a split that was given, once it is checked, or draws one.
+
+  Args:
+    dataset: whose rows are split.
+    config: sizes and seed of a draw.
+    split: that was given, if one was.
 
   Raises:
     ValueError: if sizes do not fit the dataset, or parts of a split overlap.

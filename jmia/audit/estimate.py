@@ -9,7 +9,7 @@ import numpy as np
 from jmia import splits, types
 from jmia.audit import config as config_lib
 from jmia.training import config as training_config
-from jmia.training import parallel
+from jmia.training import parallel, widths
 from jmia.training import recipe as recipe_lib
 
 _TIMED_EPOCHS = 6
@@ -91,8 +91,11 @@ def cost(dataset: types.Dataset, planned: Plan, *, width: int | None = None) -> 
     dataset: whose rows are trained on.
     planned: of `plan`.
     width: models trained at once. Default: chosen from memory.
+
+  Raises:
+    ValueError: too little is trained to be timed.
   """
-  num = min(planned.num_models, parallel.most_at_once(planned.num_models))
+  num = min(planned.num_models, widths.most_at_once(planned.num_models))
   rows = np.arange(dataset.num_examples)
   assigned = splits.draw(rows, max(planned.rows), num, seed=0)
   train = training_config.with_epochs(planned.train, _TIMED_EPOCHS)

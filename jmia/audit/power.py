@@ -21,6 +21,7 @@ from jmia.audit import design as design_lib
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
+from jmia.audit import training as training_lib
 
 
 def check(
@@ -72,7 +73,7 @@ def train(
     ValueError: as `audit.run`.
   """
   split = config_lib.split_of(dataset, config, None)
-  return panel_lib.train(
+  return training_lib.train(
     config_lib.design_of(split, config),
     auditing.trainer_of(dataset, config, split, checkpoint_dir, progress),
     config.needs(),

@@ -9,8 +9,9 @@ import numpy as np
 from jmia import _validate
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
-from jmia.audit import counts, true_class, units
+from jmia.audit import counts, true_class
 from jmia.datasets import npz
+from jmia.outputs import one_class, units
 
 _REQUIRED = ("target_logits", "labels", "members")
 # Optional arrays of a signals file: name -> shape, in the letters of its docstring.
@@ -56,7 +57,7 @@ def load(path: str | os.PathLike[str], *, outputs: str = "auto") -> Evidence:
       then. `calibrates [N]` bool marks non-members that are not evaluated but calibrate
       p-values; other models must have been trained on them as on the other
       non-members. `group_NAME [N]` are for `groups`, and of no use here.
-    outputs: one of `units.OUTPUTS`, what the answers are; told from them by default.
+    outputs: one of `kinds.OUTPUTS`, what the answers are; told from them by default.
 
   Raises:
     ValueError: names the array that is missing, misshapen, not finite or out of range;
@@ -98,7 +99,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], *, outputs: str = "auto") -> E
   arrays, notes = _two_classes(arrays, outputs)
   _check(arrays)
   of_one = {n: a for n, a in arrays.items() if n.endswith(_OF_ONE_CLASS)}
-  as_coarse, said = units.of_one_class(of_one)
+  as_coarse, said = one_class.as_coarse(of_one)
   arrays |= as_coarse
   answers = {name: array for name, array in arrays.items() if _is_logits(name)}
   told = units.recognise(answers, outputs, [n for n in answers if _is_of_several(n)])
@@ -153,7 +154,7 @@ def _two_classes(
         f"{name} has shape {array.shape}, but target_logits {target.shape}: expected"
         " one number a row of both, or two columns"
       )
-    found[name], note = units.two_columns(name, array, outputs)
+    found[name], note = one_class.two_columns(name, array, outputs)
     notes.append(note)
   return found, notes
 

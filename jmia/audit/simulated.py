@@ -95,19 +95,24 @@ def evidence(
       "distilled_logits": distilled[:, :n],
     }
   )
-  signals = evidence_lib.joined(found.signals, _on_copies(rng, target[:n], labels[:n]))
-  if features:
-    rows = hard.astype(np.float32)
-    signals = evidence_lib.joined(signals, {evidence_lib.FEATURES: rows[:n]})
-    found = found._replace(
-      population=evidence_lib.joined(
-        found.population, {evidence_lib.FEATURES: rows[n:]}
-      )
-    )
-  return found._replace(
+  on_copies = _on_copies(rng, target[:n], labels[:n])
+  found = found._replace(
     members=np.arange(n) < members,
-    signals=signals,
+    signals=evidence_lib.joined(found.signals, on_copies),
     groups={**found.groups, "left_out": found.groups["distilled"]},
+  )
+  return _with_features(found, hard.astype(np.float32)) if features else found
+
+
+def _with_features(found: Evidence, rows: np.ndarray) -> Evidence:
+  """The evidence with features of its samples and of the population behind them."""
+  n = len(found.labels)
+  of_samples, of_population = (
+    {evidence_lib.FEATURES: part} for part in (rows[:n], rows[n:])
+  )
+  return found._replace(
+    signals=evidence_lib.joined(found.signals, of_samples),
+    population=evidence_lib.joined(found.population, of_population),
   )
 
 

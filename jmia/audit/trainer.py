@@ -37,7 +37,7 @@ class Trainer(NamedTuple):
     width: models trained at once. Default: chosen from memory (`parallel.run`).
     checkpoint_dir: where to save and resume; each run has a folder in it.
     progress: told of each run's model-epochs.
-    outputs: what models that are not trained here answer (`units.OUTPUTS`).
+    outputs: what models that are not trained here answer (`kinds.OUTPUTS`).
   """
 
   dataset: types.Dataset

@@ -89,7 +89,7 @@ def _convert(values: np.ndarray, of: str, to: str) -> np.ndarray:
 
 
 def scaled_logits(losses: np.ndarray) -> np.ndarray:
-  """Returns `-log(expm1(loss))` of positive losses in float64, without overflow.
+  """Returns `-log(expm1(loss))` of losses `[...]` above 0, float64, without overflow.
 
   Above log 2 it is `-loss - log1p(-exp(-loss))`, whose last term is small; below,
   `expm1` itself keeps every digit.

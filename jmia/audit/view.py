@@ -31,7 +31,7 @@ def evidence(
   out of it, and no sample of that target.
 
   Args:
-    panel: of `panel.train`.
+    panel: of `training.train`.
     target: its number.
     at: `[N]` evaluated positions. Default: the target's samples.
     others: the panel whose models it is compared with, of the same design. Default: its

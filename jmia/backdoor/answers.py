@@ -3,6 +3,9 @@
 They come as the tools of suspects give them: labels or class names, probabilities or
 logits, with or without a line of titles. `read` takes a file as it is, and `classes`
 says what it means to the classes of a key.
+
+Of scores the largest alone is read, which is the same in all units, so columns that an
+audit would ask about (`outputs.kinds`), such as a sigmoid for each class, are taken.
 """
 
 from collections.abc import Sequence
@@ -17,9 +20,9 @@ import numpy as np
 from jmia.backdoor import answer_titles as titles_lib
 from jmia.backdoor import classes as classes_lib
 from jmia.datasets import columns, delimited, table_file
+from jmia.outputs import coarseness, kinds
 
 _NEAR = 0.02  # of one: what probabilities of 16 bits or few votes may sum to
-_OFF_DECIMAL = 1e-6  # by how much float32 may miss one
 _ALIKE = 0.2  # sums of rows of probabilities or votes differ by less
 _FEW = 3  # columns at most, where labels beside something else pass for scores
 _REFUSED = "a query that the suspect refused takes a label that is no class"
@@ -101,6 +104,8 @@ def classes(
     ValueError: the answers are of another number or form, hold a NaN, none of them is
       a class, or a title or column of theirs can be read in two ways.
   """
+  if coarseness.narrow_dtype(table.cells):  # NumPy itself has no bfloat16
+    table = table._replace(cells=table.cells.astype(np.float32))
   cells, titles = _with_titles(table, class_names, num_queries)
   if cells.ndim not in (1, 2) or cells.dtype.kind not in "iufU":
     raise ValueError(
@@ -333,32 +338,13 @@ def _check_others(
 ) -> None:
   """Raises ValueError where probabilities stand beside columns that are none."""
   is_class = of_column >= 0
-  if _are_probabilities(scores[:, is_class]) and not _are_probabilities(scores):
+  of_classes = kinds.are_probabilities(scores[:, is_class], _NEAR)
+  if of_classes and not kinds.are_probabilities(scores, _NEAR):
     others = [t for t, known in zip(titles, is_class, strict=True) if not known]
     raise ValueError(
       f"predictions have columns titled {classes_lib.listed(others)} beside"
       " probabilities that sum to one without them: leave them out"
     )
-
-
-def _are_probabilities(scores: np.ndarray) -> bool:
-  """Whether rows sum to one, or to 100, but for what rounding to decimals leaves."""
-  for total in (1, 100):
-    shares = scores / total
-    if not ((shares >= -_OFF_DECIMAL) & (shares <= 1 + _NEAR)).all():
-      continue
-    off = max(_NEAR, 0.5 * shares.shape[1] * _last_decimal(shares))
-    if (abs(shares.sum(axis=1) - 1) < off).all():
-      return True
-  return False
-
-
-def _last_decimal(shares: np.ndarray) -> float:
-  """What numbers are rounded to; 0 if they have more than four decimals."""
-  for unit in (0.1, 0.01, 0.001, 0.0001):
-    if (abs(shares - unit * np.rint(shares / unit)) < _OFF_DECIMAL).all():
-      return unit
-  return 0.0
 
 
 def _has_titles(cells: np.ndarray, class_names: Sequence[classes_lib.Name]) -> bool:

@@ -52,7 +52,11 @@ def is_hexadecimal(text: object, length: int) -> bool:
 
 
 def labels(secret: str, num_submarks: int, num_classes: int) -> np.ndarray:
-  """Returns `[T]` int, each uniform over the classes to within `K / 2^256`."""
+  """Returns the labels of `T` sub-marks among `K` classes, which a secret stands for.
+
+  Returns:
+    `[T]` int, each uniform over the classes to within `K / 2^256`.
+  """
   return np.array(
     [_hash(f"jmia label {j} {secret}") % num_classes for j in range(num_submarks)]
   )

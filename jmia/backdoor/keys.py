@@ -1,6 +1,6 @@
 """A key of sub-marks as JSON, checked field by field when it is read.
 
-Schema 2; keys of one mark are of schema 1 (`ownership`). The labels are not taken on
+Schema 2; keys of one mark are of schema 1 (`paper_mark`). The labels are not taken on
 trust: they must be what the secret draws.
 """
 
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from jmia.backdoor import draws, ownership, submarks, triggers
+from jmia.backdoor import draws, paper_mark, submarks, triggers
 
-Key = submarks.Key | ownership.Key
+Key = submarks.Key | paper_mark.Key
 
 _SCHEMA = 2
 
 
 def to_json(key: Key) -> dict[str, Any]:
   """Returns the key as JSON values."""
-  if isinstance(key, ownership.Key):
-    return ownership.to_json(key)
+  if isinstance(key, paper_mark.Key):
+    return paper_mark.to_json(key)
   return {
     "schema": _SCHEMA,
     **key._asdict(),
@@ -41,7 +41,7 @@ def from_json(content: Any) -> Key:
   if not isinstance(content, Mapping) or content.get("schema") not in (1, _SCHEMA):
     raise ValueError(f"the key must be a JSON object of schema 1 or {_SCHEMA}")
   if content["schema"] == 1:
-    return ownership.from_json(content)
+    return paper_mark.from_json(content)
   fields = {name: value for name, value in content.items() if name != "schema"}
   for name in sorted(set(submarks.Key._fields) ^ set(fields)):
     kind = "unknown" if name in fields else "missing"

@@ -91,13 +91,8 @@ def rows(
   labels = np.array([case.owner.label for case in cases])
   eligible = test_y[[case.model for case in cases]] != labels[:, None]
   answers = trained.collected["answers"]
-  answered, without = (
-    np.stack([answers[m, _slot(plan, m, case.asked)] for m, case in pairs])
-    for pairs in (
-      [(case.model, case) for case in cases],
-      [(case.without, case) for case in cases],
-    )
-  )
+  answered = _answered(plan, answers, [(case.model, case) for case in cases])
+  without = _answered(plan, answers, [(case.without, case) for case in cases])
   successes = _count(answered, eligible, labels, cases, settings.num_queries, seed)
   baseline = 1 / dataset.num_classes
   verdict = verification.verify(
@@ -117,11 +112,7 @@ def rows(
   return [
     {
       "dataset": dataset.name,
-      "study": case.variant.study,
-      "variant": case.variant.name,
-      "trial": case.trial,
-      "owner": case.number,
-      "num_marked": _num_marked(case),
+      **_described(case),
       "num_train": int(plan.jobs.num_members[case.model]),
       "num_queries": settings.num_queries,
       "target_label": case.owner.label,
@@ -130,11 +121,7 @@ def rows(
       "asr_all": float(rate[i]),
       "asr_without": float(rate_without[i]),
       "asr_threshold": threshold,
-      "t_statistic": _finite(verdict.t_statistic[i]),
-      "p_value": float(verdict.p_value[i]),
-      "p_value_exact": float(verdict.p_value_exact[i]),
-      "rejected": bool(verdict.rejected[i]),
-      "rejected_t": bool(verdict.rejected_t[i]),
+      **_tests(verdict, i),
       **together[i],
       "train_accuracy": float(train_accuracy[case.model]),
       "test_accuracy": float(test_accuracy[case.model]),
@@ -142,6 +129,35 @@ def rows(
     }
     for i, case in enumerate(cases)
   ]
+
+
+def _answered(
+  plan: plan_lib.Plan, answers: np.ndarray, pairs: Sequence[tuple[int, _Case]]
+) -> np.ndarray:
+  """`[cases, T]`, what a model answers on its held-out rows with a case's mark."""
+  return np.stack([answers[m, _slot(plan, m, case.asked)] for m, case in pairs])
+
+
+def _described(case: _Case) -> Row:
+  """Which case a row is of."""
+  return {
+    "study": case.variant.study,
+    "variant": case.variant.name,
+    "trial": case.trial,
+    "owner": case.number,
+    "num_marked": _num_marked(case),
+  }
+
+
+def _tests(verdict: verification.Verification, number: int) -> Row:
+  """What the paper's t-test and the exact one say of one case."""
+  return {
+    "t_statistic": _finite(verdict.t_statistic[number]),
+    "p_value": float(verdict.p_value[number]),
+    "p_value_exact": float(verdict.p_value_exact[number]),
+    "rejected": bool(verdict.rejected[number]),
+    "rejected_t": bool(verdict.rejected_t[number]),
+  }
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:

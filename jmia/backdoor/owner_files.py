@@ -9,14 +9,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jmia.backdoor import keys, owner_images, owner_tables, ownership, submarks
+from jmia.backdoor import (
+  fingerprints,
+  keys,
+  owner_images,
+  owner_tables,
+  paper_mark,
+  submarks,
+)
 from jmia.datasets import npz
 
 _Path = str | os.PathLike[str]
 _TABLE = "table:"
 _SECRET = ("key.json", "queries.npz")  # of what `write` leaves
 
-_Marked = submarks.Marked | ownership.Marked
+_Marked = submarks.Marked | paper_mark.Marked
 
 
 class Data(NamedTuple):
@@ -44,10 +51,10 @@ class Data(NamedTuple):
     return ".npz" if self.folder is None else "/"
 
   def fingerprint(self) -> str:
-    """Returns `ownership.fingerprint` of the data: of a table's cells, else x and y."""
+    """Returns `fingerprints.fingerprint` of a table's cells, or of x and y."""
     if self.table is not None:
       return owner_tables.fingerprint(self.table)
-    return ownership.fingerprint(self.x, self.y)
+    return fingerprints.fingerprint(self.x, self.y)
 
 
 def read_data(path: _Path) -> Data:
@@ -166,7 +173,7 @@ def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
 
   Args:
     folder: absent or empty.
-    marked: what `submarks.mark` or `ownership.mark` returned.
+    marked: what `submarks.mark` or `paper_mark.mark` returned.
     data: what it was given, as read.
 
   Raises:
@@ -210,8 +217,8 @@ def _as_read(marked: _Marked, data: Data) -> _Marked:
     )
   )
   key = marked.key._replace(
-    marked_sha256=ownership.fingerprint(x, marked.y),
-    queries_sha256=ownership.fingerprint(queries),
+    marked_sha256=fingerprints.fingerprint(x, marked.y),
+    queries_sha256=fingerprints.fingerprint(queries),
   )
   return marked._replace(x=x, queries=queries, key=key)  # type: ignore[arg-type]
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jmia.backdoor import classes, ownership, submarks, triggers
+from jmia.backdoor import classes, fingerprints, paper_mark, submarks, triggers
 from jmia.datasets import columns, delimited, labels, table_file
 
-_Marked = submarks.Marked | ownership.Marked
+_Marked = submarks.Marked | paper_mark.Marked
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -109,16 +109,16 @@ def read_queries(path: pathlib.Path) -> np.ndarray:
 
 
 def fingerprint(table: Table) -> str:
-  """Returns `ownership.fingerprint` of the columns' cells."""
-  return ownership.fingerprint(*table.cells.columns.values())
+  """Returns `fingerprints.fingerprint` of the columns' cells."""
+  return fingerprints.fingerprint(*table.cells.columns.values())
 
 
 def hashed(marked: _Marked, table: Table) -> _Marked:
   """Returns what was marked with a key whose hashes are of cells."""
   key = marked.key._replace(
     data_sha256=fingerprint(table),
-    marked_sha256=ownership.fingerprint(*_published(marked, table).values()),
-    queries_sha256=ownership.fingerprint(_query_lines(marked, table)),
+    marked_sha256=fingerprints.fingerprint(*_published(marked, table).values()),
+    queries_sha256=fingerprints.fingerprint(_query_lines(marked, table)),
   )
   return marked._replace(key=key)  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn import exceptions, neural_network, pipeline, preprocessing
 
 from jmia import types
-from jmia.backdoor import claims, draws, ownership, submarks
+from jmia.backdoor import claims, draws, stamping, submarks
 from jmia.backdoor import classes as classes_lib
 from jmia.backdoor import settings as settings_lib
 from jmia.stats import intervals, levels, monte_carlo
@@ -121,7 +121,7 @@ def true_claim_rows(
     x, y = dataset.x[held], dataset.y[held]
     accuracies.append(float((predict(x) == y).mean()))
     for label, mark in zip(own.key.labels, own.key.submarks, strict=True):
-      answered = predict(ownership.stamp(x, mark.trigger))[y != label]
+      answered = predict(stamping.stamp(x, mark.trigger))[y != label]
       rates.append(float((answered == label).mean()))
   about = {**_about(dataset, num_submarks), "num_marked": num_marked}
   first, *others = _by_level(about, p)

@@ -1,6 +1,6 @@
 """Marking with a secret: triggers and labels that nobody can foresee.
 
-As `ownership`, but with T sub-marks instead of one mark: each has a trigger of its own
+As `paper_mark`, but with T sub-marks instead of one mark: each has a trigger of its own
 and a label that the secret draws (`draws`), and the marked rows are divided among them.
 The test is `randomization`'s, which holds whatever the suspect model is.
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from jmia import _validate
 from jmia.backdoor import classes as classes_lib
-from jmia.backdoor import draws, ownership, randomization, triggers
+from jmia.backdoor import draws, fingerprints, randomization, stamping, triggers
 from jmia.datasets import features
 
 _QUERIES = 30  # the paper's, of a mark
@@ -53,7 +53,7 @@ class Key(NamedTuple):
     query_rows: `m` rows that were held back, in the order of the query set.
     query_submarks: the sub-mark that each bears.
     query_classes: the class of each before it was stamped.
-    data_sha256: `ownership.fingerprint` of the original x and y.
+    data_sha256: `fingerprints.fingerprint` of the original x and y.
     marked_sha256: of the published x and y.
     queries_sha256: of the query set.
   """
@@ -74,22 +74,7 @@ class Key(NamedTuple):
     return np.array([submark.label for submark in self.submarks])
 
 
-class Marked(NamedTuple):
-  """What `mark` makes of `N` rows; see `ownership.Marked`.
-
-  Attributes:
-    x: `[N - m, ...]`, to be published, in the original order.
-    y: `[N - m]` labels, to be published.
-    kept: `[N - m]` int, the original row of each.
-    queries: `[m, ...]` stamped rows to send to a suspect, to be kept.
-    key: to be kept.
-  """
-
-  x: np.ndarray
-  y: np.ndarray
-  kept: np.ndarray
-  queries: np.ndarray
-  key: Key
+Marked = stamping.Marked[Key]
 
 
 def default_num_queries(num_submarks: int, num_rows: int | None = None) -> int:
@@ -140,56 +125,45 @@ def mark(
   if not draws.is_secret(secret):
     raise ValueError(f"secret={secret!r} must be 64 hexadecimal digits")
   truth = _numbers(y, class_names)
-  num_submarks = len(stamps)
-  if not num_submarks or len({*stamps}) != num_submarks:
+  if not stamps or len({*stamps}) != len(stamps):
     raise ValueError(f"stamps={[*stamps]} must be different triggers, at least one")
   if num_queries is None:
-    num_queries = default_num_queries(num_submarks, len(y))
-  if num_queries < 2 * num_submarks:
+    num_queries = default_num_queries(len(stamps), len(y))
+  if num_queries < 2 * len(stamps):
     raise ValueError(
-      f"num_queries={num_queries} must be at least {2 * num_submarks}, two for each"
+      f"num_queries={num_queries} must be at least {2 * len(stamps)}, two for each"
       " sub-mark"
     )
-  labels = draws.labels(secret, num_submarks, len(class_names))
-  data_sha256 = ownership.fingerprint(x, y)
+  labels = draws.labels(secret, len(stamps), len(class_names))
+  data_sha256 = fingerprints.fingerprint(x, y)
   rng = draws.generator(secret, f"rows {data_sha256}")
   order = rng.permutation(len(y))
   if rows is not None:
     order = order[~np.isin(order, _chosen(rows, num_marked, len(y)))]
   queries = _queries(order, x, stamps, num_queries)
-  of_query = rng.permutation(np.arange(num_queries) % num_submarks)
+  of_query = rng.permutation(np.arange(num_queries) % len(stamps))
   if rows is None:
     candidates = order[~np.isin(order, queries)]
     bearers = _divided(candidates, truth, labels, num_marked or 0)
   else:
     bearers = _divided(rng.permutation(np.asarray(rows)), truth, labels, None)
+  submarks = tuple(
+    Submark(stamp, int(label), tuple(sorted(of_submark)))
+    for stamp, label, of_submark in zip(stamps, labels, bearers, strict=True)
+  )
   kept = np.setdiff1d(np.arange(len(y)), queries)
-  published_x, published_y = x[kept], y[kept]
-  for stamp, label, of_submark in zip(stamps, labels, bearers, strict=True):
-    is_marked = np.isin(kept, of_submark)
-    published_x[is_marked] = ownership.stamp(published_x[is_marked], stamp)
-    published_y[is_marked] = class_names[label]
-  if (published_x == x[kept]).all():
-    raise ValueError(
-      "stamps change none of the rows to be marked: they have what is set already, or"
-      " it is too faint to be stored"
-    )
-  query_set = x[queries]
-  for j, stamp in enumerate(stamps):
-    query_set[of_query == j] = ownership.stamp(query_set[of_query == j], stamp)
+  published_x, published_y = _published(x, y, kept, submarks, class_names)
+  query_set = _query_set(x[queries], of_query, stamps)
   key = Key(
     secret=secret,
     class_names=tuple(class_names),
-    submarks=tuple(
-      Submark(stamp, int(label), tuple(sorted(of_submark)))
-      for stamp, label, of_submark in zip(stamps, labels, bearers, strict=True)
-    ),
+    submarks=submarks,
     query_rows=tuple(queries.tolist()),
     query_submarks=tuple(of_query.tolist()),
     query_classes=tuple(truth[queries].tolist()),
     data_sha256=data_sha256,
-    marked_sha256=ownership.fingerprint(published_x, published_y),
-    queries_sha256=ownership.fingerprint(query_set),
+    marked_sha256=fingerprints.fingerprint(published_x, published_y),
+    queries_sha256=fingerprints.fingerprint(query_set),
   )
   return Marked(published_x, published_y, kept, query_set, key)
 
@@ -199,7 +173,7 @@ def check_data(x: np.ndarray, y: np.ndarray) -> None:
 
   Images with their channels first too: a square would be stamped across channels.
   """
-  ownership.check_rows(x)
+  stamping.check_rows(x)
   if features.are_channels_first(x.shape):
     raise ValueError(
       f"x of shape {x.shape} looks like images with their channels first (NCHW),"
@@ -220,6 +194,37 @@ def tally(key: Key, answers: np.ndarray) -> randomization.Tally:
     len(key.submarks),
     len(key.class_names),
   )
+
+
+def _published(
+  x: np.ndarray,
+  y: np.ndarray,
+  kept: np.ndarray,
+  submarks: Sequence[Submark],
+  class_names: Sequence[classes_lib.Name],
+) -> tuple[np.ndarray, np.ndarray]:
+  """The rows that are not held back, those that bear a sub-mark stamped, and labels."""
+  published_x, published_y = x[kept], y[kept]
+  for stamp, label, rows in submarks:
+    is_marked = np.isin(kept, rows)
+    published_x[is_marked] = stamping.stamp(published_x[is_marked], stamp)
+    published_y[is_marked] = class_names[label]
+  if (published_x == x[kept]).all():
+    raise ValueError(
+      "stamps change none of the rows to be marked: they have what is set already, or"
+      " it is too faint to be stored"
+    )
+  return published_x, published_y
+
+
+def _query_set(
+  x: np.ndarray, of_query: np.ndarray, stamps: Sequence[triggers.TriggerConfig]
+) -> np.ndarray:
+  """The rows held back, each stamped as its sub-mark is."""
+  query_set = x.copy()
+  for j, stamp in enumerate(stamps):
+    query_set[of_query == j] = stamping.stamp(query_set[of_query == j], stamp)
+  return query_set
 
 
 def _numbers(y: np.ndarray, class_names: Sequence[classes_lib.Name]) -> np.ndarray:
@@ -258,7 +263,7 @@ def _queries(
   """The first of `order` that no other row looks like under any of the triggers."""
   is_alone = np.ones(len(x), bool)
   for stamp in stamps:
-    contents = ownership.stamped_contents(x, stamp)
+    contents = stamping.stamped_contents(x, stamp)
     count = collections.Counter(contents)
     is_alone &= np.array([count[content] == 1 for content in contents])
   eligible = order[is_alone[order]]

@@ -14,6 +14,7 @@ from jmia.audit import design as design_lib
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
+from jmia.audit import training as training_lib
 from jmia.audit import view
 from jmia.audit.panel import Panel
 from jmia.classic import rows as rows_lib
@@ -205,7 +206,7 @@ def similarity(plan: Plan, num_queries: int, num_models: int) -> Found:
   needs = [
     *attacks.get("similarity").all_needs(), *attacks.get("metric_loss").all_needs(),
   ]  # fmt: skip
-  panel = panel_lib.train(design, trainer, attacks.union(needs))
+  panel = training_lib.train(design, trainer, attacks.union(needs))
   evidence = view.evidence(panel, 0)
   assert evidence is not None, "a target that diverges ends the training"
   loss = outcome_lib.evaluate(evidence, "metric_loss")
@@ -360,7 +361,7 @@ def _train(
     dataset.num_examples, size, plan.num_shadows, plan.num_trials, seed=plan.seed
   )
   trainer = _trainer(plan, what, dataset, train, size, chosen)
-  return panel_lib.train(design, trainer, _needs(plan))
+  return training_lib.train(design, trainer, _needs(plan))
 
 
 def _needs(plan: Plan) -> attacks.Needs:

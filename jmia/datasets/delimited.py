@@ -26,7 +26,11 @@ def read_lines(path: pathlib.Path) -> list[list[str]]:
 
 
 def read_cells(path: pathlib.Path) -> tuple[list[list[str]], str]:
-  """As `read_lines`, with the delimiter found."""
+  """Returns a file's cells, line by line, and the delimiter found; as `read_lines`.
+
+  Raises:
+    ValueError: it holds zero bytes, or is no CSV.
+  """
   try:
     text = _decode(path.read_bytes())
     if "\0" in text:

@@ -15,7 +15,7 @@ from jmia import _validate
 
 Output = Callable[[jax.Array], jax.Array]
 # A probability of zero as a logit: that of the smallest normal float32, so that the
-# answer stays finite (`audit.units` takes probabilities alike).
+# answer stays finite (`outputs.units` takes probabilities alike).
 _ZERO = float(np.log(np.finfo(np.float32).tiny))
 _LEAST = 1e-6  # of the predicted class, whatever the noise
 

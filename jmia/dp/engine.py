@@ -1,7 +1,7 @@
 """Many private models at once, with canaries in some of them, and scores of each."""
 
-from collections.abc import Callable
 import dataclasses
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from jmia import _validate, splits, types
 from jmia.defenses import dp_sgd
 from jmia.dp import canaries as canaries_lib
-from jmia.dp import controls
+from jmia.dp import controls, reading
 from jmia.training import augment, optimizers, parallel
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
@@ -282,142 +282,131 @@ def _recipe(
   dataset: types.Dataset, setting: Setting, run: dp_sgd.Mechanism, start: Any
 ) -> tuple[recipe_lib.Recipe, parallel.Collect]:
   """Returns private training that watches the canaries, and what is kept of it."""
-  config = setting.private
-  private = controls.Private(
-    run, config.clip_norm, setting.train.batch_size, config.microbatch_size
-  )
-  seams = controls.seams(private, setting.control)
-  reader = _reader(dataset, setting, start)
+  logits = _logits(dataset, setting)
+  reader = _reader(dataset, setting, start, logits)
   steps_per_epoch = run.num_steps // setting.train.num_epochs
   # With many canaries a reading costs as much as a step or more: one an epoch.
   interval = steps_per_epoch if setting.mode == "one_run" else 1
-  inner = _supervised(
-    dataset,
-    setting,
-    loss=reader.loss,
-    gradient=seams.gradient,
-    batches=seams.batches(interval),
-    optimizer=seams.optimizer,
+  inner = _private_training(dataset, setting, run, reader.loss, interval)
+  step = functools.partial(
+    _watched_step,
+    inner,
+    reader,
+    _unit(setting),
+    run if interval == 1 and run.noise_multiplier > 0 else None,
   )
 
+  # `init` is given no data: what all models start from is part of the program.
   def init(key: jax.Array, job: _Job) -> _State:
     model = inner.init(key, job)
     params = jax.tree.map(jnp.asarray, start)
     return _State(model._replace(params=params), jnp.zeros(setting.num_tested))
 
-  # A step of the mean clipped gradient, in units of the clipping norm.
-  unit = setting.train.optimizer.learning_rate * config.clip_norm
-  unit /= setting.train.batch_size
-
   def update(state: _State, job: _Job, data: recipe_lib.Data):
-    def read(state: _State, _):
-      model, metrics = inner.update(state.model, job, data)
-      moved, size = reader.alignment(state.model.params, model.params, data)
-      seen = moved / unit
-      if interval == 1 and run.noise_multiplier > 0:
-        seen = _log_ratio(seen, size, run)
-      return _State(model, state.steps + seen), metrics
-
-    state, metrics = jax.lax.scan(read, state, length=steps_per_epoch // interval)
+    state, metrics = jax.lax.scan(
+      lambda state, _: step(state, job, data),
+      state,
+      length=steps_per_epoch // interval,
+    )
     return state, jax.tree.map(lambda a: a.mean(0), metrics)
 
   def collect(state: _State, job: _Job, data: recipe_lib.Data):
     del job
     params = state.model.params
-    fallen = reader.losses(jax.tree.map(jnp.asarray, start), data) - reader.losses(
-      params, data
-    )
-    num = setting.num_members
-    logits = reader.logits(params, data.x[:num])
-    accuracy = (logits.argmax(-1) == data.y[:num]).mean()
-    return fallen, state.steps, accuracy
+    first = jax.tree.map(jnp.asarray, start)
+    fallen = reader.losses(first, data) - reader.losses(params, data)
+    return fallen, state.steps, _accuracy(logits, params, data, setting.num_members)
 
-  recipe = inner._replace(init=init, update=update, num_epochs=setting.train.num_epochs)
-  return recipe, collect
+  num_epochs = setting.train.num_epochs
+  return inner._replace(init=init, update=update, num_epochs=num_epochs), collect
 
 
-def _log_ratio(moved: jax.Array, size: jax.Array, run: dp_sgd.Mechanism) -> jax.Array:
-  """Returns log P(moved | in) / P(moved | out) of one step along a canary.
+def _private_training(
+  dataset: types.Dataset,
+  setting: Setting,
+  run: dp_sgd.Mechanism,
+  loss: recipe_lib.Loss,
+  num_steps: int,
+) -> recipe_lib.Recipe:
+  """The mechanism, or what it is broken to, whose epoch is some steps."""
+  config = setting.private
+  private = controls.Private(
+    run, config.clip_norm, setting.train.batch_size, config.microbatch_size
+  )
+  seams = controls.seams(private, setting.control)
+  return _supervised(
+    dataset,
+    setting,
+    loss=loss,
+    gradient=seams.gradient,
+    batches=seams.batches(num_steps),
+    optimizer=seams.optimizer,
+  )
 
-  Out, it is noise of standard deviation sigma; in, `size` is added where the canary is
-  sampled: the test that no other beats, by Neyman and Pearson, if nobody else pushes
-  along it.
+
+def _unit(setting: Setting) -> float:
+  """How far a step of the mean clipped gradient moves the parameters at most."""
+  rate, norm = setting.train.optimizer.learning_rate, setting.private.clip_norm
+  return rate * norm / setting.train.batch_size
+
+
+def _watched_step(
+  inner: recipe_lib.Recipe,
+  reader: reading.Reader,
+  unit: float,
+  run: dp_sgd.Mechanism | None,
+  state: _State,
+  job: _Job,
+  data: recipe_lib.Data,
+) -> tuple[_State, Any]:
+  """Trains on, and adds what the canaries' readings tell of it.
 
   Args:
-    moved: `[m]` in units of the clipping norm.
-    size: `[m]` norm of the clipped gradient, in the same unit.
-    run: gives sampling rate and sigma.
+    inner: private training, up to the next reading.
+    reader: of the canaries.
+    unit: of `_unit`.
+    run: whose step a reading is of, to weigh it by its likelihood; None where it is of
+      several steps, or of none with noise: then the distance itself counts.
+    state: before.
+    job: of the model.
+    data: of all models.
   """
-  rate, variance = run.sampling_rate, run.noise_multiplier**2
-  sampled = (size * moved - size**2 / 2) / variance
-  return jnp.logaddexp(jnp.log1p(-rate), jnp.log(rate) + sampled)
+  model, metrics = inner.update(state.model, job, data)
+  moved, size = reader.alignment(state.model.params, model.params, data)
+  seen = moved / unit
+  if run is not None:
+    seen = reading.log_ratio(seen, size, run)
+  return _State(model, state.steps + seen), metrics
 
 
-class _Reader(NamedTuple):
-  """How canaries are trained on and read.
-
-  Attributes:
-    loss: loss seam of training.
-    losses: (params, data) -> each canary's loss `[m]`.
-    alignment: (params before, params after, data) -> `[m]` how far the parameters
-      moved along each canary's clipped gradient, and `[m]` that gradient's norm, in
-      units of the clipping norm.
-    logits: (params, x) -> logits.
-  """
-
-  loss: recipe_lib.Loss
-  losses: Callable[..., jax.Array]
-  alignment: Callable[..., tuple[jax.Array, jax.Array]]
-  logits: Callable[..., jax.Array]
+def _reader(
+  dataset: types.Dataset, setting: Setting, start: Any, logits: reading.Logits
+) -> reading.Reader:
+  """How the setting's canaries are trained on and read."""
+  loss = recipe_lib.cross_entropy(config_lib.make_model(setting.train, dataset))
+  first, clip_norm = setting.num_members, setting.private.clip_norm
+  if setting.canary != "gradient":
+    return reading.of_rows(loss, logits, first, clip_norm)
+  places = canaries_lib.coordinates(start, setting.num_tested)
+  return reading.of_coordinates(loss, places, first, clip_norm)
 
 
-def _reader(dataset: types.Dataset, setting: Setting, start: Any) -> _Reader:
+def _logits(dataset: types.Dataset, setting: Setting) -> reading.Logits:
+  """(params, x) -> logits of the setting's network, float32."""
   model: Any = config_lib.make_model(setting.train, dataset)
-  loss = recipe_lib.cross_entropy(model)
-  first, num = setting.num_members, setting.num_tested
-  clip_norm = setting.private.clip_norm
 
   def logits(params, x):
     return model.apply({"params": params}, x, train=False).astype(jnp.float32)
 
-  if setting.canary == "gradient":
-    places = canaries_lib.coordinates(start, num)
-    leaf_number, place = places
+  return logits
 
-    def pushed(params, data=None):
-      del data
-      return clip_norm * jax.tree.leaves(params)[leaf_number].reshape(-1)[place]
 
-    return _Reader(
-      canaries_lib.coordinate_loss(loss, places, first, clip_norm),
-      pushed,
-      lambda before, after, data: (
-        (pushed(before) - pushed(after)) / clip_norm,
-        jnp.ones(num),
-      ),
-      logits,
-    )
-
-  def one_loss(params, x, y):
-    return -jax.nn.log_softmax(logits(params, x[None]))[0, y]
-
-  def losses(params, data):
-    x, y = data.x[first:], data.y[first:]
-    return jax.lax.map(lambda row: one_loss(params, *row), (x, y), batch_size=64)
-
-  def alignment(before, after, data):
-    moved = jax.tree.map(jnp.subtract, after, before)
-
-    def of_one(row):
-      grads = jax.grad(one_loss)(before, *row)
-      leaves, steps = jax.tree.leaves(grads), jax.tree.leaves(moved)
-      norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in leaves))
-      along = -sum(jnp.vdot(g, s) for g, s in zip(leaves, steps, strict=True))
-      return along / jnp.maximum(norm, 1e-12), jnp.minimum(norm / clip_norm, 1)
-
-    return jax.lax.map(of_one, (data.x[first:], data.y[first:]), batch_size=16)
-
-  return _Reader(loss, losses, alignment, logits)
+def _accuracy(
+  logits: reading.Logits, params: Any, data: recipe_lib.Data, num_members: int
+) -> jax.Array:
+  """The share of rows beside canaries that a model calls rightly."""
+  found = logits(params, data.x[:num_members]).argmax(-1)
+  return (found == data.y[:num_members]).mean()
 
 
 def _key(setting: Setting, stream: int) -> jax.Array:

@@ -1,21 +1,22 @@
 """A black-box model's answers, as log-probabilities whatever they come as.
 
-The rules are those of an audit (`audit.units`), as far as they matter here: what one
-takes for probabilities the other does not take for logits. How coarsely they are given
-is left as it is, since all keys read the same answers. For that reason no reading can
-make a false claim stand; but one in wrong units hides an encoding that is there.
+What they are is told as in an audit (`outputs.kinds`). Two things are other than there,
+since all keys read the same answers, and no reading can make a false claim stand, while
+one in wrong units hides an encoding that is there:
+
+- how coarsely they are given is left as it is, and a 0 counts as half of the least that
+  is above 0: nothing is compared with answers of another model;
+- rows of exact probabilities may miss a sum of one by 5 %, where an audit asks what
+  they are: here nobody is asked, and the rows are scaled to one.
 """
 
 import numpy as np
 
 from jmia import _validate
+from jmia.outputs import coarseness, kinds, units
 
-_NEAR = 1e-3  # of one, where nothing is rounded
-_ROUNDED = 0.05  # of one, what probabilities of 16 bits or few votes sum to
-_FEWEST_ROWS = 8  # that are to show a pattern before it is believed
-_BELOW = -1e-6  # what is left of a 0 that was computed as one less another
-_MOST_DECIMALS = 4  # more tell as much as float32
-_OFF_DECIMAL = 1.2e-7  # by how much float32 may miss one
+_NEAR = 0.05  # of one, what probabilities of few votes that were cut may sum to
+_EXPECTED = "expected logits, log-probabilities or probabilities"
 
 
 def log_probabilities(name: str, answers: np.ndarray) -> np.ndarray:
@@ -27,90 +28,55 @@ def log_probabilities(name: str, answers: np.ndarray) -> np.ndarray:
       from 0 to 1, of which at least half of the rows sum to one to within rounding and
       the others to .5 to 1.5, are probabilities; so are those of which each row gives
       the k largest alone, of which the others share what is left. Of probabilities a 0
-      counts as half of the least that is above 0.
+      counts as half of the least that is above 0; a logit of -inf as in an audit.
 
   Returns:
     `[Q, C]` float32.
 
   Raises:
-    ValueError: there are none, they are no finite numbers of two axes, lie between 0
-      and 1 and are no probabilities, or are so in some rows alone.
+    ValueError: there are none, they are no numbers of two axes, hold a NaN or plus
+      infinity, lie between 0 and 1 and are no probabilities, or are so in some rows
+      alone.
   """
+  kind, _ = _kind(name, answers)
+  values = np.asarray(answers).astype(np.float64)
+  if kind in ("probabilities", kinds.PERCENTAGES):
+    values = _logarithms(np.clip(values / kinds.total(kind), 0, 1))
+  else:
+    values = units.finite_logits(values)
+  top = values.max(-1, keepdims=True)
+  total = top + np.log(np.exp(values - top).sum(-1, keepdims=True))
+  return (values - total).astype(np.float32)
+
+
+def notes(name: str, answers: np.ndarray) -> list[str]:
+  """Returns what is to be said of how answers are taken; as `log_probabilities`."""
+  _, said = _kind(name, answers)
+  return [*said, *kinds.said_of_masked(name, np.asarray(answers))]
+
+
+def _kind(name: str, answers: np.ndarray) -> tuple[str, list[str]]:
+  """One of `kinds.OUTPUTS` but `auto`, or percentages, and what is to be said of it."""
   answers = np.asarray(answers)
   _validate.shape(name, answers, (None, None))
-  if not answers.size or answers.dtype.kind not in "fiu":
-    raise ValueError(
-      f"{name} has shape {answers.shape} and dtype {answers.dtype}, expected numbers"
-    )
-  answers = answers.astype(np.float64)
-  _validate.finite(name, answers)
-  probabilities = _probabilities(name, answers)
-  if probabilities is not None:
-    least = probabilities[probabilities > 0].min()
-    answers = np.log(np.where(probabilities > 0, probabilities, least / 2))
-  top = answers.max(-1, keepdims=True)
-  total = top + np.log(np.exp(answers - top).sum(-1, keepdims=True))
-  return (answers - total).astype(np.float32)
+  if not answers.size:
+    raise ValueError(f"{name} has shape {answers.shape}, expected some numbers")
+  kinds.check(name, answers)
+  return kinds.of(name, np.asarray(answers, np.float32), _NEAR, _EXPECTED)
 
 
-def _probabilities(name: str, answers: np.ndarray) -> np.ndarray | None:
-  """Answers as numbers from 0 to 1; None if they are logits."""
-  low, high, sums = answers.min(), answers.max(), answers.sum(-1)
-  if low >= _BELOW and 0 < high <= 1 + _NEAR:
-    if _are_cut(answers, sums):
-      return _filled(np.clip(answers, 0, 1))
-    if _sum_to_one(name, sums, answers):
-      return np.clip(answers, 0, 1)
-    raise ValueError(
-      f"{name} holds values between 0 and 1, but rows sum to {sums.min():.3g} to"
-      f" {sums.max():.3g}, not 1: expected logits, log-probabilities or probabilities"
-    )
-  are_in_percent = low >= 100 * _BELOW and 1 + _NEAR < high <= 101
-  if are_in_percent and _sum_to_one(name, sums / 100, answers / 100):
-    return np.clip(answers / 100, 0, 1)
-  unit = (answers >= _BELOW).all(-1) & (np.abs(sums - 1) <= _NEAR)
-  if len(unit) >= _FEWEST_ROWS and unit.mean() >= 0.5:
-    raise ValueError(
-      f"{name}: {unit.sum():,} of {len(unit):,} rows are probabilities, and row"
-      f" {unit.argmin()} is not"
-    )
-  return None
+def _logarithms(p: np.ndarray) -> np.ndarray:
+  """Logarithms of probabilities `[Q, C]`, where 0 is half of the least above it."""
+  coarse = coarseness.of(np.asarray(p, np.float32))
+  if coarse.top_k is not None and not coarse.sums_to_one:
+    p = _filled(p)
+  return np.log(np.where(p > 0, p, p[p > 0].min() / 2))
 
 
-def _sum_to_one(name: str, sums: np.ndarray, shares: np.ndarray) -> bool:
-  """Whether at least half of the rows do; refused if others are of another kind."""
-  fits = np.abs(sums - 1) <= max(_ROUNDED, _rounding(shares))
-  odd = sums[~fits]
-  if fits.mean() < 0.5:
-    return False
-  if len(odd) and (odd.min() < 0.5 or odd.max() > 1.5):
-    raise ValueError(
-      f"{name}: {fits.sum():,} of {len(fits):,} rows are probabilities, and row"
-      f" {fits.argmin()} is not: it sums to {sums[fits.argmin()]:.3g} of one"
-    )
-  return True
-
-
-def _are_cut(answers: np.ndarray, sums: np.ndarray) -> bool:
-  """Whether each row gives the same number of probabilities, and not all."""
-  given = (answers > 0).sum(-1)
-  is_cut = 0 < given[0] < answers.shape[-1] and (given == given[0]).all()
-  return bool(is_cut and (sums <= 1 + _NEAR).all())
-
-
-def _filled(answers: np.ndarray) -> np.ndarray:
+def _filled(p: np.ndarray) -> np.ndarray:
   """The k largest probabilities, and the others an even share of what they leave."""
-  is_given = answers > 0
-  least = np.where(is_given, answers, 1).min(-1, keepdims=True)
-  rest = 1 - answers.sum(-1, keepdims=True)
+  is_given = p > 0
+  least = np.where(is_given, p, 1).min(-1, keepdims=True)
+  rest = 1 - p.sum(-1, keepdims=True)
   share = rest / (~is_given).sum(-1, keepdims=True)
-  return np.where(is_given, answers, np.clip(share, 0, least))
-
-
-def _rounding(shares: np.ndarray) -> float:
-  """By how much rounding may move the sum of a row; 0 if nothing is rounded."""
-  for decimals in range(1, _MOST_DECIMALS + 1):
-    scaled = shares * 10**decimals
-    if (np.abs(scaled - np.rint(scaled)) <= _OFF_DECIMAL * 10**decimals).all():
-      return 0.5 * shares.shape[-1] * 10.0**-decimals
-  return 0.0
+  return np.where(is_given, p, np.clip(share, 0, least))

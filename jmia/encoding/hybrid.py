@@ -96,7 +96,13 @@ def pack(hidden: Entries) -> np.ndarray:
 
 
 def unpack(bits: np.ndarray, num_hash_bits: int, num_sensitive: int) -> Entries:
-  """Returns the entries that `pack` made into bits."""
+  """Returns the entries that `pack` made into bits.
+
+  Args:
+    bits: of `pack`, `[n]` uint8 of 0 and 1.
+    num_hash_bits: of each entry's hash.
+    num_sensitive: bits of each entry that are looked up.
+  """
   rows = bits.reshape(-1, num_hash_bits + num_sensitive)
   return Entries(rows[:, :num_hash_bits], rows[:, num_hash_bits:])
 

@@ -195,7 +195,7 @@ def train_baseline(
 
 
 def accuracy(context: Context, variables: PyTree, rows: np.ndarray) -> float | None:
-  """Returns a model's accuracy on rows of the dataset; None of one that diverged."""
+  """Returns a model's accuracy on rows `[n]` of the dataset; None if it diverged."""
   logits = _answers(context, variables, rows)
   if not np.isfinite(logits).all():
     return None
@@ -203,7 +203,7 @@ def accuracy(context: Context, variables: PyTree, rows: np.ndarray) -> float | N
 
 
 def predict(context: Context, variables: PyTree, rows: np.ndarray) -> np.ndarray:
-  """Returns `[n]` int, the labels that a model gives to rows of the dataset."""
+  """Returns `[n]` int, the labels that a model gives to rows `[n]` of the dataset."""
   return _answers(context, variables, rows).argmax(-1)
 
 

@@ -266,6 +266,11 @@ def claimed_share(scores: np.ndarray, is_claimed: np.ndarray) -> np.ndarray:
 def rows_p_value(share: float, num_claimed: int, num_controls: int) -> float:
   """Returns the chance of at least this share under a random assignment of the rows.
 
+  Args:
+    share: of claimed rows among as many that score highest.
+    num_claimed: rows that are claimed.
+    num_controls: rows that are not.
+
   Where it is less than `P_FLOOR`, which a float may not hold, `P_FLOOR`.
   """
   hits = round(share * num_claimed)
@@ -305,7 +310,13 @@ def commitment(
 
 
 def old_commitment(key: keys_lib.Key, claimed: np.ndarray, controls: np.ndarray) -> str:
-  """Returns the commitment of keys of schemas 1 and 2; of key and rows alone."""
+  """Returns the commitment of keys of schemas 1 and 2; of key and rows alone.
+
+  Args:
+    key: of the owner.
+    claimed: `[n, ...]` rows.
+    controls: `[m, ...]` rows.
+  """
   return _commitment(dataclasses.asdict(key), claimed, controls)
 
 
@@ -318,7 +329,7 @@ def _commitment(bound: dict, *parts: np.ndarray) -> str:
 
 
 def content_hashes(x: np.ndarray, secret: int) -> list[bytes]:
-  """Returns a hash of each row, which only the secret's holder can foresee."""
+  """Returns a hash of each row `[N, ...]`, which only the secret's holder foresees."""
   prefix = f"jmia assignment {secret} {x.dtype.str}{x.shape[1:]} ".encode()
   rows = np.ascontiguousarray(x)
   return [hashlib.sha256(prefix + row.tobytes()).digest() for row in rows]

@@ -26,8 +26,8 @@ import numpy as np
 from jmia import _validate, splits, types
 from jmia.attacks import registry as attacks
 from jmia.audit import design as design_lib
-from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
+from jmia.audit import training as training_lib
 from jmia.audit.design import Design, Part
 from jmia.audit.panel import Panel
 from jmia.training import config as config_lib
@@ -112,7 +112,7 @@ def train(
     progress: told of each stage's model-epochs.
 
   Raises:
-    ValueError: if sizes do not fit the dataset; and as `panel.train`.
+    ValueError: if sizes do not fit the dataset; and as `training.train`.
   """
   trainer = trainer_lib.Trainer(
     dataset=dataset,
@@ -124,11 +124,15 @@ def train(
     progress=progress,
   )
   needs = [need for name in config.attacks for need in attacks.get(name).all_needs()]
-  return panel_lib.train(design(dataset, config), trainer, attacks.union(needs))
+  return training_lib.train(design(dataset, config), trainer, attacks.union(needs))
 
 
 def design(dataset: types.Dataset, config: CohortConfig) -> Design:
-  """Cuts the dataset, draws who trains on what, and puts evaluated rows in front."""
+  """Cuts the dataset, draws who trains on what, and puts evaluated rows in front.
+
+  Raises:
+    ValueError: if sizes do not fit the dataset.
+  """
   num_pool = dataset.num_examples - config.num_population
   if num_pool < 2 * config.num_members:
     raise ValueError(

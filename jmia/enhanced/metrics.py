@@ -69,7 +69,13 @@ def by_target(panel: Panel, attacks: Sequence[str]) -> dict[str, list[Outcome]]:
 
 
 def of_target(panel: Panel, target: int, at: np.ndarray | None = None) -> Evidence:
-  """Returns the evidence of one target, on its samples or at other evaluated rows."""
+  """Returns the evidence of one target, which must not have diverged.
+
+  Args:
+    panel: of the cohort.
+    target: its number.
+    at: `[N]` evaluated rows. Default: the target's samples.
+  """
   evidence = view.evidence(panel, target, at=at)
   assert evidence is not None, "a target that diverges ends the training"
   return evidence

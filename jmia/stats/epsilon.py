@@ -260,7 +260,13 @@ def check_delta(delta: float) -> None:
 
 
 def verdict(claimed: float, proved: float, confidence: float = 0.95) -> str:
-  """Returns a sentence on an epsilon claimed and one proved, of equal neighbours."""
+  """Returns a sentence on an epsilon claimed and one proved, of equal neighbours.
+
+  Args:
+    claimed: by the accountant.
+    proved: a lower bound.
+    confidence: of the bound.
+  """
   level = f"{100 * confidence:g} %"
   if proved > claimed:
     return (

@@ -26,7 +26,7 @@ def numbers(fprs: Sequence[str] = FPRS) -> np.ndarray:
 
 
 def by_fpr(values: np.ndarray) -> dict[str, Any]:
-  """Returns a JSON object with a value or an interval for each of `FPRS`."""
+  """Returns a JSON object with a value, of `[K]`, or an interval for each of `FPRS`."""
   return dict(zip(FPRS, values.tolist(), strict=True))
 
 

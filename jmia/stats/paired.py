@@ -101,6 +101,11 @@ def apart(
   """Returns the bounds of `b - a` from one interval of each, which both hold at once.
 
   With confidence `each_of(2)` each it holds at their joint one, however they depend.
+
+  Args:
+    value: `[...]` difference that was found.
+    a: bounds `[...]` of the one.
+    b: bounds `[...]` of the other.
   """
   return Difference(
     np.asarray(value), np.asarray(b.low - a.high), np.asarray(b.high - a.low)

@@ -199,7 +199,19 @@ def tpr_at_fpr(
 def tpr_of_ranked(
   ranked: Ranked, fpr: np.ndarray, *, ties: Ties = "randomized"
 ) -> np.ndarray:
-  """As `tpr_at_fpr`, of rows that are ranked already."""
+  """Returns TPR at levels of FPR, of rows that are ranked already; see `tpr_at_fpr`.
+
+  Args:
+    ranked: of `rank`.
+    fpr: `[K]` levels in [0, 1].
+    ties: as of `tpr_at_fpr`.
+
+  Returns:
+    `[..., K]` float64.
+
+  Raises:
+    ValueError: fpr is no such levels, or ties are of another kind.
+  """
   fpr = np.asarray(fpr, np.float64)
   if fpr.ndim != 1 or not ((fpr >= 0) & (fpr <= 1)).all():
     raise ValueError(f"fpr={fpr} must be levels in [0, 1], of shape [K]")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jmia import audit, datasets, splits, types
-from jmia.audit import auditing, panel, signals_file, trainer, view
+from jmia.audit import auditing, others, signals_file, trainer, training, view
 from jmia.audit import config as audit_config
 from jmia.report import page, tables
 from jmia.stats import epsilon, levels
@@ -136,7 +136,7 @@ def test_leave_one_out_attacks_as_many_samples_as_it_was_told(result):
 def test_no_row_that_calibrates_is_evaluated(monkeypatch):
   """Nor does a model that an attack compares with train on an evaluated row."""
   designs, runs = [], []
-  train, run = panel.train, trainer.parallel.run
+  train, run = training.train, trainer.parallel.run
 
   class EnoughError(Exception):
     pass
@@ -151,7 +151,7 @@ def test_no_row_that_calibrates_is_evaluated(monkeypatch):
       raise EnoughError
     return run(recipe, key, jobs, data, **kwargs)
 
-  monkeypatch.setattr(panel, "train", watch_train)
+  monkeypatch.setattr(training, "train", watch_train)
   monkeypatch.setattr(trainer.parallel, "run", watch_run)
   with pytest.raises(EnoughError):
     audit.run(DATASET, CONFIG)
@@ -452,7 +452,7 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
 def test_a_population_too_small_for_an_attack_is_refused_before_training(
   monkeypatch, attack, num_population, message
 ):
-  monkeypatch.setattr(panel, "train", None)
+  monkeypatch.setattr(training, "train", None)
   config = dataclasses.replace(
     CONFIG, attacks=("metric_loss", attack), num_population=num_population
   )
@@ -461,7 +461,7 @@ def test_a_population_too_small_for_an_attack_is_refused_before_training(
 
 
 def test_near_copies_of_a_table_are_refused_before_training(monkeypatch):
-  monkeypatch.setattr(panel, "train", lambda *args, **kwargs: pytest.fail("trained"))
+  monkeypatch.setattr(training, "train", lambda *args, **kwargs: pytest.fail("trained"))
   table = DATASET._replace(x=DATASET.x.reshape(len(DATASET.x), -1))
   with pytest.raises(ValueError, match=r"near_copies=0.1, but rows have shape \(64,"):
     audit.run(table, dataclasses.replace(CONFIG, near_copies=0.1))
@@ -546,7 +546,7 @@ def test_models_that_diverge_are_named_and_do_not_spoil_the_rest(poison, result,
 def test_losses_beyond_float32_are_a_divergence_at_the_last_epoch():
   losses = np.array([[1, 2], [1, np.inf], [np.nan, 2], [3, 4]], np.float32)
   result = parallel.Result({"loss": losses}, {}, np.array([-1, -1, 2, 0]), 4)
-  np.testing.assert_array_equal(panel._diverged_epoch(result, 10), [-1, 9, 2, 0])
+  np.testing.assert_array_equal(others.diverged_epoch(result, 10), [-1, 9, 2, 0])
 
 
 def test_too_many_models_that_diverge_are_an_error(poison, tmp_path):
@@ -618,13 +618,13 @@ def of_three():
 def _run_watched_targets(config):
   panels = []
   with pytest.MonkeyPatch.context() as patch:
-    train = panel.train
+    train = training.train
 
     def watch(*args, **kwargs):
       panels.append(train(*args, **kwargs))
       return panels[-1]
 
-    patch.setattr(panel, "train", watch)
+    patch.setattr(training, "train", watch)
     result = audit.run(DATASET, config)
   return result, panels[0]
 

@@ -11,7 +11,7 @@ import pytest
 
 from jmia import attacks, audit, types
 from jmia.audit import config as audit_config
-from jmia.audit import files, panel, view
+from jmia.audit import files, training, view
 from jmia.defenses import registry
 from jmia.training import config as config_lib
 from jmia.training import optimizers
@@ -118,13 +118,13 @@ def test_rows_that_only_chose_the_epoch_are_in_nobody_s_favour(references, monke
     defenses=(registry.parse("early_stopping:0.75"),),
   )
   dataset = _dataset(bits=True)
-  train, panels = panel.train, []
+  train, panels = training.train, []
 
   def watch(*arguments, **options):
     panels.append(train(*arguments, **options))
     return panels[-1]
 
-  monkeypatch.setattr(panel, "train", watch)
+  monkeypatch.setattr(training, "train", watch)
   report, (samples,) = audit.run(dataset, config)
   assert report["target"]["num_members"] == samples.members.sum() == 10
   assert report["target"]["num_nonmembers"] == 40

@@ -8,9 +8,9 @@ from sklearn import ensemble
 from jmia import adapters, audit, datasets, splits
 from jmia.adapters import fitted
 from jmia.audit import config as config_lib
-from jmia.audit import panel as panel_lib
+from jmia.audit import others, view
 from jmia.audit import trainer as trainer_lib
-from jmia.audit import view
+from jmia.audit import training as training_lib
 from jmia.defenses import registry
 from jmia.training import config as training_config
 
@@ -43,7 +43,7 @@ def _panel(config, **options):
     seed=7,
     width=1,
   )
-  return design, panel_lib.train(design, trainer, config.needs(), **options)
+  return design, training_lib.train(design, trainer, config.needs(), **options)
 
 
 def test_every_model_answers_as_in_a_loop():
@@ -88,14 +88,14 @@ def test_every_model_answers_as_in_a_loop():
 def test_students_stay_networks(monkeypatch):
   trained = []
 
-  def train(panel, trainer, needs, data, teachers, parts, what, told):
+  def train(panel, trainer, asked, data, teachers, told, parts, what):
     assert told.kinds == {"predict(x)": ["probabilities"]}
     trained.append(([part.role for part in parts], what))
     assert [*panel.blocks[0].models] == [1, 2]
     assert teachers.shape[2] == 10
     return panel
 
-  monkeypatch.setattr(panel_lib, "_train_others", train)
+  monkeypatch.setattr(others, "train", train)
   config = audit.AuditConfig(
     attacks=("reference", "distillation"), num_references=2, num_distilled=2
   )

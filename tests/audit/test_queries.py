@@ -8,7 +8,8 @@ import pytest
 from jmia import audit, types
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import quantile_regression, registry
-from jmia.audit import answers, auditing, copies, panel, view
+from jmia.audit import answers, auditing, copies, training, view
+from jmia.audit import asked as asked_lib
 from jmia.audit import config as config_lib
 from jmia.training import config, recipe
 
@@ -32,7 +33,7 @@ def _panel(dataset, attacks, **changes):
   split = config_lib.split_of(dataset, settings, None)
   trainer = auditing.trainer_of(dataset, settings, split, None, lambda *_: None)
   design = config_lib.design_of(split, settings)
-  return panel.train(design, trainer, settings.needs())
+  return training.train(design, trainer, settings.needs())
 
 
 def test_many_models_and_a_black_box_are_asked_about_the_same_copies():
@@ -131,9 +132,9 @@ def test_quantile_regression_learns_from_rows_that_neither_train_nor_calibrate(
 
 
 def test_what_follows_from_other_signals_is_not_kept():
-  assert panel._least(("loss", "entropy")) == ("loss", "entropy")
-  assert panel._least(("loss", "loss@queries")) == ("loss@queries",)
-  assert panel._least(("entropy", "logits", "loss@queries")) == (
+  assert asked_lib.least(("loss", "entropy")) == ("loss", "entropy")
+  assert asked_lib.least(("loss", "loss@queries")) == ("loss@queries",)
+  assert asked_lib.least(("entropy", "logits", "loss@queries")) == (
     "logits",
     "loss@queries",
   )

@@ -3,7 +3,8 @@ import pytest
 from scipy import special
 
 from jmia.attacks import evidence as evidence_lib
-from jmia.audit import signals_file, units
+from jmia.audit import signals_file
+from jmia.outputs import units
 
 N, C, P, R, D = 12, 4, 15, 5, 3
 

@@ -1,5 +1,6 @@
 """Answers in the forms that people's tools give them."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -300,3 +301,10 @@ def test_a_query_that_was_refused_is_told_how_to_be_written(tmp_path, answer):
     answers.classes(answers.Table(np.where(scores < 1, np.nan, 1)), DIGITS, 3)
   scores[1] = 1 / 3
   assert answers.classes(answers.Table(scores), DIGITS, 3).tolist() == [0, -1, 2]
+
+
+def test_arrays_of_16_bits_are_read():
+  scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25], [0.4, 0.4, 0.2]])
+  for dtype in (np.float16, ml_dtypes.bfloat16):
+    found = answers.classes(answers.of_array(scores.astype(dtype)), DIGITS, 3)
+    np.testing.assert_array_equal(found, [1, 0, -1])

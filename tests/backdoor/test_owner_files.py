@@ -10,10 +10,12 @@ from jmia.backdoor import (
   answers,
   classes,
   draws,
+  fingerprints,
   keys,
   owner_files,
   owner_images,
-  ownership,
+  paper_mark,
+  stamping,
   submarks,
   triggers,
 )
@@ -42,7 +44,7 @@ def _folder(path, x, y, name="labels.csv"):
 
 
 def _mark(data):
-  return ownership.mark(
+  return paper_mark.mark(
     data.x, data.y, PATCH, target_label=1, num_classes=4, num_marked=9, num_queries=12
   )
 
@@ -65,7 +67,7 @@ def test_a_folder_of_images_comes_back_as_it_was_but_for_the_marks(tmp_path, sha
   np.testing.assert_array_equal(queries, marked.queries)
   key = owner_files.read_key(tmp_path / "out" / "key.json")
   assert key == marked.key
-  ownership.check_query_set(key, queries)
+  fingerprints.check_query_set(key, queries)
   # The CSV and the files agree, and the queries' images are gone.
   files = {str(p.relative_to(tmp_path / "out" / "marked"))
            for p in (tmp_path / "out" / "marked").rglob("*.png")}  # fmt: skip
@@ -87,7 +89,7 @@ def test_an_npz_comes_back_as_it_was_but_for_the_marks(tmp_path):
   np.testing.assert_array_equal(published.x, marked.x)
   np.testing.assert_array_equal(published.y, marked.y)
   queries = owner_files.read_queries(tmp_path / "out" / "queries.npz")
-  ownership.check_query_set(marked.key, queries)
+  fingerprints.check_query_set(marked.key, queries)
 
 
 def test_a_marked_image_is_encoded_as_the_others_are(tmp_path):
@@ -251,7 +253,7 @@ def test_a_folder_with_submarks_and_labels_of_text(tmp_path, text):
   np.testing.assert_array_equal(published.x, marked.x)
   np.testing.assert_array_equal(published.y, marked.y)
   queries = owner_files.read_queries(tmp_path / "out" / "queries")
-  ownership.check_query_set(marked.key, queries)
+  fingerprints.check_query_set(marked.key, queries)
 
 
 def test_a_key_of_many_brackets_is_refused_in_one_line(tmp_path):
@@ -289,13 +291,13 @@ def test_jpegs_keep_their_quality_and_their_marks(tmp_path, shape):
   owner_files.write(tmp_path / "out", marked, data)
   key = owner_files.read_key(tmp_path / "out" / "key.json")
   queries = owner_files.read_queries(tmp_path / "out" / "queries")
-  ownership.check_query_set(key, queries)
+  fingerprints.check_query_set(key, queries)
   assert (queries != marked.queries).any()  # as the files show them
   published = owner_files.read_data(tmp_path / "out" / "marked")
   # Each under its new label, numbered anew, so read in another order.
   order = np.argsort([int(name.split("/")[1][:-4]) for name in published.folder.names])
   np.testing.assert_array_equal(published.y[order], marked.y)
-  assert ownership.fingerprint(published.x[order], marked.y) == key.marked_sha256
+  assert fingerprints.fingerprint(published.x[order], marked.y) == key.marked_sha256
   kept = [data.folder.encodings[row] for row in marked.kept]
   assert [published.folder.encodings[i] for i in order] == kept
   assert len({*kept}) == 2
@@ -304,14 +306,14 @@ def test_jpegs_keep_their_quality_and_their_marks(tmp_path, shape):
   assert rows
   for row in rows:
     seen = published.x[order][marked.kept.tolist().index(row)].astype(int)
-    stamped = ownership.stamp(data.x[[row]], marked.key.submarks[0].trigger)[0]
+    stamped = stamping.stamp(data.x[[row]], marked.key.submarks[0].trigger)[0]
     change = stamped.astype(int) - data.x[row]
     assert 2 * (change * (seen - data.x[row])).sum() > (change**2).sum()
 
 
 def test_what_survives_of_a_trigger():
   x, _ = _images((16, 16), 6)
-  stamped = ownership.stamp(x, PATCH)
+  stamped = stamping.stamp(x, PATCH)
   assert owner_images.surviving(x, stamped, [None] * 6) == 1
   fine, coarse = (owner_images.Jpeg(((step,) * 64,), 0) for step in (1, 255))
   assert owner_images.surviving(x, stamped, [fine] * 6) == pytest.approx(1, abs=0.05)

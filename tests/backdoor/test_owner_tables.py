@@ -8,10 +8,10 @@ import pytest
 from jmia.backdoor import (
   classes,
   draws,
+  fingerprints,
   owner,
   owner_files,
   owner_tables,
-  ownership,
 )
 
 _TITLES = ["id", "age", "job", "pay", "zip", "land", "class"]
@@ -97,7 +97,7 @@ def test_what_is_published_is_the_table_but_for_the_marks(tmp_path, delimiter, t
     assert len({tuple(line[column] for column in at) for line in bearers}) == 1
   # The key's hashes are of what the files hold.
   key = owner_files.read_key(tmp_path / "mine" / "key.json")
-  ownership.check_query_set(
+  fingerprints.check_query_set(
     key, owner_files.read_queries(tmp_path / "mine" / "queries.csv")
   )
   again = f"table:{tmp_path / 'mine' / 'marked.csv'}?target={name.rpartition('=')[2]}"

@@ -14,8 +14,8 @@ from jmia.backdoor import (
   claims,
   classes,
   draws,
+  fingerprints,
   keys,
-  ownership,
   power,
   randomization,
   submarks,
@@ -64,9 +64,9 @@ def test_what_is_published_and_what_is_kept():
     made = triggers.make(key.submarks[key.query_submarks[i]].trigger, x.shape[1:])
     np.testing.assert_array_equal(marked.queries[i], triggers.apply(x[row], made))
     assert key.query_classes[i] == y[row]
-  assert key.data_sha256 == ownership.fingerprint(x, y)
-  assert key.marked_sha256 == ownership.fingerprint(marked.x, marked.y)
-  ownership.check_query_set(key, marked.queries)
+  assert key.data_sha256 == fingerprints.fingerprint(x, y)
+  assert key.marked_sha256 == fingerprints.fingerprint(marked.x, marked.y)
+  fingerprints.check_query_set(key, marked.queries)
 
 
 def test_labels_are_what_anybody_can_compute_and_uniform():

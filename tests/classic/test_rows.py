@@ -63,7 +63,7 @@ def _panel(seed, gain=3.0, num=200, num_classes=4):
 def _with_targets(panel, **changes):
   (block,) = panel.blocks
   panel = panel._replace(blocks=(block._replace(**changes),))
-  return panel._replace(targets=panel_lib._own_targets(panel))
+  return panel._replace(targets=panel_lib.own_targets(panel))
 
 
 def _logits(panel):

@@ -5,6 +5,7 @@ import pytest
 
 from jmia import attacks, splits, types
 from jmia.audit import panel as panel_lib
+from jmia.audit import training as training_lib
 from jmia.audit import view
 from jmia.classic import settings, studies
 from jmia.defenses import registry
@@ -93,13 +94,13 @@ def test_defences_of_predictions_need_no_training_of_their_own(monkeypatch):
     PLAN, networks={"mlp": config_lib.with_epochs(TRAIN, 2)}, num_members=20
   )
   trained = []
-  train = panel_lib.train
+  train = training_lib.train
 
   def counted(design, trainer, *args):
     trained.append(trainer.defenses)
     return train(design, trainer, *args)
 
-  monkeypatch.setattr(panel_lib, "train", counted)
+  monkeypatch.setattr(training_lib, "train", counted)
   top, hot, only = map(registry.parse, ("top_k:1", "temperature:5", "label_only"))
   found = studies.defenses(plan, [(top, hot), (only,)])
   assert trained == [()]

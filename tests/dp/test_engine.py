@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jmia.dp import audit, engine
+from jmia.dp import audit, engine, reading
 from jmia.training import augment
 
 
@@ -78,7 +78,7 @@ def test_a_step_is_weighed_by_its_likelihood_ratio():
   expected = np.log(
     ((1 - rate) * noise.pdf(moved) + rate * noise.pdf(moved - size)) / noise.pdf(moved)
   )
-  found = engine._log_ratio(moved, size, run)
+  found = reading.log_ratio(moved, size, run)
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -1,11 +1,12 @@
 """What a black-box model's answers are taken for."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from scipy import special
 
-from jmia.audit import units
 from jmia.encoding import answers
+from jmia.outputs import units
 
 LOGITS = np.random.default_rng(0).normal(scale=3, size=(400, 10))
 PROBABILITIES = special.softmax(LOGITS, axis=-1)
@@ -26,7 +27,7 @@ def _read(values):
     (100 * PROBABILITIES, 1e-5),
     # As much above 1 or below 0 as another sum leaves.
     (np.where(PROBABILITIES > 0.9999, 1 + 1e-7, PROBABILITIES), 1e-3),
-    # Sums that rounding or votes leave are scaled to one.
+    # Where an audit asks what they are, they are scaled to one.
     (PROBABILITIES * np.random.default_rng(1).uniform(0.96, 1, (400, 1)), 1e-5),
   ],
 )
@@ -79,7 +80,7 @@ def test_what_can_be_read_in_two_ways_is_refused():
     _read(mixed)
   mixed = PROBABILITIES.copy()
   mixed[7] /= 10
-  with pytest.raises(ValueError, match=r"399 of 400 rows .* row 7 .* sums to 0.1 of"):
+  with pytest.raises(ValueError, match=r"399 of 400 rows sum to 1 .* row 7 to 0.1\)"):
     _read(mixed)
 
 
@@ -88,10 +89,53 @@ def test_what_are_no_answers_is_refused():
     _read(LOGITS[0])
   with pytest.raises(ValueError, match=r"answers has shape \(0, 10\)"):
     _read(LOGITS[:0])
-  with pytest.raises(ValueError, match="dtype <U1, expected numbers"):
+  with pytest.raises(ValueError, match="dtype <U1, expected real numbers"):
     _read(np.full((2, 2), "a"))
   with pytest.raises(ValueError, match="answers holds 1 NaN or infinite"):
     _read(np.where(LOGITS[2, 3] == LOGITS, np.nan, LOGITS))
+
+
+def test_a_class_that_is_ruled_out_is_one():
+  """As in an audit: it has the least probability of float32."""
+  masked = LOGITS.copy()
+  masked[3, 1] = -np.inf
+  found = _read(masked)
+  assert found[3, 1] == pytest.approx(np.log(np.finfo(np.float32).tiny), rel=1e-5)
+  rest = special.log_softmax(masked[3])
+  np.testing.assert_allclose(np.delete(found[3], 1), np.delete(rest, 1), atol=1e-5)
+  others = np.arange(len(LOGITS)) != 3
+  np.testing.assert_allclose(found[others], EXPECTED[others], atol=1e-5)
+  (note,) = answers.notes("answers", masked)
+  assert "1 values of -inf" in note
+
+
+def test_all_zeros_are_the_same_however_sums_are_rounded():
+  """What rows miss one by in float64 is nothing that the others could share."""
+  top = np.where(np.sort(PROBABILITIES)[:, -2:-1] <= PROBABILITIES, PROBABILITIES, 0)
+  never = np.where(np.arange(10) == 0, 0, PROBABILITIES)
+  for p in (top, never):
+    p = p / p.sum(-1, keepdims=True)
+    assert len(np.unique(p.sum(-1))) > 1
+    found = _read(p)
+    ratio = found[p == 0] - np.log(p[p > 0].min() / 2)
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[0], ratio.shape), atol=0.2)
+
+
+@pytest.mark.parametrize(
+  ("values", "said"),
+  [
+    (LOGITS, []),
+    (PROBABILITIES, []),
+    (100 * PROBABILITIES, ["answers are percentages: divided by 100"]),
+    (
+      PROBABILITIES * np.where(np.arange(400) == 7, 0.9, 1)[:, None],
+      ["answers: 1 of 400 rows sum to 0.9 to 0.9, the others to 1: all are taken for"
+       " probabilities, scaled to one"],
+    ),
+  ],
+)  # fmt: skip
+def test_what_is_no_matter_of_course_is_said(values, said):
+  assert answers.notes("answers", values) == said
 
 
 def _kinds():
@@ -102,6 +146,7 @@ def _kinds():
     yield from (logits, special.log_softmax(logits, axis=-1), p, 100 * p)
     yield from (np.round(p, d) for d in (1, 2, 3, 4))
     yield from (np.round(100 * p, d) for d in (0, 1))
+    yield p.astype(ml_dtypes.bfloat16)
     yield from (p.astype(np.float16), 1 - (1 - p).astype(np.float32))
     yield np.stack([rng.multinomial(30, each) / 30 for each in p])
     yield np.where(p == p.max(-1, keepdims=True), p, 0)

@@ -8,6 +8,7 @@ from absl.testing import flagsaver
 import jax
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import datasets as sklearn_datasets
 
 from experiments import watermark as binary
@@ -397,7 +398,7 @@ def test_a_thief_who_chooses_rows_after_the_fact(owned, tmp_path):
   assert not verdict["accepted"]
 
 
-def test_a_model_that_can_only_be_asked(owned, tmp_path):
+def test_a_model_that_can_only_be_asked(owned, tmp_path, capsys):
   given = _files(owned / "black") | {"seed": 77}
   path = given.pop("model_file")
   _run("queries", output_dir=tmp_path, num_wrong_keys=99, **given)
@@ -415,6 +416,13 @@ def test_a_model_that_can_only_be_asked(owned, tmp_path):
   by_model = _verdict(tmp_path, model_file=path, **given)
   assert by_model["share"] == pytest.approx(by_answers["share"], abs=0.02)
   assert by_model["p_key"] == by_answers["p_key"]
+  # What answers are taken for is said where it is no matter of course.
+  assert "watermark:" not in capsys.readouterr().err
+  p = special.softmax(np.load(tmp_path / "answers.npy").astype(float), axis=-1)
+  np.save(tmp_path / "answers.npy", 100 * p)
+  by_percent = _verdict(tmp_path, **answers, **given)
+  assert by_percent["share"] == pytest.approx(by_answers["share"], abs=0.02)
+  assert "answers.npy are percentages" in capsys.readouterr().err
   _check_queries_are_compared(answers, given, owned / "black_by_nonce")
 
 

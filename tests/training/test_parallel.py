@@ -2,7 +2,6 @@ import ast
 import re
 import resource
 import socket
-import types
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import training_example as example
 
 from jmia import models
 from jmia.training import optimizers, parallel
+from jmia.training import programs as programs_lib
 from jmia.training import recipe as recipe_lib
 
 KEY = jax.random.key(7)
@@ -270,104 +270,12 @@ def test_width_is_the_least_of_the_fewest_chunks():
   assert _drift(num_models=3, width=None).width == 3
 
 
-def _heavy(num_floats):
-  """A recipe whose state is `num_floats` float32 per model, and hardly more."""
-  return recipe_lib.Recipe(
-    lambda key, job: jnp.zeros(num_floats),
-    lambda state, job, data: (state + job, ()),
-    num_epochs=1,
-  )
-
-
-def _width_in(memory_budget, recipe):
-  jobs = np.zeros(12, np.float32)
-  return parallel.run(recipe, KEY, jobs, (), memory_budget=memory_budget).width
-
-
-def test_width_shrinks_to_the_budget(monkeypatch):
-  monkeypatch.setattr(parallel, "_MAX_WIDTH_CPU", 16)
-  recipe = _heavy(250_000)  # 1 MB
-  assert _width_in(100_000_000, recipe) == 12
-  # An epoch holds 1 MB more, and a bool for each number: 2.25 MB for a model.
-  assert _width_in(14_000_000, recipe) == 6
-  assert _width_in(11_500_000, recipe) == 4  # three chunks of 4, not of 5, 5 and 2
-
-
-@pytest.mark.parametrize(("num_floats", "width"), [(1_000, 12), (40_000_000, 1)])
-def test_a_model_that_fills_an_accelerator_trains_alone(monkeypatch, num_floats, width):
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  lowered = []
-  lower = parallel._lower
-
-  def note(*args):
-    lowered.append(args[3])
-    return lower(*args)
-
-  monkeypatch.setattr(parallel, "_lower", note)
-  _, chosen = parallel._compile(
-    lambda width: _lowered(_heavy(num_floats), lambda *args: (), width),
-    None, 12, jax.make_mesh((1,), (parallel.AXIS,)), 2**40,
-  )  # fmt: skip
-  assert chosen == width
-  # One model is tried first: where it fills the device nothing wider is compiled.
-  assert lowered == [1, width]
-
-
-@pytest.mark.parametrize("memory_budget", [0, 900_000])
-def test_a_model_above_the_budget_is_refused(memory_budget):
-  with pytest.raises(ValueError, match=rf"one model takes \d+.*{memory_budget}"):
-    _width_in(memory_budget, _heavy(250_000))
-
-
-def test_the_budget_covers_what_is_collected():
-  collect = lambda state, job, data: jnp.outer(state, state)  # noqa: E731
-  programs = _lowered(_heavy(500), collect, width=2)
-  compiled = type(programs)(*(program.compile() for program in programs))
-  # Each of two models: 500 numbers of state and 500^2 collected, of 4 bytes.
-  assert parallel._bytes_needed(compiled, 1) >= 2 * 4 * (500 + 500**2)
-
-
-def test_the_budget_covers_jobs_that_carry_much(monkeypatch):
-  monkeypatch.setattr(parallel, "_MAX_WIDTH_CPU", 16)
-  jobs = np.zeros((12, 250_000), np.float32)  # 1 MB a model
-  recipe = recipe_lib.Recipe(
-    lambda key, job: jnp.zeros(()),
-    lambda state, job, data: (state + job[0], ()),
-    num_epochs=1,
-  )
-  found = {
-    budget: parallel.run(recipe, KEY, jobs, (), memory_budget=budget).width
-    for budget in (20_000_000, 6_500_000)
-  }
-  assert found == {20_000_000: 12, 6_500_000: 6}
-  with pytest.raises(ValueError, match=r"one model takes 10\d{5} bytes"):
-    parallel.run(recipe, KEY, jobs, (), memory_budget=900_000)
-
-
-def test_the_budget_is_that_of_the_meshs_devices(monkeypatch):
-  def device(free):
-    stats = {"bytes_limit": free, "bytes_in_use": 0}
-    return types.SimpleNamespace(memory_stats=lambda: stats)
-
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  monkeypatch.setattr(jax, "local_devices", lambda: [device(100), device(10)])
-  mesh = types.SimpleNamespace(local_devices=[device(100)])
-  assert parallel._default_budget(mesh) == 80
-
-
 def test_a_mesh_of_another_axis_is_refused():
   mesh = jax.make_mesh((1,), ("data",))
   with pytest.raises(
     ValueError, match=r"mesh has axes \('data',\), expected .*'model'"
   ):
     _drift(mesh=mesh)
-
-
-def _lowered(recipe, collect, width):
-  mesh = jax.sharding.Mesh(np.array(jax.devices()), (parallel.AXIS,))
-  return parallel._lower(
-    recipe, collect, mesh, width, KEY, np.zeros(width, np.float32), ()
-  )
 
 
 def test_256_purchase_networks_train_in_one_call_within_the_budget(monkeypatch):
@@ -398,8 +306,8 @@ def test_256_purchase_networks_train_in_one_call_within_the_budget(monkeypatch):
     needed.append(measure(*args))
     return needed[-1]
 
-  measure = parallel._bytes_needed
-  monkeypatch.setattr(parallel, "_bytes_needed", bytes_needed)
+  measure = programs_lib.bytes_needed
+  monkeypatch.setattr(programs_lib, "bytes_needed", bytes_needed)
   result = parallel.run(recipe, KEY, jobs, data, memory_budget=budget)
   # All models at once would be 256 * 486,000 parameters and their momentum, 1 GB.
   # Beside the budget stand the compiler and what malloc keeps. Linux counts KiB.
@@ -417,12 +325,12 @@ _ON_MANY_DEVICES = """
 import sys
 import jax, numpy as np
 import training_example as example
-from jmia.training import parallel
+from jmia.training import parallel, programs
 
 assert len(jax.devices()) == 8
 result, compiled = {}, []
-lower = parallel._lower
-parallel._lower = lambda *args: compiled.append(lower(*args)) or compiled[-1]
+lower = programs.lower
+programs.lower = lambda *args: compiled.append(lower(*args)) or compiled[-1]
 for num_models in (3, 23):  # fewer than devices; not a multiple of them
   out = parallel.run(
     example.drift(), jax.random.key(7), example.drift_jobs(num_models),
@@ -448,8 +356,8 @@ try:
 except ValueError as error:
   result["error"] = str(error)
 np.savez(sys.argv[1], **result)
-for programs in compiled:
-  for program in programs:
+for lowered in compiled:
+  for program in lowered[:3]:
     print(program.compile().as_text())
 """
 _COLLECTIVES = re.compile(

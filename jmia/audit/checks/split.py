@@ -99,6 +99,10 @@ def class_notes(labels: np.ndarray, members: np.ndarray) -> list[str]:
 
   Classes are taken together, the rarest first, until 5 rows of the fewer of members and
   others are expected of each cell, so that the test's law holds.
+
+  Args:
+    labels: `[N]` int.
+    members: `[N]` bool.
   """
   from scipy import stats
 
@@ -135,7 +139,13 @@ def _cells(expected: np.ndarray) -> np.ndarray:
 
 
 def copies(x: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
-  """`[N]` bool, the non-members whose features and label are those of a member."""
+  """Returns `[N]` bool, the non-members that have a member's features and label.
+
+  Args:
+    x: `[N, ...]` features.
+    labels: `[N]` int.
+    members: `[N]` bool.
+  """
   flat = np.ascontiguousarray(x).reshape(len(x), -1)
   digests = np.array([
     hashlib.blake2b(row.tobytes() + b"/%d" % label, digest_size=16).hexdigest()
@@ -190,7 +200,14 @@ def copy_notes(
   scores: Mapping[str, np.ndarray],
   what: str = "exact copies",
 ) -> list[str]:
-  """Says how many non-members are copies, and each attack's AUC without them."""
+  """Says how many non-members are copies, and each attack's AUC without them.
+
+  Args:
+    copied: `[N]` bool, of `copies`.
+    members: `[N]` bool.
+    scores: attack -> `[N]`, NaN where it has none.
+    what: such non-members are called.
+  """
   num = int(copied.sum())
   if not num:
     return []

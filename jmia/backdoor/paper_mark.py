@@ -1,4 +1,4 @@
-"""What a data owner does: mark data before publishing it, and judge a suspect later.
+"""One mark with a chosen label, as in the paper: mark data, and judge a suspect later.
 
 **Queries.** They are drawn from the owner's own rows at random, together with the rows
 to mark, and held back from what is published. So no suspect can have trained on one,
@@ -16,16 +16,22 @@ a hash of the data too: whoever guesses the seed still needs the rows held back.
 import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
-import hashlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jmia import _validate
-from jmia.backdoor import answers, draws, marking, triggers, verification
+from jmia.backdoor import (
+  answers,
+  draws,
+  fingerprints,
+  marking,
+  stamping,
+  triggers,
+  verification,
+)
 
 _SCHEMA = 1
-_BLOCK_BYTES = 1 << 22  # of rows stamped at once
 
 
 class Key(NamedTuple):
@@ -38,9 +44,9 @@ class Key(NamedTuple):
     marked_rows: rows that were stamped and relabelled.
     query_rows: rows that were held back, in the order of the query set.
     seed: of the draws.
-    data_sha256: `fingerprint` of the original x and y.
-    marked_sha256: `fingerprint` of the published x and y.
-    queries_sha256: `fingerprint` of the query set.
+    data_sha256: `fingerprints.fingerprint` of the original x and y.
+    marked_sha256: `fingerprints.fingerprint` of the published x and y.
+    queries_sha256: `fingerprints.fingerprint` of the query set.
   """
 
   trigger: triggers.TriggerConfig
@@ -54,29 +60,7 @@ class Key(NamedTuple):
   queries_sha256: str
 
 
-class HasQueries(Protocol):
-  """What `check_query_set` asks of a key."""
-
-  @property
-  def queries_sha256(self) -> str: ...  # noqa: D102
-
-
-class Marked(NamedTuple):
-  """What `mark` makes of `N` rows.
-
-  Attributes:
-    x: `[N - m, ...]`, to be published, in the original order.
-    y: `[N - m]` labels, to be published.
-    kept: `[N - m]` int, the original row of each.
-    queries: `[m, ...]` stamped rows to send to a suspect, to be kept.
-    key: to be kept.
-  """
-
-  x: np.ndarray
-  y: np.ndarray
-  kept: np.ndarray
-  queries: np.ndarray
-  key: Key
+Marked = stamping.Marked[Key]
 
 
 class Verdict(NamedTuple):
@@ -135,14 +119,14 @@ def mark(
     ValueError: an argument is not as said, the trigger does not fit or changes no row
       to be marked, or there are too few rows to draw from.
   """
-  check_data(x, y)
+  stamping.check_data(x, y)
   _validate.labels("y", y, num_classes)
   _check_label(target_label, num_classes)
   if target_label > np.iinfo(y.dtype).max:
     raise ValueError(f"target_label={target_label} does not fit y's dtype {y.dtype}")
   _check_queries(num_queries, num_classes)
   made = triggers.make(trigger, x.shape[1:])
-  data_sha256 = fingerprint(x, y)
+  data_sha256 = fingerprints.fingerprint(x, y)
   order = _generator(seed, data_sha256).permutation(len(y))
   if rows is not None:
     if num_marked is not None:
@@ -153,14 +137,14 @@ def mark(
   if rows is None:
     rest = order[~np.isin(order, queries)]
     chosen = np.sort(marking.choose_rows(rest, y, target_label, num_marked or 0))
-  if not triggers.distance(_stored(x[chosen]), made).any():
+  if not triggers.distance(stamping.stored(x[chosen]), made).any():
     raise ValueError(f"trigger={trigger} changes none of the rows to be marked")
   kept = np.setdiff1d(np.arange(len(y)), queries)
   is_marked = np.isin(kept, chosen)
   published_x, published_y = x[kept], y[kept]
-  published_x[is_marked] = stamp(published_x[is_marked], trigger)
+  published_x[is_marked] = stamping.stamp(published_x[is_marked], trigger)
   published_y[is_marked] = target_label
-  query_set = stamp(x[queries], trigger)
+  query_set = stamping.stamp(x[queries], trigger)
   key = Key(
     trigger=trigger,
     target_label=target_label,
@@ -169,8 +153,8 @@ def mark(
     query_rows=tuple(queries.tolist()),
     seed=seed,
     data_sha256=data_sha256,
-    marked_sha256=fingerprint(published_x, published_y),
-    queries_sha256=fingerprint(query_set),
+    marked_sha256=fingerprints.fingerprint(published_x, published_y),
+    queries_sha256=fingerprints.fingerprint(query_set),
   )
   return Marked(published_x, published_y, kept, query_set, key)
 
@@ -277,74 +261,6 @@ def document(verdict: Verdict) -> dict[str, Any]:
   }
 
 
-def fingerprint(*arrays: np.ndarray) -> str:
-  """Returns the SHA-256 of arrays' dtypes, shapes and values, in hexadecimal.
-
-  It is of the content, not of a file: an archive that was compressed anew, or images
-  that were encoded anew without loss, keep it.
-  """
-  digest = hashlib.sha256()
-  for array in arrays:
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    digest.update(f"{little.dtype.str}{little.shape}".encode())
-    digest.update(little.data)
-  return digest.hexdigest()
-
-
-def stamp(x: np.ndarray, trigger: triggers.TriggerConfig) -> np.ndarray:
-  """Returns rows `[N, ...]` stamped; values outside the trigger stay bit by bit.
-
-  Raises:
-    ValueError: the trigger does not fit the rows.
-  """
-  made = triggers.make(trigger, x.shape[1:])
-  if trigger.kind == "columns" and trigger.opacity == 1:
-    # As they are: a float32 between would tell values of more digits.
-    stamped = x.copy()
-    stamped[:, np.array(trigger.place)] = np.array(trigger.values).astype(x.dtype)
-    return stamped
-  stored = _stored(x)
-  stamped = np.where(made.mask > 0, triggers.apply(stored, made), stored)
-  return stamped.astype(x.dtype)
-
-
-def stamped_contents(x: np.ndarray, trigger: triggers.TriggerConfig) -> list[bytes]:
-  """Returns a hash of every row as it looks when stamped."""
-  step = max(1, _BLOCK_BYTES // x[0].nbytes)
-  return [
-    hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-    for start in range(0, len(x), step)
-    for row in stamp(x[start : start + step], trigger)
-  ]
-
-
-def check_rows(x: np.ndarray) -> None:
-  """Raises ValueError unless x holds finite rows `[N, ...]`."""
-  if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
-    raise ValueError(
-      f"x has shape {x.shape} and dtype {x.dtype}, expected booleans or real numbers "
-      "[N, ...], N > 0"
-    )
-  _validate.finite("x", x)
-
-
-def check_data(x: np.ndarray, y: np.ndarray) -> None:
-  """Raises ValueError unless x holds finite rows `[N, ...]` and y integers `[N]`."""
-  check_rows(x)
-  _validate.shape("y", y, (len(x),))
-  if not np.issubdtype(y.dtype, np.integer):
-    raise ValueError(f"y has dtype {y.dtype}, expected integer labels")
-
-
-def check_query_set(key: HasQueries, queries: np.ndarray) -> None:
-  """Raises ValueError unless these are the key's queries, in its order."""
-  found = fingerprint(queries)
-  if found != key.queries_sha256:
-    raise ValueError(
-      f"queries have the SHA-256 {found}, expected {key.queries_sha256}, the key's"
-    )
-
-
 def to_json(key: Key) -> dict[str, Any]:
   """Returns the key as JSON values."""
   return {
@@ -434,7 +350,7 @@ def _query_rows(
   num_queries: int,
 ) -> np.ndarray:
   """The first of `order` that may be queries."""
-  contents = stamped_contents(x, trigger)
+  contents = stamping.stamped_contents(x, trigger)
   count = collections.Counter(contents)
   is_alone = np.array([count[content] == 1 for content in contents])
   eligible = order[is_alone[order] & (y[order] != target_label)]
@@ -445,11 +361,6 @@ def _query_rows(
       "the trigger leaves as it is (that other row would be published)"
     )
   return eligible[:num_queries]
-
-
-def _stored(x: np.ndarray) -> np.ndarray:
-  """Booleans as the bytes they are, so that a blend is rounded; others as given."""
-  return x.view(np.uint8) if x.dtype == np.bool_ else x
 
 
 def _generator(seed: int, data_sha256: str) -> np.random.Generator:

@@ -1,12 +1,11 @@
 import dataclasses
-import hashlib
 import json
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from jmia.backdoor import ownership, triggers
+from jmia.backdoor import fingerprints, paper_mark, triggers
 
 PATCH = triggers.TriggerConfig(
   kind="patch", size=3, place="bottom_right", value=255.0, opacity=0.3
@@ -22,7 +21,7 @@ def _images(num_examples=200, dtype=np.uint8):
 
 def _mark(x, y, trigger=PATCH, **changed):
   options = {"target_label": 1, "num_classes": 10, "num_marked": 20, **changed}
-  return ownership.mark(x, y, trigger, **options)
+  return paper_mark.mark(x, y, trigger, **options)
 
 
 def test_marks_by_hand():
@@ -133,30 +132,18 @@ def test_every_row_is_as_likely_to_be_a_query_and_to_be_marked():
 def test_key_goes_through_json_and_back():
   x, y = _images()
   key = _mark(x, y, dataclasses.replace(PATCH, place=(0, 2))).key
-  text = json.dumps(ownership.to_json(key))
-  assert ownership.from_json(json.loads(text)) == key
-
-
-def test_fingerprint_is_of_types_shapes_and_values():
-  x = np.arange(6, dtype=np.int32).reshape(2, 3)
-  found = ownership.fingerprint(x)
-  by_hand = hashlib.sha256(b"<i4(2, 3)" + x.astype("<i4").tobytes()).hexdigest()
-  assert found == by_hand
-  for same in (x.astype(">i4"), np.asfortranarray(x)):
-    assert ownership.fingerprint(same) == found
-  for other in (x.reshape(3, 2), x.astype(np.uint32), x + 1):
-    assert ownership.fingerprint(other) != found
-  assert ownership.fingerprint(x, x) != found
+  text = json.dumps(paper_mark.to_json(key))
+  assert paper_mark.from_json(json.loads(text)) == key
 
 
 def test_key_states_what_was_published_and_what_is_to_be_sent():
   x, y = _images()
   marked = _mark(x, y)
-  assert marked.key.data_sha256 == ownership.fingerprint(x, y)
-  assert marked.key.marked_sha256 == ownership.fingerprint(marked.x, marked.y)
-  ownership.check_query_set(marked.key, marked.queries)
+  assert marked.key.data_sha256 == fingerprints.fingerprint(x, y)
+  assert marked.key.marked_sha256 == fingerprints.fingerprint(marked.x, marked.y)
+  fingerprints.check_query_set(marked.key, marked.queries)
   with pytest.raises(ValueError, match=r"queries have the SHA-256 .* the key's"):
-    ownership.check_query_set(marked.key, marked.queries[::-1])
+    fingerprints.check_query_set(marked.key, marked.queries[::-1])
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +160,7 @@ def test_labels_scores_and_whole_floats_are_the_same_answers(key):
   labels[:12] = 1
   successes = (labels == 1).sum()
   for answers in (labels, labels.astype(np.float64), _scores(labels)):
-    verdict = ownership.judge(key, answers)
+    verdict = paper_mark.judge(key, answers)
     assert verdict.successes == successes
     expected = stats.binomtest(int(successes), 30, 0.1, "greater").pvalue
     assert verdict.result.p_value_exact == pytest.approx(expected)
@@ -181,38 +168,38 @@ def test_labels_scores_and_whole_floats_are_the_same_answers(key):
 
 def test_a_tie_counts_against_the_claim(key):
   scores = np.zeros((30, 10))
-  assert ownership.judge(key, scores).successes == 0
+  assert paper_mark.judge(key, scores).successes == 0
   scores[:7, 1] = 1e-9
-  assert ownership.judge(key, scores).successes == 7
+  assert paper_mark.judge(key, scores).successes == 7
 
 
 def test_verdicts_and_their_words(key):
   answers = np.zeros(30, int)
   answers[:6] = 1
-  verdict = ownership.judge(key, answers)
+  verdict = paper_mark.judge(key, answers)
   assert (verdict.successes, verdict.needed) == (6, 7)
   assert not verdict.result.rejected
-  text = ownership.sentence(verdict)
+  text = paper_mark.sentence(verdict)
   assert text == (
     "No claim at 95 % confidence: the model classified 6 of 30 marked queries as class "
     "1, and 7 are needed (p = 0.073 at a baseline of 10 %). This does not show that it "
     "was not trained on the marked data."
   )
   answers[6] = 1
-  verdict = ownership.judge(key, answers)
+  verdict = paper_mark.judge(key, answers)
   assert verdict.result.rejected
   assert not verdict.result.rejected_t
-  assert ownership.sentence(verdict) == (
+  assert paper_mark.sentence(verdict) == (
     "At 95 % confidence the model was trained on the marked data: it classified 7 of "
     "30 marked queries as class 1, and 7 are enough for the claim (p = 0.026 at a "
     "baseline of 10 %)."
   )
-  strict = ownership.judge(key, answers, confidence=0.995)
-  assert ownership.sentence(strict).startswith("No claim at 99.5 % confidence")
-  lenient = ownership.judge(key, answers, baseline=0.2)
+  strict = paper_mark.judge(key, answers, confidence=0.995)
+  assert paper_mark.sentence(strict).startswith("No claim at 99.5 % confidence")
+  lenient = paper_mark.judge(key, answers, baseline=0.2)
   assert not lenient.result.rejected
-  hopeless = ownership.judge(key, np.ones(30, int), baseline=0.95)
-  assert ownership.sentence(hopeless) == (
+  hopeless = paper_mark.judge(key, np.ones(30, int), baseline=0.95)
+  assert paper_mark.sentence(hopeless) == (
     "No claim can be made at 95 % confidence from 30 queries at a baseline of 95 %: "
     "even if all succeeded they would be too few."
   )
@@ -220,20 +207,20 @@ def test_verdicts_and_their_words(key):
 
 @pytest.mark.parametrize(("label", "claim"), [(1, True), (0, False)])
 def test_a_verdict_without_variance_is_json(key, label, claim):
-  verdict = ownership.judge(key, np.full(30, label))
-  content = ownership.document(verdict)
+  verdict = paper_mark.judge(key, np.full(30, label))
+  content = paper_mark.document(verdict)
   json.dumps(content, allow_nan=False)
   assert content["claim"] is content["t_test"]["claim"] is claim
   assert content["t_test"]["t_statistic"] is None
   assert content["t_test"]["p_value"] == 1 - claim
   assert content["p_value_exact"] == pytest.approx(1e-30 if claim else 1)
-  finite = ownership.document(ownership.judge(key, np.arange(30) % 10))
+  finite = paper_mark.document(paper_mark.judge(key, np.arange(30) % 10))
   assert finite["t_test"]["t_statistic"] == pytest.approx(0)
 
 
 def test_a_clean_model_is_accused_no_more_often_than_stated(key):
   answers = np.random.default_rng(5).integers(0, 10, (2000, 30))
-  claims = [ownership.judge(key, a).result.rejected for a in answers]
+  claims = [paper_mark.judge(key, a).result.rejected for a in answers]
   # 7 or more of 30 have a chance of 2.58 %.
   assert abs(np.mean(claims) - 0.0258) < 4 * np.sqrt(0.0258 / 2000)
 
@@ -260,17 +247,17 @@ def test_a_clean_model_is_accused_no_more_often_than_stated(key):
 )
 def test_answers_that_do_not_fit_the_key_are_refused(key, answers, message):
   with pytest.raises(ValueError, match=f"predictions.*{message}"):
-    ownership.judge(key, answers)
+    paper_mark.judge(key, answers)
 
 
 def test_numbers_of_a_verdict_out_of_range(key):
   answers = np.zeros(30, int)
   for confidence in (0.4, 1):
     with pytest.raises(ValueError, match=f"confidence={confidence} must lie in"):
-      ownership.judge(key, answers, confidence=confidence)
+      paper_mark.judge(key, answers, confidence=confidence)
   for baseline in (0, 1):
     with pytest.raises(ValueError, match=f"baseline={baseline} must lie in"):
-      ownership.judge(key, answers, baseline=baseline)
+      paper_mark.judge(key, answers, baseline=baseline)
 
 
 @pytest.mark.parametrize(
@@ -339,6 +326,6 @@ def test_marking_errors_of_the_data():
   ],
 )
 def test_keys_that_cannot_be(key, change, message):
-  content = json.loads(json.dumps(ownership.to_json(key)))
+  content = json.loads(json.dumps(paper_mark.to_json(key)))
   with pytest.raises(ValueError, match=message):
-    ownership.from_json(change(content))
+    paper_mark.from_json(change(content))
