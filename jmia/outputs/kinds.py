@@ -143,10 +143,11 @@ def _mostly(
     return kind, []
   odd, whole = sums[~fit], total(kind)
   if fit.mean() < 0.5 or odd.min() < 0.5 * whole or odd.max() > 1.5 * whole:
+    worst = int(np.where(fit, 0, np.abs(sums - whole)).argmax())
     raise ValueError(
       f"{name} holds values between 0 and {whole}, but only {fit.sum():,} of"
       f" {len(fit):,} rows sum to {whole} ({sums.min():.3g} to {sums.max():.3g}, row"
-      f" {fit.argmin()} to {odd[0]:.3g}): {remedy}"
+      f" {worst} to {sums[worst]:.3g}): {remedy}"
     )
   return kind, [
     f"{name}: {len(odd):,} of {len(fit):,} rows sum to {odd.min():.3g} to"
