@@ -33,6 +33,7 @@ Predict = Callable[[np.ndarray], Any]
 Signals = Mapping[str, np.ndarray]
 
 _BATCH = 256  # rows that each of many models predicts at once
+_AGAIN = 32  # rows that a black box is asked about once more
 _TARGETS, _OTHERS = 4, 5  # streams of the seed
 _COPIES = 10  # and of what `audit.config` draws from it
 # What every target's results say, whatever the attacks take.
@@ -168,7 +169,13 @@ def train(
   # What is trained here answers in logits.
   outputs = trainer.outputs if predict or fit else "logits"
   targets, teachers, told = _ask_targets(
-    design, dataset.num_classes, as_given, predictors, asked, outputs
+    design,
+    dataset.num_classes,
+    as_given,
+    predictors,
+    asked,
+    outputs,
+    again=_AGAIN if predict else 0,
   )
   if told.notes:
     notes = [*notes, *(f"the target's {note}" for note in told.notes)]
@@ -204,6 +211,7 @@ def _ask_targets(
   predictors: Sequence[Predict],
   asked: tuple[registry.Needs, Copies],
   outputs: str,
+  again: int,
 ) -> tuple[list[Target], np.ndarray | None, units.Units]:
   """The targets' answers, and the logits `[T', n', C]` that others learn from.
 
@@ -228,7 +236,7 @@ def _ask_targets(
   for number, predict in enumerate(predictors):
     x, y = np.asarray(data.x), np.asarray(data.y)
     logits, told = answers_lib.ask(
-      predict, x, num_classes, outputs=outputs, coarse=told.coarse
+      predict, x, num_classes, outputs=outputs, coarse=told.coarse, again=again
     )
     on_copies = functools.partial(
       answers_lib.on_copies, predict, x, y, num_classes, copies=copies, told=told

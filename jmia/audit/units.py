@@ -1,6 +1,6 @@
 """What a model's answers are: logits, probabilities, and how coarsely they are given.
 
-Answers come as logits, probabilities, percentages or log-probabilities, whole or cut:
+Answers come as logits, probabilities, percentages, counts or log-probabilities, or cut:
 rounded to a few decimals, shares of n votes, in a 16-bit type, or the k largest alone.
 Which it is, is decided from every row of every model at once, since a target in other
 units than the models that it is compared with tells nothing. A rule that most rows
@@ -28,6 +28,7 @@ from jmia import _validate
 
 OUTPUTS = ("auto", "logits", "probabilities", "log_probabilities")
 _PERCENTAGES = "percentages"  # recognised, and divided by 100
+_COUNTS = "counts"  # integers, such as votes; recognised, and divided by a row's sum
 _TINY = float(np.finfo(np.float32).tiny)  # a loss of 87.3
 _MOST_DECIMALS = 4  # more tell as much as float32
 _MOST_VOTES = 1000
@@ -124,8 +125,8 @@ class Units(NamedTuple):
   """What answers are.
 
   Attributes:
-    kinds: array's name -> one of `OUTPUTS` but `auto`, or percentages; of several
-      models one of each.
+    kinds: array's name -> one of `OUTPUTS` but `auto`, percentages or counts; of
+      several models one of each.
     coarse: how coarsely all are to be taken.
     notes: what a reader of the results must know.
   """
@@ -150,9 +151,7 @@ class Units(NamedTuple):
       if self.coarse.is_exact:
         return values
       return np.asarray(self.coarsened(values))
-    if kind == _PERCENTAGES:
-      values = values / np.float32(100)
-    return np.asarray(self.coarse.logits(jnp.clip(values, 0, 1)))
+    return np.asarray(self.coarse.logits(jnp.clip(_shares(kind, values), 0, 1)))
 
   def coarsened(self, logits: jax.typing.ArrayLike) -> jax.Array:
     """Returns another model's logits, made as coarse; traceable."""
@@ -315,6 +314,8 @@ def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, lis
   if not len(rows):
     return "logits" if outputs == "auto" else outputs, Coarse(), []
   kind, said = (outputs, []) if outputs != "auto" else _kind(name, rows)
+  if kind == "logits" and outputs == "auto" and as_given.dtype.kind in "iu":
+    kind, said = _kind_of_integers(name, rows)
   if kind == "probabilities" and (rows.min() < -1e-6 or rows.max() > 1 + _NEAR):
     raise ValueError(
       f"{name} holds {rows.min():g} to {rows.max():g}, expected probabilities in [0, 1]"
@@ -330,9 +331,8 @@ def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, lis
       f"{name}: {num_masked:,} values of -inf count as a probability of {_TINY:.0e}",
     ]
   coarse = Coarse()
-  if kind in ("probabilities", _PERCENTAGES):
-    scale = 100 if kind == _PERCENTAGES else 1
-    coarse = _coarseness(rows / np.float32(scale), narrow)
+  if kind in ("probabilities", _PERCENTAGES, _COUNTS):
+    coarse = _coarseness(_shares(kind, rows), narrow)
     if coarse.is_exact or coarse == Coarse(dtype=narrow):
       coarse = dataclasses.replace(coarse, least=_least_complement(as_given))
     never = _never_given(rows)
@@ -395,6 +395,29 @@ def _kind(name: str, rows: np.ndarray) -> tuple[str, list[str]]:
   return "logits", []
 
 
+def _kind_of_integers(name: str, rows: np.ndarray) -> tuple[str, list[str]]:
+  """Whether integers are counts, whose rows have one sum; if not, they are logits."""
+  low, high, sums = rows.min(), rows.max(), rows.sum(axis=-1, dtype=np.float64)
+  if low < 0 or high <= 1 or len(rows) < _FEWEST_ROWS:
+    return "logits", []
+  if np.ptp(sums) == 0:
+    return _COUNTS, [f"{name} are counts that sum to {sums[0]:.0f}: divided by it"]
+  if np.ptp(sums) <= rows.shape[-1]:  # half of one, up or down, in each class
+    raise ValueError(
+      f"{name} holds integers from {low:.0f} to {high:.0f} whose rows sum to"
+      f" {sums.min():.0f} to {sums.max():.0f}: divide them by their scale if they are"
+      " probabilities of 8 bits or the like, or say outputs=logits"
+    )
+  return "logits", []
+
+
+def _shares(kind: str, values: np.ndarray) -> np.ndarray:
+  """Probabilities, percentages or counts `[..., C]` as probabilities."""
+  if kind == _PERCENTAGES:
+    return values / np.float32(100)
+  return values / values.sum(axis=-1, keepdims=True) if kind == _COUNTS else values
+
+
 def _mostly(
   name: str, kind: str, fit: np.ndarray, sums: np.ndarray, total: str
 ) -> tuple[str, list[str]]:
@@ -407,7 +430,8 @@ def _mostly(
     raise ValueError(
       f"{name} holds values between 0 and {total}, but only {fit.sum():,} of"
       f" {len(fit):,} rows sum to {total} ({sums.min():.3g} to {sums.max():.3g}): say"
-      " what they are with outputs=logits or outputs=probabilities"
+      " what they are with outputs=logits or outputs=probabilities; models of"
+      " several labels a row (sigmoids) are not audited"
     )
   return kind, [
     f"{name}: {len(odd):,} of {len(fit):,} rows sum to {odd.min():.3g} to"

@@ -455,10 +455,31 @@ def test_models_that_answer_in_other_units_are_named():
   note = "answers are taken for different things: target_logits for probabilities,"
   notes = _evidence(SOFTMAX).notes
   assert any(one.startswith(note) for one in notes)
-  # Bytes are no probabilities: what they are taken for can be seen.
-  notes = _evidence(
-    (255 * SOFTMAX).astype(np.uint8), special.softmax(REFERENCES, -1)
-  ).notes
+  # Of another scale they are no probabilities: what they are taken for can be seen.
+  notes = _evidence(255 * SOFTMAX, special.softmax(REFERENCES, -1)).notes
   (said,) = [one for one in notes if one.startswith("answers are taken")]
   assert "target_logits for logits, reference_logits for probabilities" in said
   assert not any(one.startswith("answers are taken") for one in _evidence(TARGET).notes)
+
+
+def test_counts_are_divided_by_their_sum():
+  votes = np.random.default_rng(0).multinomial(50, [0.5, 0.3, 0.2], size=100)
+  whole = units.recognise({"a": votes / 50})
+  told = units.recognise({"a": votes})
+  assert told.notes[0] == "a are counts that sum to 50: divided by it"
+  assert told.coarse == whole.coarse
+  np.testing.assert_allclose(
+    told.logits("a", votes[:7]), whole.logits("a", votes[:7] / 50), rtol=1e-6
+  )
+
+
+def test_probabilities_of_8_bits_are_no_logits():
+  p = np.random.default_rng(0).dirichlet(np.ones(5), size=100)
+  with pytest.raises(ValueError, match="divide them by their scale"):
+    units.recognise({"a": np.rint(255 * p).astype(np.uint8)})
+  assert units.recognise({"a": np.rint(255 * p).astype(int)}, "logits").notes == ()
+
+
+def test_integers_of_other_sums_are_logits():
+  values = np.random.default_rng(0).integers(0, 30, size=(100, 5))
+  assert units.recognise({"a": values}).kinds["a"] == ["logits"]
