@@ -46,6 +46,9 @@ _NARROW: Mapping[str, np.dtype] = {
 # What a 0 may have been: below half of the least float16, 2^-24. The exponents of
 # bfloat16 are those of float32.
 _LEAST: Mapping[str, float] = {"bfloat16": _TINY, "float16": 2.0**-25}
+# By what share of itself a number is rounded at most.
+_OFF_NARROW: Mapping[str, float] = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+_CHANCE = 0.1  # that any one number is as near to a multiple of 1 / n
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,7 +254,7 @@ def _coarseness_of_one_class(array: np.ndarray) -> Coarse:
     return EXACT  # all are 0 or 1: the class, or a model that is sure
   found = _grid(p)
   narrow = next((n for n, of in _NARROW.items() if array.dtype == of), None)
-  return Coarse(dtype=narrow or _narrow(p)) if found.is_exact else found
+  return _of_narrow(p, narrow or _narrow(p)) if found.is_exact else found
 
 
 def two_columns(
@@ -468,7 +471,15 @@ def _coarseness(p: np.ndarray, narrow: str | None) -> Coarse:
       found, top_k=top_k, sums_to_one=bool((np.abs(sums - 1) <= _NEAR).all())
     )
   found = _grid(p)
-  return Coarse(dtype=narrow or _narrow(p)) if found.is_exact else found
+  return _of_narrow(p, narrow or _narrow(p)) if found.is_exact else found
+
+
+def _of_narrow(p: np.ndarray, dtype: str | None) -> Coarse:
+  """How coarse probabilities of a 16-bit type are: they may be rounded votes."""
+  if dtype is None:
+    return EXACT
+  votes = _votes(p, _OFF_NARROW[dtype])
+  return Coarse(dtype=dtype) if votes is None else Coarse(votes=votes)
 
 
 def _least_complement(p: np.ndarray) -> float | None:
@@ -521,22 +532,26 @@ def _decimals(p: np.ndarray) -> int | None:
   return None
 
 
-def _votes(p: np.ndarray) -> int | None:
-  """The least n such that every value is a multiple of 1 / n, if rows enough say so."""
+def _votes(p: np.ndarray, off_by: float = 0.0) -> int | None:
+  """The least n such that every value is a multiple of 1 / n, if rows enough say so.
+
+  With `off_by` each may be off by that share of it, and n is as small as that takes.
+  """
   told = _between(p)
   if told.any(axis=-1).sum() < _FEWEST_VOTED_ROWS:
     return None
   sample = np.unique(p[told][:256])
-  candidates = np.arange(2, _MOST_VOTES + 1)
+  most = int(_CHANCE / (2 * off_by)) if off_by else _MOST_VOTES
+  candidates = np.arange(2, most + 1)
   while True:
-    fits = _are_multiples(sample[:, None], candidates, _OFF_SHARE).all(axis=0)
+    fits = _are_multiples(sample[:, None], candidates, _OFF_SHARE, off_by).all(axis=0)
     candidates = candidates[fits]
     if not len(candidates):
       return None
-    missed = p[~_are_multiples(p, candidates[0], _OFF_SHARE)]
+    missed = p[~_are_multiples(p, candidates[0], _OFF_SHARE, off_by)]
     if not len(missed):
       votes = int(candidates[0])
-      return None if _is_bfloat16(p, votes) else votes
+      return None if not off_by and _is_bfloat16(p, votes) else votes
     sample = np.unique(missed[:256])  # the next n is at least twice this one
 
 
@@ -553,10 +568,12 @@ def _is_bfloat16(p: np.ndarray, votes: int) -> bool:
   return votes in (256, 512) and few and _narrow(p) == "bfloat16"
 
 
-def _are_multiples(p: np.ndarray, n: np.ndarray, off: float) -> np.ndarray:
-  """Whether values are within `off` of multiples of 1 / n; broadcast."""
+def _are_multiples(
+  p: np.ndarray, n: np.ndarray, off: float, off_by: float = 0.0
+) -> np.ndarray:
+  """Whether values are within `off` and a share of multiples of 1 / n; broadcast."""
   scaled = p.astype(np.float64) * n
-  return np.abs(scaled - np.rint(scaled)) <= off * n
+  return np.abs(scaled - np.rint(scaled)) <= off * n + off_by * scaled
 
 
 def _narrow(p: np.ndarray) -> str | None:

@@ -483,3 +483,19 @@ def test_probabilities_of_8_bits_are_no_logits():
 def test_integers_of_other_sums_are_logits():
   values = np.random.default_rng(0).integers(0, 30, size=(100, 5))
   assert units.recognise({"a": values}).kinds["a"] == ["logits"]
+
+
+@pytest.mark.parametrize(
+  ("dtype", "votes"),
+  [(np.float16, 50), (np.float16, 100), (np.float16, 7), (ml_dtypes.bfloat16, 10)],
+)
+def test_votes_that_were_stored_in_16_bits(dtype, votes):
+  rng = np.random.default_rng(0)
+  p = rng.multinomial(votes, [0.6, 0.3, 0.1], size=200) / votes
+  whole, told = units.recognise({"a": p}), units.recognise({"a": p.astype(dtype)})
+  assert told.coarse.is_exact is False
+  np.testing.assert_allclose(
+    told.logits("a", p.astype(dtype)), whole.logits("a", p), rtol=1e-5, atol=1e-6
+  )
+  exact = rng.dirichlet(np.ones(3), size=200).astype(dtype)
+  assert units.recognise({"a": exact}).coarse.votes is None
