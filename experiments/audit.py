@@ -127,8 +127,8 @@ _DRY_RUN = flags.DEFINE_bool(
 _REPEAT = flags.DEFINE_string(
   "repeat",
   None,
-  "A report.json whose settings are taken; --defense and --title, if given, replace its"
-  " own, and no other setting may be given.",
+  "A report.json, or its folder, whose settings are taken; --defense and --title, if"
+  " given, replace its own, and no other setting may be given.",
 )
 _NUM_NONMEMBERS = flags.DEFINE_integer(
   "num_nonmembers",
@@ -190,7 +190,7 @@ def main() -> None:
 
   def show(output_dir: pathlib.Path) -> None:
     path = output_dir / "report.json"
-    _show(json.loads(path.read_text()), output_dir, allowed)
+    _show(json.loads(path.read_text("utf-8")), output_dir, allowed)
 
   with run_folder.run_dir(common_flags.OUTPUT_DIR.value, show) as output_dir:
     if _SIGNALS.value is not None:
@@ -336,8 +336,8 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
   dataset_name = common_flags.DATASET.value or "digits"
   num_examples, seed = common_flags.NUM_EXAMPLES.value, common_flags.SEED.value
   if _REPEAT.value is not None:
-    report = json.loads(pathlib.Path(_REPEAT.value).expanduser().read_text())
-    config, seed = repeat.settings_of(report), report["seed"]
+    report, config = _repeated(pathlib.Path(_REPEAT.value).expanduser())
+    seed = report["seed"]
     launch.repeat_precision(report["config"].get("matmul_precision"))
     config = dataclasses.replace(
       config,
@@ -356,6 +356,22 @@ def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:
   if _REPEAT.value is None:
     config = _config(dataset_name, dataset)
   return dataset, config
+
+
+def _repeated(path: pathlib.Path) -> tuple[Mapping[str, Any], audit.AuditConfig]:
+  """A report, given by itself or by its folder, and its settings."""
+  if path.is_dir():
+    path /= "report.json"
+  try:
+    report = json.loads(path.read_text("utf-8"))
+    config = repeat.settings_of(report)
+    if "seed" not in report or "dataset" not in report["config"]:
+      raise ValueError("the report's seed or dataset is missing")
+    return report, config
+  except ValueError as error:
+    raise ValueError(f"--repeat={path}: {error}") from error
+  except OSError as error:
+    raise OSError(f"--repeat={path}: {error.strerror}") from error
 
 
 def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:

@@ -14,11 +14,12 @@ import sys
 
 import jmia
 
-from . import command_table
+from . import command_table, failures
 
 
 def main() -> None:
   """Runs the command that the command line names."""
+  failures.print_anything()
   args = sys.argv[1:]
   if args[:1] == ["help"] and args[1:]:
     args = [*args[1:], "--help"]

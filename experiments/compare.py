@@ -75,7 +75,7 @@ def _curve(audit: compare.Audit) -> compare_page.Curve:
 
 
 def _write_changes(path: pathlib.Path, changes) -> None:
-  with path.open("w", newline="") as file:
+  with path.open("w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(changes)
     for row in zip(*(column.tolist() for column in changes.values()), strict=True):

@@ -1,5 +1,6 @@
 """How a binary ends where it fails: one line on stderr, and an exit code."""
 
+import io
 import os
 import pathlib
 import signal
@@ -20,6 +21,12 @@ def is_expected(error: BaseException) -> bool:
     "experiments",
     "__main__",
   )
+
+
+def print_anything() -> None:
+  """Makes stdout show ? for what the locale's encoding lacks, such as a dash."""
+  if isinstance(sys.stdout, io.TextIOWrapper):  # else a notebook's or a test's
+    sys.stdout.reconfigure(errors="replace")
 
 
 def end_unread() -> NoReturn:

@@ -113,7 +113,7 @@ def _run(suite: str, timeout: float) -> tuple[Sequence[dict[str, Any]], str]:
       lines = errors.strip().splitlines() or [f"exit code {code}"]
       note = f"{suite}: {lines[-1]}" if code else ""
     # A suite writes after each of its rows.
-    return json.loads(file.read_text())["rows"] if file.exists() else [], note
+    return json.loads(file.read_text("utf-8"))["rows"] if file.exists() else [], note
 
 
 def _bounded(command: Sequence[str], timeout: float) -> tuple[int, str]:

@@ -25,6 +25,7 @@ def run(main: Callable[[], None]) -> None:
   Args:
     main: reads the flags and does the work.
   """
+  failures.print_anything()
   module = sys.modules[main.__module__]
   positional = getattr(module, "POSITIONAL", None)
 

@@ -241,7 +241,7 @@ def _show_finished(folder: pathlib.Path, command: Command, show: Show | None) ->
 def _read(folder: pathlib.Path) -> dict[str, Any] | None:
   """The record; None if there is none, or one that a person has changed."""
   try:
-    content = json.loads((folder / RECORD).read_text())
+    content = json.loads((folder / RECORD).read_text("utf-8"))
   except (FileNotFoundError, ValueError, RecursionError):
     return None
   named = ("flags", "inputs")

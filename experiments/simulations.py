@@ -271,7 +271,7 @@ def _cell(folder: pathlib.Path, name: str, call, progress) -> list[dict[str, Any
   asked = json.dumps([name, _num(), common_flags.SEED.value, _chosen()])
   path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
   if path.exists():
-    return json.loads(path.read_text())["rows"]
+    return json.loads(path.read_text("utf-8"))["rows"]
   rows = call(num_simulations=_num(), seed=common_flags.SEED.value, progress=progress)
   results.write(path, {"rows": rows})
   return rows

@@ -156,6 +156,6 @@ def _apart(num_models: int, num_devices: int) -> tuple[Run, int]:
     programs = list(pathlib.Path(folder).glob("*after_optimizations.txt"))
     if not programs:
       raise RuntimeError("XLA wrote no compiled program to search for collectives")
-    found = sum(len(_COLLECTIVE.findall(path.read_text())) for path in programs)
+    found = sum(len(_COLLECTIVE.findall(path.read_text("utf-8"))) for path in programs)
   cost, *others = json.loads(done.stdout.splitlines()[-1])
   return Run(measure.Cost(*cost), *others), found

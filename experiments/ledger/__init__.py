@@ -60,7 +60,7 @@ def _write() -> None:
     print("\nThe pages are those of a checkout, and not written here.")
     return
   for path, text in _texts(root, found, runs).items():
-    path.write_text(text)
+    path.write_text(text, "utf-8")
   print(f"\nEach figure: {pages.PAGE}")
 
 
@@ -74,10 +74,10 @@ def _check() -> None:
   faults = [
     f"{path.name} is not what the ledger's files make it: run the ledger"
     for path, text in _texts(root, found, runs).items()
-    if not path.exists() or path.read_text() != text
+    if not path.exists() or path.read_text("utf-8") != text
   ]
   for name in _TEXTS:
-    for claim in claims.find((root / name).read_text()):
+    for claim in claims.find((root / name).read_text("utf-8")):
       if fault := claims.fault(claim, runs):
         faults.append(f"{name}: {fault}")
   faults += [
@@ -87,7 +87,9 @@ def _check() -> None:
   ]
   if faults:
     raise ValueError("; ".join(faults))
-  number = sum(len(list(claims.find((root / name).read_text()))) for name in _TEXTS)
+  number = sum(
+    len(list(claims.find((root / name).read_text("utf-8")))) for name in _TEXTS
+  )
   print(f"{len(found)} cells, {len(runs)} runs and {number} claims hold.")
 
 
@@ -97,5 +99,5 @@ def _texts(root, found, runs) -> dict[pathlib.Path, str]:
   return {
     pages.PAGE: pages.page(found),
     pages.RUNS_PAGE: pages.runs_page(runs),
-    readme: pages.with_summary(readme.read_text(), found),
+    readme: pages.with_summary(readme.read_text("utf-8"), found),
   }

@@ -229,5 +229,5 @@ def judge(
 
 
 def _table(path: pathlib.Path) -> list[dict[str, str]]:
-  with path.open(newline="") as file:
+  with path.open(newline="", encoding="utf-8") as file:
     return list(csv.DictReader(file))

@@ -140,7 +140,7 @@ def _check_known(study: str) -> None:
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
   try:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
   except FileNotFoundError:
     raise ValueError(f"{path} is not there") from None
   except ValueError as error:

@@ -11,12 +11,16 @@ from jmia import _validate, signals
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import DIVERGENCE, LOGITS
 from jmia.audit import copies as copies_lib
+from jmia.datasets import arrays
 from jmia.outputs import coarse as coarse_lib
 from jmia.outputs import one_class, units
 from jmia.training import recipe as recipe_lib
 
 _NAME = "predict(x)"  # of a target's answers, for errors
 _TARGET_BATCH = 1024  # rows that a target is asked about at once
+# By how much a probability may differ where it is asked for again: kernels of another
+# batch size, in 16 bits, round otherwise.
+_SAME = 0.02
 
 
 def ask(
@@ -29,12 +33,13 @@ def ask(
   outputs: str = "auto",
   told: units.Units | None = None,
   coarse: coarse_lib.Coarse = coarse_lib.EXACT,
+  again: int = 0,
 ) -> tuple[np.ndarray, units.Units]:
   """Returns a target's logits on all rows, or some, and what its answers were.
 
   Args:
     predict: features `[B, ...]` -> logits or probabilities `[B, C]`; of two classes
-      also `[B]` or `[B, 1]`, of class 1.
+      also `[B]` or `[B, 1]`, of class 1; of more, integers `[B]` are classes alone.
     x: `[n, ...]` features.
     num_classes: `C`.
     rows: which of them, one after another.
@@ -43,13 +48,15 @@ def ask(
     told: what its answers were before, so that they are taken alike; found from these
       by default.
     coarse: how coarsely other models answer.
+    again: of how many of the first rows a black box is asked once more, by themselves:
+      whether it answers them alike stands in the notes.
 
   Returns:
     `[n, C]` float32, and `told`.
 
   Raises:
-    ValueError: if an answer is of another shape, NaN or infinite, or no answer that
-      `units.recognise` can tell.
+    ValueError: if an answer is no array, of another shape, NaN or infinite, or no
+      answer that `units.recognise` can tell.
   """
   answers = []
   first, last, _ = rows.indices(len(x))
@@ -58,7 +65,7 @@ def ask(
     batch = x[start:stop]
     if alter is not None:
       batch = np.asarray(alter(batch, np.arange(start, stop)))
-    answers.append(_columns(np.asarray(predict(batch)), len(batch), num_classes))
+    answers.append(_columns(_array(predict(batch)), len(batch), num_classes, outputs))
   values = np.concatenate(answers)
   is_one = values.ndim == 1
   if is_one:
@@ -68,15 +75,75 @@ def ask(
   if told is None:
     told = units.recognise({_NAME: values}, outputs, coarse=coarse)
     told = told._replace(notes=(note, *told.notes)) if is_one else told
-  return told.logits(_NAME, values), told
+  logits = told.logits(_NAME, values)
+  if again:
+    once_more = _array(predict(x[first : first + again]))
+    notes = _unlike(once_more, logits[:again], told)
+    told = told._replace(notes=(*told.notes, *notes))
+  return logits, told
 
 
-def _columns(answer: np.ndarray, num_rows: int, num_classes: int) -> np.ndarray:
-  """An answer `[B, C]`, or `[B]` of two classes in one number."""
+def _array(answer: Any) -> np.ndarray:
+  """An answer as an array, of whatever package."""
+  try:
+    array = np.asarray(arrays.on_host(answer))
+  except (TypeError, ValueError, RuntimeError) as error:  # ragged, or on a device
+    raise ValueError(_no_array(answer)) from error
+  if array.dtype == object:
+    raise ValueError(_no_array(answer))
+  return array
+
+
+def _no_array(answer: Any) -> str:
+  return (
+    f"{_NAME} is a {type(answer).__name__}, expected an array of logits or"
+    " probabilities [B, C] alone: jmia.adapters takes them out of what a model returns"
+  )
+
+
+def _columns(
+  answer: np.ndarray, num_rows: int, num_classes: int, outputs: str = "auto"
+) -> np.ndarray:
+  """An answer `[B, C]`, of classes alone too, or `[B]` of two classes in one number."""
   if num_classes == 2 and answer.shape in ((num_rows,), (num_rows, 1)):
     return answer.reshape(num_rows)
+  is_one = answer.shape in ((num_rows,), (num_rows, 1))
+  if is_one and outputs in ("auto", "probabilities"):
+    return _one_hot(answer.reshape(num_rows), num_classes)
   _validate.shape(_NAME, answer, (num_rows, num_classes))
   return answer
+
+
+def _one_hot(classes: np.ndarray, num_classes: int) -> np.ndarray:
+  """Classes `[B]` as sure answers `[B, C]`; ValueError where they are none."""
+  if classes.dtype.kind not in "iu":
+    raise ValueError(
+      f"{_NAME} has shape {classes.shape} and dtype {classes.dtype}, expected logits or"
+      f" probabilities [B, {num_classes}], or the class of each row as an integer"
+    )
+  _validate.labels(_NAME, classes, num_classes)
+  return np.eye(num_classes, dtype=np.float32)[classes]
+
+
+def _unlike(
+  answer: np.ndarray, logits: np.ndarray, told: units.Units
+) -> tuple[str, ...]:
+  """What is said where rows `[n, C]` are answered otherwise by themselves."""
+  number, num_classes = logits.shape
+  if len(answer) != number:  # answers that were saved, of all rows whatever is asked
+    return ()
+  values = _columns(answer, number, num_classes)
+  if values.ndim == 1:
+    values, _ = one_class.two_columns(_NAME, values, told.kinds[_NAME][0])
+  found = jax.nn.softmax(told.logits(_NAME, values)) - jax.nn.softmax(logits)
+  off = np.abs(np.asarray(found)).max(axis=1)
+  if (off <= _SAME).all():
+    return ()
+  return (
+    f"{_NAME} answers {(off > _SAME).sum()} of {number} rows otherwise when it is asked"
+    f" about them once more, by up to {off.max():.2g} in a probability: is dropout on,"
+    " or batch normalisation in training mode? Figures are of one answer a row",
+  )
 
 
 def on_copies(
@@ -112,8 +179,8 @@ def on_copies(
       logits, _ = ask(predict, x, num_classes, rows, of.of(number), told=told)
       one = evidence_lib.of_logits(logits, labels[rows])
       each.append([one[name] for name in wanted])
-    for name, arrays in zip(wanted, zip(*each, strict=True), strict=True):
-      found[evidence_lib.on_copies(name, kind)] = np.stack(arrays, axis=1)
+    for name, columns in zip(wanted, zip(*each, strict=True), strict=True):
+      found[evidence_lib.on_copies(name, kind)] = np.stack(columns, axis=1)
   return found
 
 

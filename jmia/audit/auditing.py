@@ -88,7 +88,9 @@ def run(
     config: settings; their sizes give way to those of `split`.
     predict: the model under audit as a black box: features `[B, ...]`, of
       `dataset.given` where rows were laid out or scaled otherwise, else as stored in
-      `dataset.x` -> logits or probabilities `[B, C]`. Default: a target is trained.
+      `dataset.x` -> logits or probabilities `[B, C]`, or classes alone, integers `[B]`.
+      Asked about 32 rows twice: a note says where it answers otherwise. Default: a
+      target is trained.
     references: how the models it is compared with are fitted, where they are of another
       kind than the networks trained here: `(x [K, ...], y [K], seed) -> predict`, with
       `x` and `predict` as above, called in processes of their own (`fitted.logits`).

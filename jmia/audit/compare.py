@@ -79,7 +79,7 @@ def load(folder: str | os.PathLike[str], name: str | None = None) -> Audit:
     if not (folder / file).is_file():
       raise FileNotFoundError(f"{folder} holds no {file}: is it an audit's folder?")
   try:
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((folder / "report.json").read_text("utf-8"))
     with np.load(folder / "scores.npz") as file:
       arrays = dict(file)
     if not {"attacks", "target"} <= report.keys():

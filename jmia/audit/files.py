@@ -58,9 +58,11 @@ def _drawn(
 
   samples, path = result.samples, folder / file
   make = {
-    "exposed.csv": lambda: path.write_text(exposed_file.content(report, samples)),
+    "exposed.csv": lambda: path.write_text(
+      exposed_file.content(report, samples), "utf-8"
+    ),
     "roc.png": lambda: plots.write_roc(path, report, samples),
-    "model_card.md": lambda: path.write_text(model_card.content(report)),
+    "model_card.md": lambda: path.write_text(model_card.content(report), "utf-8"),
     "report.html": lambda: page.write(path, report, samples),
   }
   try:
@@ -77,7 +79,7 @@ def _drawn(
 
 def _write_report(folder: pathlib.Path, report: dict[str, Any]) -> None:
   content = json.dumps(report, indent=2, allow_nan=False)
-  (folder / "report.json").write_text(content + "\n")
+  (folder / "report.json").write_text(content + "\n", "utf-8")
 
 
 def arrays(result: Result) -> dict[str, Any]:

@@ -17,9 +17,12 @@ def settings_of(report: Mapping[str, Any]) -> config_lib.AuditConfig:
     report: as `report.json`.
 
   Raises:
-    ValueError: it is of no dataset, or holds settings that this version does not know.
+    ValueError: it is no report of an audit, or of no dataset, or holds settings that
+      this version does not know.
   """
-  config = report.get("config", {})
+  config = report.get("config") if isinstance(report, Mapping) else None
+  if not isinstance(config, Mapping):
+    raise ValueError("it is no report.json of an audit")
   if "train" not in config:
     raise ValueError("the report is of a file of signals: give --signals again")
   names = {field.name for field in dataclasses.fields(config_lib.AuditConfig)}

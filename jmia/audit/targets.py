@@ -114,6 +114,7 @@ def ask(
   predictors: Sequence[Predict],
   asked: Asked,
   outputs: str,
+  again: int,
 ) -> tuple[list[Target], np.ndarray | None, units.Units]:
   """Asks every target.
 
@@ -124,6 +125,7 @@ def ask(
     predictors: the targets.
     asked: what they are asked.
     outputs: what they answer in, one of `kinds.OUTPUTS`.
+    again: of how many rows each is asked once more, as `answers.ask`.
 
   Returns:
     The targets' answers; the logits `[T', n', C]` that others learn from or are
@@ -149,7 +151,7 @@ def ask(
   for number, predict in enumerate(predictors):
     x, y = np.asarray(data.x), np.asarray(data.y)
     logits, told = answers_lib.ask(
-      predict, x, num_classes, outputs=outputs, coarse=told.coarse
+      predict, x, num_classes, outputs=outputs, coarse=told.coarse, again=again
     )
     on_copies = functools.partial(
       answers_lib.on_copies, predict, x, y, num_classes, copies=copies, told=told

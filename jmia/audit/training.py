@@ -24,6 +24,7 @@ from jmia.audit.trainer import Trainer
 from jmia.training import recipe as recipe_lib
 
 _COPIES = 10  # the stream of the seed that `audit.config` draws from
+_AGAIN = 32  # rows that a black box is asked about once more
 
 
 def train(
@@ -69,6 +70,7 @@ def train(
     asked,
     # What is trained here answers in logits.
     trainer.outputs if predict or fit else "logits",
+    again=_AGAIN if predict else 0,
   )
   panel = Panel(
     design=design,

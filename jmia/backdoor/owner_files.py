@@ -117,7 +117,7 @@ def read_key(path: _Path) -> keys.Key:
     ValueError: it is no key.
   """
   try:
-    content = json.loads(pathlib.Path(path).expanduser().read_text())
+    content = json.loads(pathlib.Path(path).expanduser().read_text("utf-8"))
     return keys.from_json(content)
   except RecursionError as error:
     raise ValueError(f"{path}: not a key of this version: nested too deep") from error
@@ -198,7 +198,7 @@ def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
       owner_images.write_queries(staged / "queries", seen.queries)
     text = json.dumps(keys.to_json(seen.key), indent=2)
     secret = os.open(staged / "key.json", os.O_WRONLY | os.O_CREAT, 0o600)
-    with os.fdopen(secret, "w") as file:
+    with os.fdopen(secret, "w", encoding="utf-8") as file:
       file.write(text + "\n")
     os.replace(staged, folder)
 

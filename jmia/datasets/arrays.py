@@ -132,6 +132,17 @@ def from_arrays(
   )
 
 
+def on_host(value: Any) -> Any:
+  """Returns a tensor of PyTorch off its device and its graph, as NumPy takes it.
+
+  Anything else comes back as it is; bfloat16, which NumPy lacks, as float32.
+  """
+  if not hasattr(value, "detach"):
+    return value
+  value = value.detach().cpu()
+  return value.float() if str(value.dtype) == "torch.bfloat16" else value
+
+
 def _first_column(x: Any) -> Any:
   """What has as many entries as `x` has rows."""
   return next(iter(columns.of_frame(x).values())) if columns.is_table(x) else x
@@ -139,10 +150,7 @@ def _first_column(x: Any) -> Any:
 
 def _array(name: str, value: Any) -> np.ndarray:
   """A NumPy array of an array, a list, or a tensor of another package."""
-  if hasattr(value, "detach"):  # PyTorch: off its device and its graph
-    value = value.detach().cpu()
-    if str(value.dtype) == "torch.bfloat16":
-      value = value.float()
+  value = on_host(value)
   if hasattr(value, "toarray"):  # SciPy's sparse matrices
     value = value.toarray()
   if np.ma.is_masked(value):

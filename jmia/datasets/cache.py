@@ -92,7 +92,7 @@ def _try_read(folder: pathlib.Path) -> Arrays | None:
 
 def _read(folder: pathlib.Path) -> Arrays:
   """The cached arrays, checked."""
-  checksums = json.loads((folder / _CHECKSUMS).read_text())
+  checksums = json.loads((folder / _CHECKSUMS).read_text("utf-8"))
   for name in Arrays._fields:
     if crc32(_file(folder, name)) != checksums.get(name):
       raise _DamagedError(f"{name}.npy does not match its checksum")
@@ -117,7 +117,7 @@ def _publish(folder: pathlib.Path, arrays: Arrays) -> None:
     for name, array in arrays._asdict().items():
       np.save(_file(staged, name), array)
     checksums = {name: crc32(_file(staged, name)) for name in Arrays._fields}
-    (staged / _CHECKSUMS).write_text(json.dumps(checksums))
+    (staged / _CHECKSUMS).write_text(json.dumps(checksums), "utf-8")
     if _try_read(folder) is not None:
       return  # Another process was faster.
     try:

@@ -22,7 +22,8 @@ import numpy as np
 from jmia import _validate
 from jmia.datasets import features, memory
 
-_MISSING = ("", "na", "nan", "n/a", "null", "none", "?")
+# "#n/a" is Excel's, "<na>" pandas'.
+_MISSING = ("", "na", "nan", "n/a", "null", "none", "?", "#n/a", "<na>")
 _MOST_CATEGORIES = 100
 _NUMBER = re.compile(
   r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)\s*",
@@ -122,7 +123,7 @@ def left_out(name: str, values: np.ndarray) -> str:
   Raises:
     ValueError: as `read`.
   """
-  return _read(name, [_comparable(values)]).left_out
+  return _why_left_out(_read(name, [_comparable(values)]))
 
 
 def of_frame(x: Any) -> dict[str, np.ndarray]:
@@ -404,6 +405,12 @@ def _given(columns: Mapping[str, _Read]) -> np.ndarray:
   return given
 
 
+def _why_left_out(column: _Read) -> str:
+  """Why, and what made text of it; "" if it is not left out."""
+  has_note = column.left_out and column.note
+  return f"{column.left_out} ({column.note})" if has_note else column.left_out
+
+
 def _notes(columns: Mapping[str, _Read]) -> tuple[str, ...]:
   """What was done, for people."""
   notes = []
@@ -432,8 +439,7 @@ def _notes(columns: Mapping[str, _Read]) -> tuple[str, ...]:
       "and 1 says where."
     )
   notes += [
-    f"Column {name} is left out: {column.left_out}"
-    f"{f' ({column.note})' if column.note else ''}."
+    f"Column {name} is left out: {_why_left_out(column)}."
     for name, column in columns.items()
     if column.left_out
   ]

@@ -4,12 +4,14 @@ import codecs
 import csv
 import io
 import pathlib
+import re
 from typing import Any
 
 # Before the comma, which European files have inside numbers.
 _DELIMITERS = ("\t", ";", "|", ",")
 _PROBED = 50  # lines that say which delimiter it is
 _LONGEST_CELL = 1 << 20
+_SAID = re.compile(r"sep=([\t;|,])\r?(?=\n)", re.IGNORECASE)  # Excel's first line
 
 
 def read_lines(path: pathlib.Path) -> list[list[str]]:
@@ -17,7 +19,7 @@ def read_lines(path: pathlib.Path) -> list[list[str]]:
 
   UTF-8 or UTF-16, with or without a byte order mark; any line ends; cells parted by
   commas, semicolons, tabs or bars, whichever part the lines alike; in quotes where they
-  hold one. Blanks around a cell go.
+  hold one. Blanks around a cell go. A first line such as sep=; says what parts them.
 
   Raises:
     ValueError: it is no CSV.
@@ -32,11 +34,8 @@ def read_cells(path: pathlib.Path) -> tuple[list[list[str]], str]:
     ValueError: it holds zero bytes, or is no CSV.
   """
   try:
-    text = _decode(path.read_bytes())
-    if "\0" in text:
-      raise ValueError("it holds zero bytes")
     csv.field_size_limit(_LONGEST_CELL)
-    delimiter = _delimiter(text)
+    text, delimiter = _read(path)
     return _cells(text, delimiter), delimiter
   except (csv.Error, UnicodeDecodeError, ValueError) as error:
     raise ValueError(f"{path}: not a CSV: {error}") from error
@@ -50,9 +49,17 @@ def line_numbers(path: pathlib.Path) -> list[int]:
   Raises:
     ValueError: it is no CSV.
   """
-  text = _decode(path.read_bytes())
-  reader = _reader(text, _delimiter(text))
+  reader = _reader(*_read(path))
   return [reader.line_num for row in reader if any(cell.strip() for cell in row)]
+
+
+def _read(path: pathlib.Path) -> tuple[str, str]:
+  """The text, with an empty line for one that names the delimiter, and that."""
+  text = _decode(path.read_bytes())
+  if "\0" in text:
+    raise ValueError("it holds zero bytes")
+  said = _SAID.match(text)
+  return (text[said.end() :], said[1]) if said else (text, _delimiter(text))
 
 
 def _decode(content: bytes) -> str:

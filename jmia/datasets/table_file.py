@@ -14,6 +14,10 @@ _OPTIONS = ("target", "ignore")
 _PARQUET = b"PAR1"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")  # 1.440, 2.469,38
+_ENGLISH = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,440, 2,469.38
+# Where options begin, and what parts them: titles hold ? and & too.
+_QUERY = re.compile(r"\?(?=(target|ignore)=)")
+_AND = re.compile(r"&(?=\w+=)")
 _WHOLE = re.compile(r"[+-]?\d+")
 _SHORT = re.compile(r"[+-]?\d{1,3}")  # has no thousands
 
@@ -88,8 +92,11 @@ def parse(spec: str) -> tuple[str, Mapping[str, str]]:
   Raises:
     ValueError: it names no target, or an unknown option.
   """
-  path, mark, query = spec.rpartition("?")
-  options = dict(part.partition("=")[::2] for part in query.split("&")) if mark else {}
+  begin = _QUERY.search(spec)
+  path, _, query = spec.rpartition("?")
+  if begin:
+    path, query = spec[: begin.start()], spec[begin.end() :]
+  options = dict(part.partition("=")[::2] for part in _AND.split(query) if part)
   if not options.get("target"):
     raise ValueError(
       f"table:{spec} names no target, expected table:PATH?target=NAME, the column of "
@@ -108,10 +115,21 @@ def chosen(
   Raises:
     ValueError: there is no such column.
   """
-  ignored = options.get("ignore", "").split(",")
+  ignored = _listed(table, options.get("ignore", "").split(","))
   return _column(table, "target", options["target"]), {
     _column(table, "ignored column", text) for text in ignored if text
   }
+
+
+def _listed(table: Mapping[str, Any], parts: list[str]) -> list[str]:
+  """What commas part, but for those inside a title: the longest that is one."""
+  found = []
+  while parts:
+    ways = (",".join(parts[:n]).strip() for n in range(len(parts), 1, -1))
+    title = next((way for way in ways if way in table), parts[0].strip())
+    found.append(title)
+    parts = parts[title.count(",") + 1 :]
+  return found
 
 
 def _column(table: Mapping[str, Any], what: str, name: str) -> str:
@@ -156,6 +174,11 @@ def read_cells(path: pathlib.Path, target: str) -> Cells:
     ValueError: it is no table of columns of different titles.
   """
   rows, delimiter = delimited.read_cells(path)
+  if len(rows) > 2 and len(rows[0]) == 1 and len({*map(len, rows[1:])} - {1}) == 1:
+    raise ValueError(
+      f"{path}: the first line, {rows[0][0]!r}, has one cell and others"
+      f" {max(map(len, rows))}, expected titles: take out what stands above them"
+    )
   if len(rows) < 2 or len(rows[0]) < 2:
     raise ValueError(f"{path}: expected a table of at least two rows and two columns")
   titles = [str(c) for c in range(len(rows[0]))]
@@ -185,12 +208,16 @@ def read_cells(path: pathlib.Path, target: str) -> Cells:
 def with_points(column: np.ndarray, delimiter: str) -> np.ndarray:
   """Returns a column `[N]`, numbers such as 1,5 or 2.469,38 with a point alone.
 
-  Where cells are parted by semicolons, and the column holds such numbers alone. Points
-  are of thousands where another cell has a decimal comma, or one cell has two points.
+  Where the column holds such numbers alone. Where cells are parted by semicolons,
+  points are of thousands where another cell has a decimal comma, or one cell has two
+  points. Elsewhere commas are of thousands, as in 2,469.38, where a cell has a point or
+  two commas, and of decimals where they stand before other than three digits.
   """
   cells = column.tolist()
   known = [cell for cell in cells if not columns.is_missing(cell)]
-  if delimiter != ";" or not any(map(_is_european, known)):
+  if delimiter != ";":
+    return _without_commas(column, known)
+  if not any(map(_is_european, known)):
     return column
   if all(
     _DECIMAL_COMMA.fullmatch(cell)
@@ -205,11 +232,27 @@ def with_points(column: np.ndarray, delimiter: str) -> np.ndarray:
   return column
 
 
-def check_points(cells: Cells, titles: Collection[str]) -> None:
-  """Refuses columns whose points may be of thousands or of decimals.
+def _without_commas(column: np.ndarray, known: list[str]) -> np.ndarray:
+  """A column whose commas can be of thousands alone, or of decimals alone."""
+  if not any("," in cell for cell in known):
+    return column
+  of_thousands = all(_ENGLISH.fullmatch(c) or columns.is_number(c) for c in known)
+  if of_thousands and any("." in cell or cell.count(",") > 1 for cell in known):
+    new = {cell: cell.replace(",", "") for cell in known}
+  elif not of_thousands and all(
+    _DECIMAL_COMMA.fullmatch(c) or _WHOLE.fullmatch(c) for c in known
+  ):
+    new = {cell: cell.replace(",", ".") for cell in known}
+  else:
+    return column
+  return np.array([new.get(cell, cell) for cell in column.tolist()])
 
-  In a file that is parted by semicolons, as where decimals have a comma, and in which
-  no other number tells which.
+
+def check_points(cells: Cells, titles: Collection[str]) -> None:
+  """Refuses columns whose points, or commas, may be of thousands or of decimals.
+
+  Points in a file that is parted by semicolons, as where decimals have a comma, and in
+  which no other number tells which; commas in other files.
 
   Args:
     cells: of the file.
@@ -218,7 +261,11 @@ def check_points(cells: Cells, titles: Collection[str]) -> None:
   Raises:
     ValueError: there is such a column; names it.
   """
-  if cells.delimiter != ";" or any(map(_has_decimal_points, cells.columns.values())):
+  if cells.delimiter != ";":
+    for title in titles:
+      _check_commas(title, cells.columns[title])
+    return
+  if any(map(_has_decimal_points, cells.columns.values())):
     return
   for title in titles:
     known = [c for c in cells.columns[title].tolist() if not columns.is_missing(c)]
@@ -234,6 +281,18 @@ def check_points(cells: Cells, titles: Collection[str]) -> None:
         "file that semicolons part: write it without the point, or all with a comma "
         "for decimals"
       )
+
+
+def _check_commas(title: str, column: np.ndarray) -> None:
+  known = [cell for cell in column.tolist() if not columns.is_missing(cell)]
+  of_one = {c for c in known if _ENGLISH.fullmatch(c) and _DECIMAL_COMMA.fullmatch(c)}
+  if of_one and all(cell in of_one or _WHOLE.fullmatch(cell) for cell in known):
+    first = next(cell for cell in known if cell in of_one)
+    thousands, decimal = (first.replace(",", new) for new in ("", "."))
+    raise ValueError(
+      f"column {title} holds {first!r}, which may be {thousands} or {decimal}:"
+      " write it without the comma"
+    )
 
 
 def _is_european(cell: str) -> bool:

@@ -90,7 +90,7 @@ def _is_outdated(name: str, prepared: pathlib.Path, data_dir: pathlib.Path) -> b
   path = sources.local_archive(name, data_dir)
   if archive is None or path is None:
     return False
-  metadata = json.loads((prepared / "metadata.json").read_text())
+  metadata = json.loads((prepared / "metadata.json").read_text("utf-8"))
   return metadata.get("archive_sha256") != archives.check(archive, path)
 
 

@@ -81,7 +81,7 @@ def read_key(path: _Path) -> claims.CommittedKey:
     ValueError: if it is no key; names the file.
   """
   try:
-    content = json.loads(_existing(path).read_text())
+    content = json.loads(_existing(path).read_text("utf-8"))
     schema = content.pop("schema")
     if schema not in range(1, claims.SCHEMA + 1):
       raise ValueError(f"its schema is not one of 1 to {claims.SCHEMA}")
@@ -112,7 +112,7 @@ def read_prepared(path: _Path) -> nonces.Prepared:
     ValueError: if it is no such file, or not that of its commitment; names the file.
   """
   try:
-    content = json.loads(_existing(path).read_text())
+    content = json.loads(_existing(path).read_text("utf-8"))
     if content.pop("schema") != claims.SCHEMA:
       raise ValueError(f"its schema is not {claims.SCHEMA}")
     commitment = content.pop("commitment")

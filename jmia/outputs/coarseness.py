@@ -3,6 +3,7 @@
 Rounded to a few decimals, shares of n votes, in a 16-bit type, or the k largest alone.
 """
 
+from collections.abc import Mapping
 import dataclasses
 
 import ml_dtypes
@@ -17,6 +18,9 @@ _MOST_VOTES = 1000
 # By how much a decimal may be missed, in float32 or as one less another, and a share of
 # votes, which may have been added up.
 _OFF_DECIMAL, _OFF_SHARE = 1.2e-7, 1e-6
+# By what share of itself a number of a 16-bit type is rounded at most.
+_OFF_NARROW: Mapping[str, float] = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+_CHANCE = 0.1  # that any one number is as near to a multiple of 1 / n
 NEAR = 1e-3  # of a sum to one, where answers are not coarse
 
 
@@ -39,7 +43,7 @@ def of(p: np.ndarray, narrow: str | None = None) -> Coarse:
       found, top_k=top_k, sums_to_one=bool((np.abs(sums - 1) <= NEAR).all())
     )
   found = _grid(p)
-  return Coarse(dtype=narrow or _narrow_by_values(p)) if found.is_exact else found
+  return _of_narrow(p, narrow or _narrow_by_values(p)) if found.is_exact else found
 
 
 def of_one_class(array: np.ndarray) -> Coarse:
@@ -50,7 +54,7 @@ def of_one_class(array: np.ndarray) -> Coarse:
   found = _grid(p)
   if not found.is_exact:
     return found
-  return Coarse(dtype=narrow_dtype(array) or _narrow_by_values(p))
+  return _of_narrow(p, narrow_dtype(array) or _narrow_by_values(p))
 
 
 def narrow_dtype(array: np.ndarray) -> str | None:
@@ -109,6 +113,14 @@ def _narrow_by_values(p: np.ndarray) -> str | None:
   return None
 
 
+def _of_narrow(p: np.ndarray, dtype: str | None) -> Coarse:
+  """How coarse probabilities of a 16-bit type are: they may be rounded votes."""
+  if dtype is None:
+    return EXACT
+  votes = _votes(p, _OFF_NARROW[dtype])
+  return Coarse(dtype=dtype) if votes is None else Coarse(votes=votes)
+
+
 def _grid(p: np.ndarray) -> Coarse:
   """What decimals or votes give every value."""
   votes, decimals = _votes(p), decimals_of(p)
@@ -117,22 +129,26 @@ def _grid(p: np.ndarray) -> Coarse:
   return Coarse(decimals=decimals)
 
 
-def _votes(p: np.ndarray) -> int | None:
-  """The least n such that every value is a multiple of 1 / n, if rows enough say so."""
+def _votes(p: np.ndarray, off_by: float = 0.0) -> int | None:
+  """The least n such that every value is a multiple of 1 / n, if rows enough say so.
+
+  With `off_by` each may be off by that share of it, and n is as small as that takes.
+  """
   told = _between(p)
   if told.any(axis=-1).sum() < _FEWEST_VOTED_ROWS:
     return None
   sample = np.unique(p[told][:256])
-  candidates = np.arange(2, _MOST_VOTES + 1)
+  most = int(_CHANCE / (2 * off_by)) if off_by else _MOST_VOTES
+  candidates = np.arange(2, most + 1)
   while True:
-    fits = _are_multiples(sample[:, None], candidates, _OFF_SHARE).all(axis=0)
+    fits = _are_multiples(sample[:, None], candidates, _OFF_SHARE, off_by).all(axis=0)
     candidates = candidates[fits]
     if not len(candidates):
       return None
-    missed = p[~_are_multiples(p, candidates[0], _OFF_SHARE)]
+    missed = p[~_are_multiples(p, candidates[0], _OFF_SHARE, off_by)]
     if not len(missed):
       votes = int(candidates[0])
-      return None if _is_bfloat16(p, votes) else votes
+      return None if not off_by and _is_bfloat16(p, votes) else votes
     sample = np.unique(missed[:256])  # the next n is at least twice this one
 
 
@@ -149,7 +165,9 @@ def _is_bfloat16(p: np.ndarray, votes: int) -> bool:
   return votes in (256, 512) and few and _narrow_by_values(p) == "bfloat16"
 
 
-def _are_multiples(p: np.ndarray, n: np.ndarray, off: float) -> np.ndarray:
-  """Whether values are within `off` of multiples of 1 / n; broadcast."""
+def _are_multiples(
+  p: np.ndarray, n: np.ndarray, off: float, off_by: float = 0.0
+) -> np.ndarray:
+  """Whether values are within `off` and a share of multiples of 1 / n; broadcast."""
   scaled = p.astype(np.float64) * n
-  return np.abs(scaled - np.rint(scaled)) <= off * n
+  return np.abs(scaled - np.rint(scaled)) <= off * n + off_by * scaled

@@ -11,9 +11,12 @@ from jmia.outputs.coarseness import FEWEST_ROWS, NEAR
 
 OUTPUTS = ("auto", "logits", "probabilities", "log_probabilities")
 PERCENTAGES = "percentages"  # recognised, and divided by 100
+COUNTS = "counts"  # integers, such as votes; recognised, and divided by a row's sum
 
-
-_REMEDY = "say what they are with outputs=logits or outputs=probabilities"
+_REMEDY = (
+  "say what they are with outputs=logits or outputs=probabilities; models of several"
+  " labels a row (sigmoids) are not audited"
+)
 
 
 def of(
@@ -53,6 +56,40 @@ def of(
     if (np.abs(log_sums) <= 0.02).all():
       return "log_probabilities", []
   return "logits", []
+
+
+def of_integers(name: str, rows: np.ndarray) -> tuple[str, list[str]]:
+  """Returns `COUNTS` where all rows of integers have one sum, else logits.
+
+  Args:
+    name: of the answers, for errors.
+    rows: `[n, C]` float32, `n > 0`, which came as integers and are, by `of`, logits.
+
+  Returns:
+    The kind, and sentences.
+
+  Raises:
+    ValueError: rows have nearly one sum, as probabilities of 8 bits have.
+  """
+  low, high, sums = rows.min(), rows.max(), rows.sum(axis=-1, dtype=np.float64)
+  if low < 0 or high <= 1 or len(rows) < FEWEST_ROWS:
+    return "logits", []
+  if np.ptp(sums) == 0:
+    return COUNTS, [f"{name} are counts that sum to {sums[0]:.0f}: divided by it"]
+  if np.ptp(sums) <= rows.shape[-1]:  # half of one, up or down, in each class
+    raise ValueError(
+      f"{name} holds integers from {low:.0f} to {high:.0f} whose rows sum to"
+      f" {sums.min():.0f} to {sums.max():.0f}: divide them by their scale if they are"
+      " probabilities of 8 bits or the like, or say outputs=logits"
+    )
+  return "logits", []
+
+
+def shares(kind: str, values: np.ndarray) -> np.ndarray:
+  """Returns probabilities, percentages or counts `[..., C]` as probabilities."""
+  if kind == PERCENTAGES:
+    return values / np.float32(100)
+  return values / values.sum(axis=-1, keepdims=True) if kind == COUNTS else values
 
 
 def are_probabilities(rows: np.ndarray, near: float = NEAR) -> bool:

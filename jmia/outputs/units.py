@@ -25,8 +25,8 @@ class Units(NamedTuple):
   """What answers are.
 
   Attributes:
-    kinds: array's name -> one of `kinds.OUTPUTS` but `auto`, or percentages; of several
-      models one of each.
+    kinds: array's name -> one of `kinds.OUTPUTS` but `auto`, percentages or counts; of
+      several models one of each.
     coarse: how coarsely all are to be taken.
     notes: what a reader of the results must know.
   """
@@ -51,9 +51,8 @@ class Units(NamedTuple):
       if self.coarse.is_exact:
         return values
       return np.asarray(self.coarsened(values))
-    if kind == kinds.PERCENTAGES:
-      values = values / np.float32(100)
-    return np.asarray(self.coarse.logits(jnp.clip(values, 0, 1)))
+    p = kinds.shares(kind, values)
+    return np.asarray(self.coarse.logits(jnp.clip(p, 0, 1)))
 
   def coarsened(self, logits: jax.typing.ArrayLike) -> jax.Array:
     """Returns another model's logits, made as coarse; traceable."""
@@ -123,13 +122,15 @@ def _of_one(name: str, rows: np.ndarray, outputs: str) -> tuple[str, Coarse, lis
     return "logits" if outputs == "auto" else outputs, EXACT, []
   if outputs == "auto":
     kind, said = kinds.of(name, rows)
+    if kind == "logits" and as_given.dtype.kind in "iu":
+      kind, said = kinds.of_integers(name, rows)
   else:
     kind, said = outputs, []
     kinds.check_are(name, rows, kind)
   said = [*said, *kinds.said_of_masked(name, rows)]
-  if kind not in ("probabilities", kinds.PERCENTAGES):
+  if kind not in ("probabilities", kinds.PERCENTAGES, kinds.COUNTS):
     return kind, EXACT, said
-  coarse = _coarse_of(as_given, rows / np.float32(kinds.total(kind)))
+  coarse = _coarse_of(as_given, kinds.shares(kind, rows))
   return kind, coarse, [*said, *_said_of_absent(name, rows)]
 
 

@@ -69,7 +69,7 @@ def read_config(directory: pathlib.Path) -> dict[str, Any] | None:
   """
   path = directory / "run.json"
   try:
-    config = json.loads(path.read_text()) if path.exists() else None
+    config = json.loads(path.read_text("utf-8")) if path.exists() else None
   except (ValueError, RecursionError) as error:
     raise ValueError(f"{path} is damaged ({error}): delete the folder") from error
   if config is not None and not isinstance(config, dict):

@@ -84,7 +84,7 @@ def read(key: str) -> Candidate | None:
   if file is None or not file.exists():
     return None
   try:
-    kept = json.loads(file.read_text())
+    kept = json.loads(file.read_text("utf-8"))
     return Candidate(int(kept["width"]), kept["lowering"])
   except (ValueError, KeyError, TypeError) as error:
     logging.warning("%s is damaged (%s) and will be replaced", file, error)

@@ -243,10 +243,8 @@ def test_models_that_answer_in_other_units_are_named():
   note = "answers are taken for different things: target_logits for probabilities,"
   notes = _evidence(SOFTMAX).notes
   assert any(one.startswith(note) for one in notes)
-  # Bytes are no probabilities: what they are taken for can be seen.
-  notes = _evidence(
-    (255 * SOFTMAX).astype(np.uint8), special.softmax(REFERENCES, -1)
-  ).notes
+  # Of another scale they are no probabilities: what they are taken for can be seen.
+  notes = _evidence(255 * SOFTMAX, special.softmax(REFERENCES, -1)).notes
   (said,) = [one for one in notes if one.startswith("answers are taken")]
   assert "target_logits for logits, reference_logits for probabilities" in said
   assert not any(one.startswith("answers are taken") for one in _evidence(TARGET).notes)

@@ -1,5 +1,7 @@
 """Small folders of the layouts of other tools, and files of one number a row."""
 
+import shutil
+
 import mpmath
 import numpy as np
 import pytest
@@ -314,3 +316,44 @@ def test_a_header_that_asks_for_more_than_the_file_holds_is_refused(tmp_path):
   path.write_bytes(content.replace(b"(80,)", b"(99,)"))
   with pytest.raises(ValueError, match=r"99 bytes, but 80 bytes"):
     importers.load(tmp_path)
+
+
+def test_probabilities_in_the_place_of_logits_are_told(tmp_path):
+  logits, _, _ = _lira_pytorch(tmp_path / "logits", "logits")
+  _save(tmp_path / "logits/labels.npy", _models()[2])
+  _lira_pytorch(tmp_path / "p", "logits")
+  _save(tmp_path / "p/labels.npy", _models()[2].astype(float))
+  for m in range(M):
+    _save(tmp_path / f"p/{m}/logits.npy", special.softmax(logits[m], axis=-1))
+    keep = np.load(tmp_path / f"p/{m}/keep.npy")
+    _save(tmp_path / f"p/{m}/keep.npy", keep.astype(int))
+  (plain,), no_notes = importers.load(tmp_path / "logits", "0")
+  (found,), notes = importers.load(tmp_path / "p", "0")
+  assert no_notes == []
+  assert notes == ["the files of logits hold probabilities, taken for that"]
+  np.testing.assert_array_equal(found.members, plain.members)
+  for name in ("loss", "scaled_logit"):
+    np.testing.assert_allclose(
+      found.signals[name], plain.signals[name], rtol=1e-4, atol=1e-5
+    )
+  _save(tmp_path / "p/3/logits.npy", logits[3])
+  with pytest.raises(ValueError, match="logits hold logits and probabilities"):
+    importers.load(tmp_path / "p", "0")
+
+
+@pytest.mark.parametrize("make", [_lira_pytorch, _tf_privacy])
+def test_a_model_that_is_there_twice_is_refused(make, tmp_path):
+  make(tmp_path)
+  first = min(path for path in tmp_path.iterdir() if path.is_dir())
+  shutil.copytree(first, tmp_path / "z")
+  with pytest.raises(ValueError, match=f"model z has the .* of model {first.name}"):
+    importers.load(tmp_path, "2")
+
+
+def test_answers_of_a_model_whose_members_are_not_known_are_refused(tmp_path):
+  _lira_pytorch(tmp_path)
+  (tmp_path / "3/keep.npy").unlink()
+  with pytest.raises(
+    ValueError, match=r"3/scores.npy is there and .*3/keep.npy is not"
+  ):
+    importers.load(tmp_path, "2")

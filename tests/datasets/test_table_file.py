@@ -32,6 +32,9 @@ def _load(tmp_path, content, options="target=y", name="own.csv"):
     (_PLAIN.replace(",", ";").replace("0;", "0,0;"), "y"),
     (_BOM + _PLAIN.encode(), "y"),
     (_PLAIN.encode("utf-16"), "y"),
+    ("sep=;\n" + _PLAIN.replace(",", ";"), "y"),
+    (_BOM + ("SEP=;\n" + _PLAIN.replace(",", ";")).replace("\n", "\r\n").encode(), "y"),
+    (_PLAIN.replace("y\n", "R&D?\n"), "R&D?"),
     (_PLAIN.split("\n", 1)[1], "2"),
     (_PLAIN.split("\n", 1)[1], "-1"),
     (_PLAIN.replace("age,sex,y", "0,1,2"), "2"),
@@ -200,3 +203,47 @@ def test_points_that_may_be_of_thousands_are_refused(tmp_path):
   assert found.given["cost"][0] == 1.44
   commas = _load(tmp_path, text.replace(";", ","))
   assert commas.given["cost"][0] == 1.44
+
+
+@pytest.mark.parametrize(
+  ("cells", "values"),
+  [
+    (["1,000.5", "950", "-12,345,678", "1e3"], [1000.5, 950, -12345678, 1000]),
+    (["1,5", "2", "?", "-0,25"], [1.5, 2, np.nan, -0.25]),
+    (["#N/A", "2.5", "<NA>", "1,234"], [np.nan, 2.5, np.nan, 1234]),
+  ],
+)
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_commas_in_numbers_of_other_files(tmp_path, cells, values, delimiter):
+  lines = [["n", "y"], *([f'"{cell}"', "ab"[i % 2]] for i, cell in enumerate(cells))]
+  content = "\n".join(delimiter.join(line) for line in lines)
+  np.testing.assert_array_equal(_load(tmp_path, content).given["n"], values)
+
+
+def test_commas_that_may_be_of_thousands_are_refused(tmp_path):
+  content = 'n,y\n"1,234",a\n950,b\n"1,235",a\n'
+  with pytest.raises(ValueError, match="column n holds '1,234', which may be 1234 or"):
+    _load(tmp_path, content)
+  beside = 'n,m,y\n"1,234",3,a\n950,4,b\n"1,235",3,a\n'
+  assert _load(tmp_path, beside, "target=y&ignore=n").given.dtype.names == ("m",)
+
+
+def test_titles_with_commas_are_ignored(tmp_path):
+  content = '"a, net",b,"a",y\n1,20,3,m\n2,30,3,f\n4,20,5,m\n3,40,9,f\n'
+  for ignore, left in (
+    ("a, net", ("b", "a")),
+    ("b, a, net", ("a",)),
+    ("a,b", ("a, net",)),
+  ):
+    found = _load(tmp_path, content, f"target=y&ignore={ignore}")
+    assert found.given.dtype.names == left
+
+
+def test_a_line_above_the_titles_is_named(tmp_path):
+  with pytest.raises(ValueError, match="the first line, '# of May', has one cell"):
+    _load(tmp_path, "# of May\n" + _PLAIN)
+
+
+def test_lines_are_counted_below_what_names_the_delimiter(tmp_path):
+  with pytest.raises(ValueError, match="line 4 has 2 cells"):
+    _load(tmp_path, "sep=;\na;b;y\n1;2;u\n1;2\n")

@@ -291,6 +291,40 @@ def test_signals_are_audited_without_training(run, tmp_path):
   assert report["config"]["signals"] == str(tmp_path / "s.npz")
 
 
+def test_a_locale_without_dashes_loses_no_file(tmp_path):
+  locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "experiments.audit", _signals(tmp_path / "s.npz")),
+      f"--output_dir={tmp_path / 'out'}",
+    ],
+    env={**os.environ, **locale, "PYTHONPATH": str(_ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert (done.returncode, done.stderr) == (0, "")
+  assert "?" in done.stdout  # for a dash
+  assert sorted(os.listdir(tmp_path / "out")) == FILES
+  assert "–" in (tmp_path / "out" / "model_card.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ("[]", "it is no report.json of an audit"),
+    ("{", "Expecting property name"),
+    ('{"config": null, "seed": 0}', "it is no report.json of an audit"),
+    ('{"config": {"train": {}}}', "the report's config cannot be repeated"),
+  ],
+)
+def test_what_is_no_report_is_not_repeated(run, tmp_path, content, message):
+  (tmp_path / "r.json").write_text(content)
+  line, err = _refused(run, tmp_path, f"--repeat={tmp_path / 'r.json'}")
+  assert message in line
+  assert f"--repeat={tmp_path / 'r.json'}: " in line
+  assert err == f"{line}\n"
+
+
 def test_signals_leave_somebodys_checkpoints_alone(run, tmp_path):
   (tmp_path / "checkpoints").mkdir()
   (tmp_path / "checkpoints" / "epoch_7.pt").touch()

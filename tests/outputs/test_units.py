@@ -230,3 +230,42 @@ def test_one_number_may_miss_one_and_percentages_are_refused():
   with pytest.raises(ValueError, match="outputs=logits, or give probabilities"):
     one_class.two_columns("a", 100 * p)
   assert one_class.two_columns("a", 100 * p, "logits")[0].max() > 90
+
+
+def test_counts_are_divided_by_their_sum():
+  votes = np.random.default_rng(0).multinomial(50, [0.5, 0.3, 0.2], size=100)
+  whole = units.recognise({"a": votes / 50})
+  told = units.recognise({"a": votes})
+  assert told.notes[0] == "a are counts that sum to 50: divided by it"
+  assert told.coarse == whole.coarse
+  np.testing.assert_allclose(
+    told.logits("a", votes[:7]), whole.logits("a", votes[:7] / 50), rtol=1e-6
+  )
+
+
+def test_probabilities_of_8_bits_are_no_logits():
+  p = np.random.default_rng(0).dirichlet(np.ones(5), size=100)
+  with pytest.raises(ValueError, match="divide them by their scale"):
+    units.recognise({"a": np.rint(255 * p).astype(np.uint8)})
+  assert units.recognise({"a": np.rint(255 * p).astype(int)}, "logits").notes == ()
+
+
+def test_integers_of_other_sums_are_logits():
+  values = np.random.default_rng(0).integers(0, 30, size=(100, 5))
+  assert units.recognise({"a": values}).kinds["a"] == ["logits"]
+
+
+@pytest.mark.parametrize(
+  ("dtype", "votes"),
+  [(np.float16, 50), (np.float16, 100), (np.float16, 7), (ml_dtypes.bfloat16, 10)],
+)
+def test_votes_that_were_stored_in_16_bits(dtype, votes):
+  rng = np.random.default_rng(0)
+  p = rng.multinomial(votes, [0.6, 0.3, 0.1], size=200) / votes
+  whole, told = units.recognise({"a": p}), units.recognise({"a": p.astype(dtype)})
+  assert told.coarse.is_exact is False
+  np.testing.assert_allclose(
+    told.logits("a", p.astype(dtype)), whole.logits("a", p), rtol=1e-5, atol=1e-6
+  )
+  exact = rng.dirichlet(np.ones(3), size=200).astype(dtype)
+  assert units.recognise({"a": exact}).coarse.votes is None

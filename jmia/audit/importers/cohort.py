@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -64,11 +65,12 @@ class Cohort:
     models hold them as they hold the rest of the non-members.
 
     Raises:
-      ValueError: if there is no such model, only one model, or a target whose rows are
-        all members or all not.
+      ValueError: if there is no such model, only one model, a model twice, or a target
+        whose rows are all members or all not.
     """
     if len(self.names) < 2:
       raise ValueError(f"it holds {len(self.names)} model, expected at least 2")
+    self._check_no_copy()
     if target is not None:
       return [self._of_target(self.number(target), seed)]
     # Each target has masks of its own of who was trained on what.
@@ -87,6 +89,22 @@ class Cohort:
       f"target={target} is no model, expected 0 to {len(self.names) - 1}, or one of"
       f" {', '.join(self.names[:8])}{', ...' if len(self.names) > 8 else ''}"
     )
+
+  def _check_no_copy(self) -> None:
+    """Refuses a model that is there twice: as a reference it knows all of a target."""
+    answers = np.asarray(self.signals["scaled_logit"])
+    seen: dict[bytes, int] = {}
+    for number, held in enumerate(self.held):
+      if (answers[number] == answers[number][:1]).all():
+        continue  # it says one thing of all rows, so may another model
+      content = hashlib.sha256(np.packbits(held))
+      content.update(np.ascontiguousarray(answers[number]))
+      other = seen.setdefault(content.digest(), number)
+      if other != number:
+        raise ValueError(
+          f"model {self.names[number]} has the answers and the members of model"
+          f" {self.names[other]}: it is no other model, so take it out"
+        )
 
   def _of_target(self, target: int, seed: int) -> Evidence:
     members = self.held[target]

@@ -8,7 +8,8 @@
 `[N, Q]` the scaled logits of Q copies. Neither tool's first copy need be the row itself
 (lira-pytorch alters every one): attacks that ask about one query take the first.
 Labels are in no model's folder; beside them, `labels.npy` or TF Privacy's `y_train.npy`
-is read. Without them scores do, and logits do not.
+is read. Without them scores do, and logits do not. Probabilities in the place of logits
+are told from them (`units.recognise`), and said.
 
 Sources: research/mi_lira_2021 of tensorflow/privacy; orientino/lira-pytorch.
 """
@@ -23,6 +24,7 @@ from jmia.attacks import evidence as evidence_lib
 from jmia.audit import true_class
 from jmia.audit.importers.cohort import Cohort
 from jmia.datasets import npz
+from jmia.outputs import units
 
 LAYOUT = "LiRA's */keep.npy with */logits.npy or */scores.npy"
 _LABELS = ("labels.npy", "y_train.npy")
@@ -40,9 +42,10 @@ def load(folder: pathlib.Path) -> Cohort:
     ValueError: names the file that is missing or does not fit the others.
   """
   models = sorted(path.parent for path in folder.glob("*/keep.npy"))
+  _check_kept(folder)
   labels = _labels(folder)
   each = [_answers(model, labels) for model in models]
-  shapes = [phi.shape for phi, _ in each]
+  shapes = [phi.shape for phi, _, _ in each]
   for model, shape in zip(models, shapes, strict=True):
     if shape != shapes[0]:
       raise ValueError(
@@ -51,12 +54,12 @@ def load(folder: pathlib.Path) -> Cohort:
       )
   num_rows = shapes[0][0]
   held = np.stack([_keep(model, num_rows) for model in models])
-  names = set.intersection(*(set(plain) for _, plain in each))
+  names = set.intersection(*(set(plain) for _, plain, _ in each))
   found = true_class.signals(
-    "scores", np.stack([phi for phi, _ in each]), "scaled_logits", 2
+    "scores", np.stack([phi for phi, _, _ in each]), "scaled_logits", 2
   )
-  more = {name: np.stack([plain[name] for _, plain in each]) for name in names}
-  notes = []
+  more = {name: np.stack([plain[name] for _, plain, _ in each]) for name in names}
+  notes = _units(folder, [told for _, _, told in each if told is not None])
   if labels is None:
     notes.append(
       "labels are not known: attacks that go by class take all samples for one class"
@@ -74,11 +77,35 @@ def load(folder: pathlib.Path) -> Cohort:
   )
 
 
+def _check_kept(folder: pathlib.Path) -> None:
+  """Refuses a model with answers of which nothing says what it was trained on."""
+  for model in sorted(path for path in folder.iterdir() if path.is_dir()):
+    has_answers = _last(model, "scores") or _last(model, "logits")
+    if has_answers and not (model / "keep.npy").is_file():
+      raise ValueError(f"{has_answers} is there and {model / 'keep.npy'} is not")
+
+
+def _units(folder: pathlib.Path, told: list[units.Units]) -> list[str]:
+  """What is said of models whose answers are no logits; refuses several units."""
+  kinds = [kind for of_model in told for (kind,) in of_model.kinds.values()]
+  if {*kinds} <= {"logits"}:
+    return []
+  if len({(kind, of.coarse) for kind, of in zip(kinds, told, strict=True)}) > 1:
+    raise ValueError(
+      f"{folder}: the files of logits hold {' and '.join(sorted({*kinds}))}, or some"
+      " cut or rounded as others are not: save all as logits"
+    )
+  said = f"the files of logits hold {kinds[0].replace('_', '-')}, taken for that"
+  return [said, *told[0].notes]
+
+
 def _labels(folder: pathlib.Path) -> np.ndarray | None:
   for name in _LABELS:
     if (folder / name).is_file():
       labels = npz.read_array(folder / name)
       _validate.shape(str(folder / name), labels, (None,))
+      if labels.dtype.kind == "f" and (labels == np.rint(labels)).all():
+        labels = labels.astype(np.int64)
       if labels.dtype.kind not in "iu" or not labels.size or labels.min() < 0:
         raise ValueError(f"{folder / name} holds no classes, expected integers from 0")
       return labels.astype(np.int32)
@@ -88,9 +115,12 @@ def _labels(folder: pathlib.Path) -> np.ndarray | None:
 def _keep(model: pathlib.Path, num_rows: int) -> np.ndarray:
   path = model / "keep.npy"
   keep = npz.read_array(path)
+  if keep.dtype.kind in "iu" and ((keep == 0) | (keep == 1)).all():
+    keep = keep.astype(bool)
   if keep.dtype != bool or keep.ndim != 1:
     raise ValueError(
-      f"{path} has shape {keep.shape} and dtype {keep.dtype}, expected (N) of bool"
+      f"{path} has shape {keep.shape} and dtype {keep.dtype}, expected (N) of bool, or"
+      " of 0 and 1"
     )
   # TF Privacy may ask about the first of the rows alone.
   if len(keep) < num_rows:
@@ -100,15 +130,18 @@ def _keep(model: pathlib.Path, num_rows: int) -> np.ndarray:
 
 def _answers(
   model: pathlib.Path, labels: np.ndarray | None
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """The scaled logits `[N, Q]`, and signals `[N]` that only logits give."""
+) -> tuple[np.ndarray, dict[str, np.ndarray], units.Units | None]:
+  """The scaled logits `[N, Q]`, signals `[N]` that only logits give, and their units.
+
+  The last is None of scores.
+  """
   path = _last(model, "scores")
   if path is not None:
     scores = npz.read_array(path)
     if scores.ndim == 1:
       scores = scores[:, None]
     _check(path, scores, 2, "(N, Q)")
-    return scores.astype(np.float32), {}
+    return scores.astype(np.float32), {}, None
   path = _last(model, "logits")
   if path is None:
     raise ValueError(
@@ -127,11 +160,12 @@ def _answers(
   if len(labels) < num_rows:
     raise ValueError(f"{path} has {num_rows} rows, and there are {len(labels)} labels")
   _validate.labels("labels", labels[:num_rows], num_classes)
-  logits = logits.astype(np.float32)
+  told = units.recognise({str(path): logits})
+  logits = told.logits(str(path), logits)
   of = evidence_lib.of_queries(logits, labels[:num_rows])
   only = set(signals_lib.SIGNALS) - set(true_class.KINDS.values())
   copies = evidence_lib.on_copies("scaled_logit", evidence_lib.QUERIES)
-  return of[copies], {name: of[name] for name in only}
+  return of[copies], {name: of[name] for name in only}, told
 
 
 def _last(model: pathlib.Path, kind: str) -> pathlib.Path | None:
