@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import functools
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jmia import signals
@@ -27,6 +27,10 @@ SIGNALS = (*_ANSWERS, FEATURES)  # every name
 QUERIES, MOVED, NOISY = "queries", "moved", "noisy"
 COPIES = (QUERIES, MOVED, NOISY)  # every kind of them
 _BLOCK = 2**22  # logits whose signals are computed at once, 16 MiB of float32
+
+# Op by op each would be compiled, and read and written, by itself.
+_compute = jax.jit(signals.compute, static_argnames="names")
+_divergence = jax.jit(signals.divergence)
 
 
 class Lazy(Mapping[str, np.ndarray]):
@@ -208,9 +212,8 @@ def of_logits(
   def of_one(of_model: np.ndarray, of_labels: np.ndarray, name: str) -> np.ndarray:
     if name == DIVERGENCE:
       assert target is not None, "without a target it is no name of a signal"
-      return np.asarray(signals.divergence(target, jnp.asarray(of_model)))
-    values = signals.compute(jnp.asarray(of_model), jnp.asarray(of_labels), (name,))
-    return np.asarray(values[name])
+      return np.asarray(_divergence(target, of_model))
+    return np.asarray(_compute(of_model, of_labels, (name,))[name])
 
   def compute(name: str) -> np.ndarray:
     if name == LOGITS:

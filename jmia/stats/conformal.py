@@ -25,8 +25,11 @@ _TOP = 0.05  # share of all scores that are its highest ones
 def excess(of_nonmembers: np.ndarray, calibration: np.ndarray) -> float:
   """Returns the p-value of whether non-members score higher than calibration rows do.
 
-  By their ranks (Mann and Whitney's test), and by how many of the highest twentieth of
-  both are non-members (hypergeometric): twice the smaller of the two.
+  By their ranks, and by how many of the highest twentieth of both are non-members
+  (hypergeometric): twice the smaller of the two. By ranks it is Mann and Whitney's test
+  with its normal law. Where one score is held by more than half, that law is far off in
+  the tail of what the few others decide: then it is twice the smaller of two
+  hypergeometric ones, of those above that score and of those not below it.
 
   Args:
     of_nonmembers: `[n]` float; NaN is left out.
@@ -42,15 +45,22 @@ def excess(of_nonmembers: np.ndarray, calibration: np.ndarray) -> float:
   if not len(ours) or not len(rows):
     return 1.0
   both = np.concatenate([ours, rows])
-  by_rank = 1.0  # all are tied
-  if (both != both[0]).any():
+
+  def among(high: np.ndarray) -> float:
+    num_ours = int(high[: len(ours)].sum())
+    return float(
+      stats.hypergeom.sf(num_ours - 1, len(both), len(ours), int(high.sum()))
+    )
+
+  values, counts = np.unique(both, return_counts=True)
+  common = values[counts.argmax()]
+  if 2 * counts.max() > len(both):
+    by_rank = 2 * min(among(both > common), among(both >= common))
+  else:
     test = stats.mannwhitneyu(ours, rows, alternative="greater", method="asymptotic")
     by_rank = float(test.pvalue)
-  at = np.sort(both)[-max(1, int(_TOP * len(both)))]
-  high = both >= at
-  num_ours = int(high[: len(ours)].sum())
-  of_top = stats.hypergeom.sf(num_ours - 1, len(both), len(ours), int(high.sum()))
-  return min(1.0, 2 * min(by_rank, float(of_top)))
+  of_top = among(both >= np.sort(both)[-max(1, int(_TOP * len(both)))])
+  return min(1.0, 2 * min(by_rank, of_top))
 
 
 def p_values(

@@ -176,11 +176,16 @@ def _default_mesh(num_models: int, width: int | None) -> jax.sharding.Mesh:
   """Returns the devices to train on: no more than keep the run as short as all do."""
   devices = np.array(jax.devices())
   if jax.process_count() == 1:  # else every process must take part
-    share = math.ceil(num_models / devices.size)
-    devices = devices[: math.ceil(num_models / share)]
-    if width is not None and width > 0:
-      devices = devices[: math.gcd(width, devices.size)]
+    devices = devices[: _num_devices(devices.size, num_models, width)]
   return jax.sharding.Mesh(devices, (AXIS,))
+
+
+def _num_devices(most: int, num_models: int, width: int | None) -> int:
+  """Returns how many devices to take; of a width that it led to the same again."""
+  if width is not None and width > 0:
+    return max(num for num in range(1, most + 1) if width % num == 0)
+  share = math.ceil(num_models / most)
+  return math.ceil(num_models / share)
 
 
 def _put_key(key: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -218,13 +218,13 @@ def test_evidence_cut_to_samples_and_rows_is_of_those_alone():
 
 def test_signals_of_logits_are_computed_once_and_only_when_asked_for(monkeypatch):
   asked = []
-  compute = evidence_lib.signals.compute
+  compute = evidence_lib._compute
 
   def watch(logits, labels, names):
     asked.append(names)
     return compute(logits, labels, names)
 
-  monkeypatch.setattr(evidence_lib.signals, "compute", watch)
+  monkeypatch.setattr(evidence_lib, "_compute", watch)
   logits = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
   found = evidence_lib.of_logits(logits, np.zeros(5, int))
   assert "divergence" not in found

@@ -183,6 +183,23 @@ def test_excess_is_a_p_value():
       assert np.mean(np.array(p) <= level) <= level + 2.6 * np.sqrt(level / 1000)
 
 
+def test_excess_holds_far_out_where_one_score_is_held_by_nearly_all():
+  # Few others of very many rows: the normal law has 0.014 for 0.0017.
+  num_ours, num_rows, rate = 10, 900, 0.02
+  chance = 0.0
+  for ours in range(5):
+    for rows in range(45):
+      p = conformal.excess(
+        np.arange(num_ours) < ours, (np.arange(num_rows) < rows).astype(float)
+      )
+      if p <= 0.01 / 6:
+        of_ours = stats.binom.pmf(ours, num_ours, rate)
+        chance += of_ours * stats.binom.pmf(rows, num_rows, rate)
+  assert chance <= 0.01 / 6
+  # And it tells: all of ten are what two of a hundred rows are.
+  assert conformal.excess(np.ones(10), np.arange(900) < 18) < 1e-10
+
+
 def test_excess_sees_what_makes_p_values_too_small():
   rng = np.random.default_rng(1)
   rows = rng.normal(size=200)

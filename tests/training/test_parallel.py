@@ -1,4 +1,5 @@
 import ast
+import itertools
 import re
 import resource
 import socket
@@ -222,6 +223,20 @@ def test_the_librarys_own_keys_are_of_one_kind():
 def test_width_must_be_positive(width):
   with pytest.raises(ValueError, match=f"width={width}"):
     _drift(width=width)
+
+
+def test_a_given_width_is_spread_over_as_many_devices_as_divide_it():
+  assert parallel._num_devices(4, 6, 4) == 4  # not 1, though 3 would do for 6 models
+  assert parallel._num_devices(4, 6, 6) == 3
+  assert parallel._num_devices(8, 3, 7) == 7
+  assert parallel._num_devices(4, 9, 5) == 1
+
+
+def test_a_run_resumed_at_its_width_has_the_devices_that_it_had():
+  for most, num_models in itertools.product(range(1, 17), range(1, 70)):
+    num = parallel._num_devices(most, num_models, None)
+    for at_once in range(1, -(-num_models // num) + 1):
+      assert parallel._num_devices(most, num_models, at_once * num) == num
 
 
 def test_nothing_compiles_between_chunks_or_epochs_or_for_the_last_chunk():
