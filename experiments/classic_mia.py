@@ -176,10 +176,7 @@ def _networks(dataset: types.Dataset) -> dict[str, config_lib.TrainConfig]:
         f"networks holds {name!r}, expected some of {','.join(known)} for"
         f" {dataset.name}"
       )
-    train = known[name]
-    if training_flags.NUM_EPOCHS.value is not None:
-      train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
-    chosen[name] = training_flags.override(train)
+    chosen[name] = training_flags.override(known[name])
   return chosen
 
 

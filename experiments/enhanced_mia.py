@@ -37,10 +37,11 @@ from jmia.enhanced import cohort as cohort_lib
 from jmia.enhanced import configs, figures, rows
 from jmia.report import plots, results
 
-from . import attack_flags, bars, common_flags, launch, run_folder
+from . import attack_flags, bars, common_flags, launch, run_folder, training_flags
 
 flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(attack_flags)
+flags.adopt_module_key_flags(training_flags)
 _CONFIG = flags.DEFINE_string(
   "config", None, f"One of {', '.join(configs.CONFIGS)}: the paper's names."
 )
@@ -131,13 +132,13 @@ def _cohort_config(config: configs.Config, num_classes: int) -> cohort_lib.Cohor
     attacks=attacks,
     num_models=num_models,
     num_targets=num_targets,
-    num_members=config.num_members,
+    num_members=_given(training_flags.NUM_MEMBERS.value, config.num_members),
     num_population=config.population_per_class * num_classes,
     num_distilled_targets=0 if _NUM_STUDENTS.value == 0 else num_distilled,
     num_students=_NUM_STUDENTS.value or num_models - 1,
     num_left_out=_given(_AGREEMENT_POINTS.value, 20 if is_asked else 0),
     num_retrained=_MODELS_PER_POINT.value,
-    train=config.train,
+    train=training_flags.override(config.train),
     seed=common_flags.SEED.value,
     width=common_flags.WIDTH.value,
   )

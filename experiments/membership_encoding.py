@@ -39,7 +39,6 @@ from jmia.datasets import clusters
 from jmia.defenses import registry
 from jmia.encoding import record_studies, settings, studies, trials
 from jmia.report import encoding_plots, plots, results
-from jmia.training import config as config_lib
 
 from . import (
   bars,
@@ -189,11 +188,8 @@ def main() -> None:
 def _setup() -> settings.Setup:
   """The setup that was asked for, with the settings that were given as flags."""
   setup = settings.SETUPS[_SETUP.value]
-  train = setup.train
-  if training_flags.NUM_EPOCHS.value is not None:
-    train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   given: dict[str, Any] = {
-    "train": training_flags.override(train),
+    "train": training_flags.override(setup.train),
     "dataset": common_flags.DATASET.value,
     "num_members": training_flags.NUM_MEMBERS.value,
     "num_test": _NUM_TEST.value,

@@ -38,7 +38,6 @@ from jmia.backdoor import claims, outcomes, study, triggers, variants
 from jmia.backdoor import settings as settings_lib
 from jmia.defenses import registry
 from jmia.report import asr_plots, plots, results
-from jmia.training import config as config_lib
 
 from . import (
   bars,
@@ -149,12 +148,9 @@ def _studies(names: str) -> tuple[str, ...]:
 def _settings(dataset: types.Dataset) -> settings_lib.Settings:
   """The dataset's settings, with those that were given as flags."""
   preset = settings_lib.preset(dataset)
-  train = preset.train
-  if training_flags.NUM_EPOCHS.value is not None:
-    train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
   return dataclasses.replace(
     preset,
-    train=training_flags.override(train),
+    train=training_flags.override(preset.train),
     defenses=defense_flags.chosen(),
     num_members=training_flags.NUM_MEMBERS.value,
     draw=_DRAW.value,

@@ -54,6 +54,8 @@ def override(
 ) -> config_lib.TrainConfig:
   """Returns a preset with the settings that were given as flags.
 
+  With another number of epochs its schedule's steps move in proportion.
+
   Args:
     preset: of the dataset.
     with_recipe: whether a network that comes with settings brings them.
@@ -68,9 +70,10 @@ def override(
       f"--momentum is SGD's, and the preset trains with {preset.optimizer.name}: leave"
       " it out"
     )
+  if NUM_EPOCHS.value is not None:
+    preset = config_lib.with_epochs(preset, NUM_EPOCHS.value)
   given: dict[str, Any] = {
     "model": _MODEL.value,
-    "num_epochs": NUM_EPOCHS.value,
     "batch_size": _BATCH_SIZE.value,
     "compute_dtype": _COMPUTE_DTYPE.value,
   }

@@ -35,6 +35,10 @@ from jmia.training import config as config_lib
 # Streams of the seed: each part of a cohort draws from its own.
 _CUT, _MEMBERS, _NONMEMBERS = range(3)
 ATTACKS = ("population", "shadow", "reference", "distillation", "leave_one_out")
+# Each row's exposure is told from all models' losses, whatever the attacks take.
+_OF_MODELS = attacks.Needs(
+  groups={"reference": attacks.GroupNeeds(signals=("loss",), population=("loss",))}
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,8 +127,9 @@ def train(
     checkpoint_dir=trainer_lib.folder(checkpoint_dir),
     progress=progress,
   )
-  needs = [need for name in config.attacks for need in attacks.get(name).all_needs()]
-  return training_lib.train(design(dataset, config), trainer, attacks.union(needs))
+  each = [need for name in config.attacks for need in attacks.get(name).all_needs()]
+  needs = attacks.union([*each, _OF_MODELS])
+  return training_lib.train(design(dataset, config), trainer, needs)
 
 
 def design(dataset: types.Dataset, config: CohortConfig) -> Design:

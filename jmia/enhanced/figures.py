@@ -20,7 +20,7 @@ _FPR = np.unique(np.concatenate([np.linspace(0, 1, 201), np.geomspace(1e-3, 1, 1
 
 
 def draw(found: rows.Found) -> dict[str, Any]:
-  """Returns file name -> figure."""
+  """Returns file name -> figure, of those that the attacks that ran have part in."""
   outcomes = found.outcomes
   # One attack on few samples of one target has no place among means over targets.
   names = [a for a in outcomes if not np.isnan(outcomes[a][0].scores).any()]
@@ -32,12 +32,18 @@ def draw(found: rows.Found) -> dict[str, Any]:
       auc,
       found.config.num_members,
     ),
-    "null_losses.png": study_plots.null_figure(
-      _null_panels(found, [a for a in names if a in _NULLS]), levels.ALPHA
-    ),
-    "auc_by_size.png": study_plots.auc_by_size_figure(_sizes(found)),
-    "differences.png": _differences(found),
   }
+  with_nulls = [a for a in names if a in _NULLS]
+  if with_nulls:
+    figures["null_losses.png"] = study_plots.null_figure(
+      _null_panels(found, with_nulls), levels.ALPHA
+    )
+  sizes = {panel: curves for panel, curves in _sizes(found).items() if curves[1]}
+  if sizes:
+    figures["auc_by_size.png"] = study_plots.auc_by_size_figure(sizes)
+  pairs = [pair for pair in _PAIRS if set(pair) <= outcomes.keys()]
+  if pairs:
+    figures["differences.png"] = _differences(found, pairs)
   enough = found.num_holding >= rows.LEAST_HOLDING
   if enough.any():
     figures["sample_auc.png"] = study_plots.sample_auc_figure(
@@ -54,10 +60,9 @@ def _mean_tpr(outcomes: list[Outcome]) -> np.ndarray:
   return np.mean([roc.tpr_at_fpr(o.scores, members, _FPR) for o in outcomes], axis=0)
 
 
-def _differences(found: rows.Found):
+def _differences(found: rows.Found, pairs: list[tuple[str, str]]):
   """Figure 4, of the first target; the paper's dots are members alone, here both."""
   evidence = metrics.of_target(found.panel, 0)
-  pairs = [pair for pair in _PAIRS if set(pair) <= found.outcomes.keys()]
   differences = {
     attack: evidence.signals["loss"] - found.outcomes[attack][0].thresholds
     for pair in pairs

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from jmia import datasets, splits, types
-from jmia.audit import outcome, trainer, view
-from jmia.audit import panel as panel_lib
+from jmia.audit import others, outcome, trainer, view
 from jmia.enhanced import cohort
 from jmia.training import config as config_lib
 from jmia.training import distillation, optimizers
@@ -207,7 +206,7 @@ def test_models_that_would_be_asked_much_in_vain_have_runs_of_their_own(monkeypa
     return result
 
   monkeypatch.setattr(trainer.parallel, "run", watch)
-  monkeypatch.setattr(panel_lib, "_MOST_IN_VAIN", 0)
+  monkeypatch.setattr(others, "_MOST_IN_VAIN", 0)
   short = dataclasses.replace(TRAIN, num_epochs=2)
   panel = cohort.train(DATASET, dataclasses.replace(CONFIG, train=short))
   _, references, students, left_out = runs.values()

@@ -169,6 +169,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(
   assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("attack", ["population", "distillation", "lira_offline"])
+def test_the_training_can_be_changed_by_flags(run, tmp_path, attack):
+  given = (f"--attacks={attack}", "--num_members=50", "--learning_rate=0.2")
+  folder = tmp_path / "results"
+  assert run(*FLAGS, *given, "--num_epochs=1", f"--output_dir={folder}") == 0
+  config = json.loads((folder / "results.json").read_text())["config"]
+  assert (config["num_members"], config["train"]["num_epochs"]) == (50, 1)
+  assert config["train"]["optimizer"]["learning_rate"] == 0.2
+
+
 def test_another_configuration_is_another_command(run, folder, capsys):
   given = [*FLAGS[1:], "--agreement_points=4", "--models_per_point=2"]
   assert run("--config=mnist_1", *given, f"--output_dir={folder}") == 2

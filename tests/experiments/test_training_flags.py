@@ -7,6 +7,7 @@ from absl.testing import flagsaver
 
 from experiments import training_flags
 from jmia.training import config as config_lib
+from jmia.training import optimizers
 
 
 def test_a_network_brings_its_recipe_which_other_flags_change():
@@ -23,3 +24,12 @@ def test_a_network_brings_its_recipe_which_other_flags_change():
   assert train == dataclasses.replace(own, num_epochs=6, optimizer=optimizer)
   with flagsaver.as_parsed(model="vgg_9"):
     assert training_flags.override(preset) == dataclasses.replace(preset, model="vgg_9")
+
+
+def test_a_schedules_steps_move_with_the_number_of_epochs():
+  optimizer = optimizers.OptimizerConfig(schedule="piecewise", boundaries=(6, 9))
+  preset = config_lib.TrainConfig(num_epochs=12, optimizer=optimizer)
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.as_parsed(num_epochs="4"):
+    train = training_flags.override(preset)
+  assert (train.num_epochs, train.optimizer.boundaries) == (4, (2, 3))
