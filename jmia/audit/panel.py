@@ -133,24 +133,11 @@ def train(
       too many of the other models of a kind do (what they left in the trainer's folder
       is removed); and as `answers.ask` and `parallel.run`.
   """
-  dataset = trainer.dataset
-  is_whole = np.array_equal(design.rows, np.arange(dataset.num_examples))
-  x = dataset.x if is_whole else np.ascontiguousarray(dataset.x[design.rows])
-  y = dataset.y[design.rows]
-  _validate.finite("features", x)
-  _validate.labels("labels", y, dataset.num_classes)
-  y = y.astype(np.int32)
-  data = recipe_lib.Data(x, y)
-  population = design.population if design.own is None else slice(None)
-  given = x
-  if (predict or fit) and dataset.given is not None:
-    given = dataset.given[design.rows]
-  copies: Copies = {}
-  # Copies are of rows as networks take them: nobody else could be asked about those.
-  if given is x and not fit:
-    copies = copies_lib.plan(needs, x, population, seed=(trainer.seed, _COPIES))
-  notes = copies_lib.notes_of(needs, copies)
-  needs = copies_lib.resolve(needs, copies)
+  num_classes = trainer.dataset.num_classes
+  data, given, needs, copies, notes = inputs(
+    design, trainer, needs, predict=predict, fit=fit
+  )
+  x, y = np.asarray(data.x), np.asarray(data.y)
   if design.own is not None:
     return _train_together(design, trainer, needs, data, copies)
   seconds: dict[str, float] = {}
@@ -168,7 +155,7 @@ def train(
   # What is trained here answers in logits.
   outputs = trainer.outputs if predict or fit else "logits"
   targets, teachers, told = _ask_targets(
-    design, dataset.num_classes, as_given, predictors, asked, outputs
+    design, num_classes, as_given, predictors, asked, outputs
   )
   if told.notes:
     notes = [*notes, *(f"the target's {note}" for note in told.notes)]
@@ -177,7 +164,7 @@ def train(
     design=design,
     x=x,
     y=y,
-    num_classes=dataset.num_classes,
+    num_classes=num_classes,
     seed=trainer.seed,
     targets=targets,
     blocks=(),
@@ -195,6 +182,68 @@ def train(
     what = f"others_{number}" if number else "others"
     panel = _train_others(panel, trainer, asked, data, teachers, parts, what, told)
   return panel
+
+
+class Inputs(NamedTuple):
+  """What models are given and asked about.
+
+  Attributes:
+    data: the design's rows, as networks take them.
+    given: `[n, ...]` the same rows as a model that is not trained here takes them.
+    needs: less what is of copies that these rows do not have.
+    copies: kind -> altered copies of the rows.
+    notes: what a reader of the results must know of them.
+  """
+
+  data: recipe_lib.Data
+  given: np.ndarray
+  needs: registry.Needs
+  copies: Copies
+  notes: list[str]
+
+
+def inputs(
+  design: Design,
+  trainer: Trainer,
+  needs: registry.Needs,
+  *,
+  predict: Predict | None = None,
+  fit: fitted.Fit | None = None,
+) -> Inputs:
+  """Returns what `train` gives to models, checked; trains nothing.
+
+  Args:
+    design: as in `train`, like what follows.
+    trainer: how.
+    needs: what is kept of their answers.
+    predict: the one target.
+    fit: fits every model.
+
+  Raises:
+    ValueError: features are not finite, labels out of range, or there are fewer copies
+      of a row than queries.
+  """
+  dataset = trainer.dataset
+  is_whole = np.array_equal(design.rows, np.arange(dataset.num_examples))
+  x = dataset.x if is_whole else np.ascontiguousarray(dataset.x[design.rows])
+  y = dataset.y[design.rows]
+  _validate.finite("features", x)
+  _validate.labels("labels", y, dataset.num_classes)
+  population = design.population if design.own is None else slice(None)
+  given = x
+  if (predict or fit) and dataset.given is not None:
+    given = dataset.given[design.rows]
+  copies: Copies = {}
+  # Copies are of rows as networks take them: nobody else could be asked about those.
+  if given is x and not fit:
+    copies = copies_lib.plan(needs, x, population, seed=(trainer.seed, _COPIES))
+  return Inputs(
+    recipe_lib.Data(x, y.astype(np.int32)),
+    given,
+    copies_lib.resolve(needs, copies),
+    copies,
+    copies_lib.notes_of(needs, copies),
+  )
 
 
 def _ask_targets(
