@@ -19,7 +19,7 @@ from jmia.audit import group_exposure, preparation, repeat, view
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
 from jmia.audit import trainer as trainer_lib
-from jmia.audit.checks import calibrating, learnt
+from jmia.audit.checks import calibrating, inverted, learnt
 from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
@@ -227,7 +227,8 @@ def from_evidence(
     result.report, result.samples, groups=groups, num_rows=num_rows
   )
   report["blind"], checked = _checks(targets, samples, x, report["seed"])
-  report["notes"] = [*checked, *report["notes"]]
+  marks = inverted.notes(targets[0].evaluated())
+  report["notes"] = [*marks, *checked, *report["notes"]]
   return Result(report, (samples, *result.targets[1:]))
 
 
