@@ -208,7 +208,8 @@ def summary(report: wording.Report) -> str:
   members, others = (wording.size(report, f"num_{k}members") for k in ("", "non"))
   parts = [
     f"Audit of {subject(report)}",
-    f"{members} members, {others} non-members",
+    f"{members} member{'s' * (members != '1')}, "
+    f"{others} non-member{'s' * (others != '1')}",
   ]
   for split in ("train", "test"):
     accuracy = target.get(f"{split}_accuracy")
