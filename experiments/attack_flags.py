@@ -43,7 +43,8 @@ def load_files(argv: Sequence[str]) -> None:
   Before the flags are parsed, since their attacks belong into the help.
 
   Raises:
-    ValueError: if a file cannot be read, or raises an error.
+    ValueError: if a file cannot be read, raises an error or ends the process, or
+      registers no attack.
   """
   for number, argument in enumerate(argv):
     flag, sign, path = argument.lstrip("-").partition("=")
@@ -63,6 +64,10 @@ def chosen(default: Sequence[str]) -> tuple[str, ...]:
   return names
 
 
+def _registered() -> dict[str, attacks.Attack]:
+  return {name: attacks.get(name) for name in attacks.names()}
+
+
 def _run(path: str) -> None:
   if not pathlib.Path(path).is_file():
     raise ValueError(f"attack_file={path}: no such file")
@@ -73,10 +78,16 @@ def _run(path: str) -> None:
   if spec is None or spec.loader is None:
     raise ValueError(f"attack_file={path}: expected a Python file")
   module = importlib.util.module_from_spec(spec)
+  before = _registered()
   try:
     spec.loader.exec_module(module)
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise ValueError(f"attack_file={path}: {type(error).__name__}: {error}") from error
+  if _registered() == before:
+    raise ValueError(
+      f"attack_file={path} registers no attack: it must call attacks.register, as"
+      " help(jmia.attacks) shows"
+    )
   sys.modules[name] = module
 
 

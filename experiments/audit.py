@@ -41,6 +41,7 @@ import sys
 from typing import Any
 
 from absl import flags
+import numpy as np
 
 from jmia import attacks, audit, datasets, types
 from jmia.attacks import evidence
@@ -271,8 +272,11 @@ def _next(report, output_dir) -> list[str]:
 def _say_plan() -> None:
   if _SIGNALS.value is not None:
     raise ValueError("dry_run: with --signals nothing is trained")
+  if common_flags.OUTPUT_DIR.value is not None:
+    run_folder.check(common_flags.OUTPUT_DIR.value)
   dataset, config = _dataset_and_config()
-  plan = estimate.plan(dataset, config)
+  by, columns = _of_rows(dataset)
+  plan = estimate.plan(dataset, config, by, columns)
   cost = estimate.cost(dataset, plan, width=config.width)
   print(
     f"Would train {plan}, in about {wording.duration(cost.seconds)} and"
@@ -312,6 +316,7 @@ def _audit_signals() -> audit.Result:
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:
   dataset, config = _dataset_and_config()
+  by, columns = _of_rows(dataset)
   told: list[str] = []
   with bars.shown() as show:
 
@@ -324,11 +329,18 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
     return audit.run(
       dataset,
       config,
-      groups=groups.load(dataset, tuple(_GROUPS.value or ())),
-      columns=groups.files(dataset),
+      groups=by,
+      columns=columns,
       checkpoint_dir=checkpoint_dir,
       progress=progress,
     )
+
+
+def _of_rows(
+  dataset: types.Dataset,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """What the user's data say of each row: to tell groups by, and to show beside it."""
+  return groups.load(dataset, tuple(_GROUPS.value or ())), groups.files(dataset)
 
 
 def _dataset_and_config() -> tuple[types.Dataset, audit.AuditConfig]:

@@ -1,9 +1,14 @@
-"""Progress on stderr: a bar for each stage of the work."""
+"""Progress on stderr: a bar for each stage of the work, or lines now and then.
+
+A bar is for a terminal, where it is drawn over and over. A log gets whole lines: when
+a stage begins, at most one in ten seconds, and when it ends.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
 import os
 import sys
+import time
 from typing import Any
 
 from . import run_folder
@@ -11,7 +16,7 @@ from . import run_folder
 # What runs of models are called in bars, for those who do not know the spine.
 _STAGES = {
   "target": "training the target",
-  "targets": "training further targets",
+  "targets": "training the targets",
   "others": "training the models compared with",
   "fitted": "fitting the models compared with",
   "models": "training models with and without marks",
@@ -34,12 +39,13 @@ def shown(
   from . import forecast
 
   bars: dict[str, Any] = {}
-  # A line now and then where it is a log that is written; its environment may say.
+  make = tqdm.tqdm if sys.stderr.isatty() else _Lines
+  # The environment may say, as of every bar of tqdm's.
   often = 0.1 if sys.stderr.isatty() else 10.0
   often = float(os.environ.get("TQDM_MININTERVAL", often))
 
   def say(line: str) -> None:
-    tqdm.tqdm.write(line, file=sys.stderr)
+    make.write(line, file=sys.stderr)
 
   try:
     with forecast.listening(say) as foretell:
@@ -51,7 +57,7 @@ def shown(
             bar.close()
           if done < total and run_folder.is_resumed(what):
             say(f"resuming {title} at {done:,} of {total:,} {unit}s")
-          bars[what] = tqdm.tqdm(total=total, desc=title, unit=unit, mininterval=often)
+          bars[what] = make(total=total, desc=title, unit=unit, mininterval=often)
         bars[what].update(done - bars[what].n)
         foretell(title, done, total)
 
@@ -59,6 +65,40 @@ def shown(
   finally:
     for bar in bars.values():
       bar.close()
+
+
+class _Lines:
+  """What of tqdm's bar is used here, in lines for a log."""
+
+  def __init__(self, *, total: int, desc: str, unit: str, mininterval: float):
+    self.n = 0
+    self._total, self._desc, self._unit = total, desc, unit
+    self._often = mininterval
+    self._told, self._at = -1, time.monotonic()
+
+  def update(self, step: int) -> None:
+    """Tells of so much more, where the last line is long ago or all is done."""
+    self.n += step
+    is_due = time.monotonic() - self._at >= self._often
+    if self._told < 0 or is_due or self.n >= self._total:
+      self._tell()
+
+  def close(self) -> None:
+    """Tells how far it came, if that is not told."""
+    self._tell()
+
+  def _tell(self) -> None:
+    if self._told == self.n:
+      return
+    self._told, self._at = self.n, time.monotonic()
+    share = 100 * self.n // self._total if self._total else 100
+    done = f"{self.n:,} of {self._total:,} {self._unit}s"
+    self.write(f"{self._desc}: {share:3d}% ({done})", file=sys.stderr)
+
+  @staticmethod
+  def write(line: str, *, file: Any) -> None:
+    """A line among them."""
+    print(line, file=file, flush=True)
 
 
 def stage(what: str, doing: str = "training") -> str:

@@ -7,10 +7,12 @@ Each argument is a folder that an audit left. The first one is what the others a
 compared with: other defences, seeds, models or dates on the same data. Audits of the
 same samples (the same --seed and sizes) are compared in pairs, which tells smaller
 differences apart. DIR gets comparison.html, comparison.json and changes.csv, each
-sample's rank in every audit.
+sample's rank in every audit. Another comparison in DIR is refused, unless --restart is
+to replace what is there.
 """
 
 import csv
+import json
 import pathlib
 
 from absl import flags
@@ -24,6 +26,7 @@ from . import common_flags, launch, run_folder
 
 POSITIONAL = "audits"
 flags.declare_key_flag("output_dir")
+flags.declare_key_flag("restart")
 _AUDITS = flags.DEFINE_list("audits", None, "Folders of audits; or give them bare.")
 _NAMES = flags.DEFINE_list(
   "names", None, "What to call the audits. Default: their folders' names."
@@ -42,8 +45,14 @@ def main() -> None:
     for folder, name in zip(folders, names, strict=True)
   ]
   found = compare.compare(audits)
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value, _show) as output_dir:
     _write(found, audits, output_dir)
+  _show(output_dir)
+
+
+def _show(output_dir: pathlib.Path) -> None:
+  """Prints the verdicts of a comparison that is written."""
+  found = json.loads((output_dir / "comparison.json").read_text())
   for of in found["comparisons"]:
     print(of["verdict"])
   print(f"\nThe comparison is {output_dir / 'comparison.html'}")

@@ -68,6 +68,22 @@ def run_dir(path: str | None, show: runs.Show | None = None) -> Iterator[pathlib
     yield folder
 
 
+def check(path: str) -> None:
+  """Raises as `run_dir` where a folder that is there would be refused; makes none.
+
+  Raises:
+    ValueError: as `run_dir`, but that a folder which is in use is not refused.
+    OSError: it cannot be written.
+  """
+  folder = pathlib.Path(path).expanduser()
+  if not path or not folder.exists():
+    return
+  with _named(path):
+    _check_writable(folder)
+  if _command is not None:
+    runs.check(folder, _command)
+
+
 @contextlib.contextmanager
 def results_dir(path: str | None) -> Iterator[pathlib.Path]:
   """Yields the folder for results, made if absent; an OSError where it cannot be.
@@ -79,12 +95,9 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
     raise ValueError("--output_dir must have a value: the folder for the results")
   folder = pathlib.Path(path).expanduser()
   made = [p for p in (folder, *folder.parents) if not p.exists()]
-  try:
+  with _named(path):
     folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-      raise PermissionError("it is not writable")
-  except OSError as error:
-    raise OSError(f"output_dir={path} cannot be used: {error}") from error
+    _check_writable(folder)
   atomic.remove_left(folder)
   global _has_kept
   try:
@@ -97,6 +110,22 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
     if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
       raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
     raise
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+  """Names the flag in an error of its folder."""
+  try:
+    yield
+  except OSError as error:
+    raise OSError(f"output_dir={path} cannot be used: {error}") from error
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+  if not folder.is_dir():
+    raise NotADirectoryError("it is no folder")
+  if not os.access(folder, os.W_OK):
+    raise PermissionError("it is not writable")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ from jmia import atomic
 RECORD = ".jmia-run.json"
 LOCK = ".jmia-run.lock"
 CHECKPOINTS = "checkpoints"
-_NUMBERS = ("report.json", "results.json", "scores.npz")  # one of them in all results
+# One of them is in all results.
+_NUMBERS = ("report.json", "results.json", "scores.npz", "comparison.json")
 # Flags that change nothing in results, or are applied to finished ones too.
 _NO_MATTER = (
   *("output_dir", "restart", "dry_run", "fail_above"),
@@ -120,23 +121,19 @@ def claimed(
   """
   with _locked(folder):
     atomic.remove_left(folder, of_running=True)  # the lock is ours
-    record, before = _read(folder), _numbers(folder)
-    if record is not None and record.get("finished") and not before:
-      record = None  # somebody removed the results
+    record, before = _examined(folder, command), _numbers(folder)
     if RESTART.value:
       remove_checkpoints(folder)
       (folder / RECORD).unlink(missing_ok=True)
-    elif record is not None:
-      _check_same(folder, record, command)
-      if record.get("finished"):
-        remove_checkpoints(folder)  # of a run that was killed as it finished
-        _show_finished(folder, command, show)
-    else:
-      _check_nobodys(folder)
+    elif record is not None and record.get("finished"):
+      remove_checkpoints(folder)  # of a run that was killed as it finished
+      _check_whole(folder, record)
+      _show_finished(folder, command, show)
     checkpoints = folder / CHECKPOINTS
     stages = [path.name for path in checkpoints.glob("*") if _holds_work(path)]
     stages += [""] if (checkpoints / "run.json").exists() else []
     _write(folder, {**command.content(), "finished": False})
+    found = _files(folder)
     try:
       yield frozenset(stages)
     except BaseException:
@@ -146,8 +143,37 @@ def claimed(
           _give_back(folder, record if before else None)
       raise
     # In this order: killed in between, it trains nothing again.
-    _write(folder, {**command.content(), "finished": True})
+    made = sorted(name for name, of in _files(folder).items() if of != found.get(name))
+    _write(folder, {**command.content(), "finished": True, "files": made})
     remove_checkpoints(folder)
+
+
+def check(folder: pathlib.Path, command: Command) -> None:
+  """Raises as `claimed` where it would refuse the folder; changes nothing in it."""
+  record = _examined(folder, command)
+  if record is not None and record.get("finished") and not RESTART.value:
+    _check_whole(folder, record)
+
+
+def _examined(folder: pathlib.Path, command: Command) -> dict[str, Any] | None:
+  """The record of what the folder holds, once the command may go on with it."""
+  record = _read(folder)
+  if record is not None and record.get("finished") and not _numbers(folder):
+    record = None  # somebody removed the results
+  if RESTART.value:
+    return record
+  if record is None:
+    _check_nobodys(folder)
+  else:
+    _check_same(folder, record, command)
+  return record
+
+
+def _files(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
+  """Name -> what tells a file from one that replaces it, of all but hidden ones."""
+  paths = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+  stats = {path.name: path.stat() for path in paths}
+  return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
 def is_resumed(folder: pathlib.Path) -> bool:
@@ -171,10 +197,8 @@ def remove_checkpoints(folder: pathlib.Path) -> None:
 
 
 def _numbers(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
-  """Name -> what tells a file of numbers that is there from one that replaces it."""
-  paths = [folder / name for name in _NUMBERS if (folder / name).exists()]
-  stats = {path.name: path.stat() for path in paths}
-  return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+  """As `_files`, of the files of numbers."""
+  return {name: of for name, of in _files(folder).items() if name in _NUMBERS}
 
 
 def _give_back(folder: pathlib.Path, record: Mapping[str, Any] | None) -> None:
@@ -223,6 +247,18 @@ def _check_same(
     )
 
 
+def _check_whole(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
+  """Refuses finished results of which files have gone; older records name none."""
+  names = map(str, record.get("files", []))
+  gone = [name for name in names if not (folder / name).exists()]
+  if gone:
+    are = "is" if len(gone) == 1 else "are"
+    raise ValueError(
+      f"output_dir={folder} holds this command's finished results, but"
+      f" {', '.join(gone)} {are} gone: --restart makes all of them anew"
+    )
+
+
 def _show_finished(folder: pathlib.Path, command: Command, show: Show | None) -> None:
   print(
     f"{command.name}: {folder} holds this command's finished results; --restart makes"
@@ -245,8 +281,10 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
   except (FileNotFoundError, ValueError, RecursionError):
     return None
   named = ("flags", "inputs")
-  is_whole = isinstance(content, dict) and all(
-    isinstance(content.get(name), dict) for name in named
+  is_whole = (
+    isinstance(content, dict)
+    and all(isinstance(content.get(name), dict) for name in named)
+    and isinstance(content.get("files", []), list)
   )
   return content if is_whole else None
 

@@ -346,11 +346,14 @@ def _kind(name: str) -> str:
   return copies or plain
 
 
-# What an attack needs that lacks a signal of such a kind.
-_OF_TARGET = {
-  FEATURES: "the rows' features, which no file of signals holds",
+# What an attack needs that lacks a signal of such copies, or of another such kind.
+OF_COPIES = {
   MOVED: "a model to ask, and images, or rows of bits, to alter",
   NOISY: "a model to ask, and images, or rows of reals, to alter",
+}
+_OF_TARGET = {
+  FEATURES: "the rows' features, which no file of signals holds",
+  **OF_COPIES,
 }
 # What a file of signals would have to hold, by group: on samples, on the population.
 _ARRAYS = {

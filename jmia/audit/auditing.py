@@ -15,12 +15,12 @@ from jmia.adapters import fitted
 from jmia.attacks import registry as attacks_lib
 from jmia.attacks.evidence import Evidence
 from jmia.audit import config as config_lib
-from jmia.audit import group_exposure, repeat, view
+from jmia.audit import group_exposure, preparation, repeat, view
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import targets as targets_lib
 from jmia.audit import trainer as trainer_lib
 from jmia.audit import training as training_lib
-from jmia.audit.checks import calibrating, learnt
+from jmia.audit.checks import calibrating, inverted, learnt
 from jmia.audit.checks import references as references_check
 from jmia.audit.checks import split as split_check
 from jmia.audit.config import AuditConfig
@@ -31,7 +31,6 @@ from jmia.defenses import registry as defenses_lib
 from jmia.report import exposed_file, results, tables
 from jmia.report import samples as samples_lib
 from jmia.stats import epsilon
-from jmia.training import config as training_config
 
 
 class Result(NamedTuple):
@@ -113,17 +112,20 @@ def run(
   """
   start = time.monotonic()
   config = config or AuditConfig()
-  for kind, given in (("groups", groups), ("columns", columns)):
-    group_exposure.check_rows(kind, given, num_rows=dataset.num_examples)
-  _check(dataset, config, predict, references, split)
-  split = config_lib.split_of(dataset, config, split)
-  trainer = trainer_of(dataset, config, split, checkpoint_dir, progress)
-  panel = training_lib.train(
-    config_lib.design_of(split, config),
-    trainer,
-    config.needs(),
+  prepared = preparation.prepare(
+    dataset,
+    config,
     predict=predict,
-    fit=references,
+    references=references,
+    split=split,
+    groups=groups,
+    columns=columns,
+    checkpoint_dir=checkpoint_dir,
+    progress=progress,
+  )
+  split, trainer = prepared.split, prepared.trainer
+  panel = training_lib.train(
+    prepared.design, trainer, config.needs(), predict=predict, fit=references
   )
   # Of a black box nobody here knows how it was trained.
   mechanism = trainer.defended().mechanism if predict is None else None
@@ -207,60 +209,9 @@ def from_evidence(
     result.report, result.samples, groups=groups, num_rows=num_rows
   )
   report["blind"], checked = _checks(targets, samples, x, report["seed"])
-  report["notes"] = [*checked, *report["notes"]]
+  marks = inverted.notes(targets[0].evaluated())
+  report["notes"] = [*marks, *checked, *report["notes"]]
   return Result(report, (samples, *result.targets[1:]))
-
-
-def trainer_of(
-  dataset: types.Dataset,
-  config: AuditConfig,
-  split: types.AuditSplit,
-  checkpoint_dir: str | os.PathLike[str] | None = None,
-  progress: trainer_lib.Progress = trainer_lib.silent,
-) -> trainer_lib.Trainer:
-  """Returns how all models of an audit are trained.
-
-  Args:
-    dataset: the data.
-    config: settings; without training settings those of the dataset's preset.
-    split: the members of every target, whose number counts.
-    checkpoint_dir: where training is saved and resumed.
-    progress: told of each stage's model-epochs.
-  """
-  return trainer_lib.Trainer(
-    dataset=dataset,
-    train=config.train or training_config.preset(dataset.name, dataset.x.shape[1:]),
-    num_members=len(split.members),
-    defenses=config.defenses,
-    seed=config.seed,
-    width=config.width,
-    checkpoint_dir=trainer_lib.folder(checkpoint_dir),
-    progress=progress,
-    outputs=config.outputs,
-  )
-
-
-def _check(
-  dataset: types.Dataset,
-  config: AuditConfig,
-  predict: targets_lib.Predict | None,
-  references: fitted.Fit | None,
-  split: types.AuditSplit | None,
-) -> None:
-  """Raises ValueError where what is given to `run` does not go together."""
-  if predict is not None and not callable(predict):
-    raise ValueError(
-      f"predict is a {type(predict).__name__}, expected a function: jmia.adapters makes"
-      " one of a model"
-    )
-  if predict is not None and split is None:
-    raise ValueError("predict needs split: which rows was the model trained on?")
-  if predict is not None and config.num_targets > 1:
-    raise ValueError(f"num_targets={config.num_targets}, but predict is one target")
-  if references is not None and config.defenses:
-    raise ValueError("defenses change the training here; with references, fit does it")
-  if config.near_copies is not None:
-    split_check.check_near(config.near_copies, dataset.x.shape)
 
 
 def _seconds(panel: Panel) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What an audit will train, how long that takes here, and in what memory."""
 
+from collections.abc import Mapping
 import time
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from jmia import splits, types
 from jmia.audit import config as config_lib
+from jmia.audit import preparation
 from jmia.training import config as training_config
 from jmia.training import parallel, widths
 from jmia.training import recipe as recipe_lib
@@ -54,21 +56,26 @@ class Plan(NamedTuple):
     )
 
 
-def plan(dataset: types.Dataset, config: config_lib.AuditConfig) -> Plan:
-  """Returns what `audit.run` would train.
+def plan(
+  dataset: types.Dataset,
+  config: config_lib.AuditConfig,
+  groups: Mapping[str, np.ndarray] | None = None,
+  columns: Mapping[str, np.ndarray] | None = None,
+) -> Plan:
+  """Returns what `audit.run` would train with the same arguments.
 
   Raises:
-    ValueError: as `audit.run`, where sizes do not fit the dataset.
+    ValueError: as `audit.run` before it trains.
+    ImportError: likewise.
   """
-  split = config_lib.split_of(dataset, config, None)
-  design = config_lib.design_of(split, config)
+  prepared = preparation.prepare(dataset, config, groups=groups, columns=columns)
   models: dict[str, int] = {}
   sizes = []
-  for part in design.parts:
+  for part in prepared.design.parts:
     num = len(part.members.num_members)
     models[part.role] = models.get(part.role, 0) + num
     sizes.append(int(part.members.num_members.max()))
-  train = config.train or training_config.preset(dataset.name)
+  train = prepared.trainer.train
   return Plan(models, (sizes[0], max(sizes[1:], default=0)), train.num_epochs, train)
 
 

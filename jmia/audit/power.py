@@ -14,12 +14,12 @@ from jmia import splits, types
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import registry
 from jmia.attacks.evidence import Evidence
-from jmia.audit import auditing, view
 from jmia.audit import config as config_lib
 from jmia.audit import copies as copies_lib
 from jmia.audit import design as design_lib
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
+from jmia.audit import preparation, view
 from jmia.audit import trainer as trainer_lib
 from jmia.audit import training as training_lib
 
@@ -72,12 +72,10 @@ def train(
   Raises:
     ValueError: as `audit.run`.
   """
-  split = config_lib.split_of(dataset, config, None)
-  return training_lib.train(
-    config_lib.design_of(split, config),
-    auditing.trainer_of(dataset, config, split, checkpoint_dir, progress),
-    config.needs(),
+  prepared = preparation.prepare(
+    dataset, config, checkpoint_dir=checkpoint_dir, progress=progress
   )
+  return training_lib.train(prepared.design, prepared.trainer, config.needs())
 
 
 def rows(

@@ -6,6 +6,7 @@ models in one program.
 
 from collections.abc import Sequence
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,14 +50,8 @@ def train(
       too many of the other models of a kind do (what they left in the trainer's folder
       is removed); and as `answers.ask` and `parallel.run`.
   """
-  dataset = trainer.dataset
-  x, y = _rows(design, dataset)
-  data, given = recipe_lib.Data(x, y), x
-  if (predict or fit) and dataset.given is not None:
-    given = dataset.given[design.rows]
-  # Copies are of rows as networks take them: nobody else could be asked about those.
-  may_copy = given is x and not fit
-  asked, notes = _asked(design, needs, x if may_copy else None, trainer.seed)
+  num_classes = trainer.dataset.num_classes
+  data, given, asked, notes = inputs(design, trainer, needs, predict=predict, fit=fit)
   if design.own is not None:
     return own_rows.train(design, trainer, asked, data)
   start = time.monotonic()
@@ -64,7 +59,7 @@ def train(
   trained = time.monotonic()
   targets, teachers, told = targets_lib.ask(
     design,
-    dataset.num_classes,
+    num_classes,
     data._replace(x=given),
     predictors,
     asked,
@@ -74,9 +69,9 @@ def train(
   )
   panel = Panel(
     design=design,
-    x=x,
-    y=y,
-    num_classes=dataset.num_classes,
+    x=np.asarray(data.x),
+    y=np.asarray(data.y),
+    num_classes=num_classes,
     seed=trainer.seed,
     targets=targets,
     blocks=(),
@@ -93,6 +88,53 @@ def train(
     what = f"others_{number}" if number else "others"
     panel = others.train(panel, trainer, asked, data, teachers, told, parts, what)
   return panel
+
+
+class Inputs(NamedTuple):
+  """What models are given and asked about.
+
+  Attributes:
+    data: the design's rows, as networks take them.
+    given: `[n, ...]` the same rows as a model that is not trained here takes them.
+    asked: what they are asked.
+    notes: what a reader of the results must know of altered copies.
+  """
+
+  data: recipe_lib.Data
+  given: np.ndarray
+  asked: Asked
+  notes: list[str]
+
+
+def inputs(
+  design: Design,
+  trainer: Trainer,
+  needs: registry.Needs,
+  *,
+  predict: Predict | None = None,
+  fit: fitted.Fit | None = None,
+) -> Inputs:
+  """Returns what `train` gives to models, checked; trains nothing.
+
+  Args:
+    design: as in `train`, like what follows.
+    trainer: how.
+    needs: what is kept of their answers.
+    predict: the one target.
+    fit: fits every model.
+
+  Raises:
+    ValueError: features are not finite, labels out of range, or there are fewer copies
+      of a row than queries.
+  """
+  x, y = _rows(design, trainer.dataset)
+  given = x
+  if (predict or fit) and trainer.dataset.given is not None:
+    given = trainer.dataset.given[design.rows]
+  # Copies are of rows as networks take them: nobody else could be asked about those.
+  may_copy = given is x and not fit
+  asked, notes = _asked(design, needs, x if may_copy else None, trainer.seed)
+  return Inputs(recipe_lib.Data(x, y), given, asked, notes)
 
 
 def _targets(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
   from matplotlib import figure
 
 _TITLES = {"auc": "AUC"} | {f: levels.tpr_title(f) for f in levels.COARSE_FPRS}
+_MOST_DRAWN = 5000  # samples that are drawn one by one, some 60 bytes each
 _MOST_MOVED = 15
 
 
@@ -62,6 +63,7 @@ def write(
       (*plots.legend_line(n), f"{c.name}: {wording.attack(c.attack).title}")
       for n, c in enumerate(curves)
     ],
+    "has_front": len(_front(comparison["audits"])) > 1,
     "pareto": plots.svg(
       pareto_figure(comparison["audits"]),
       "pareto",
@@ -107,14 +109,13 @@ def pareto_figure(audits: Sequence[Mapping[str, Any]]) -> "figure.Figure":
   """Leakage against utility: each audit's AUC with its interval, by test accuracy."""
   drawing = plots.empty_figure(4.6, 3.4)
   panel = drawing.subplots()
-  shown = [a for a in audits if a["test_accuracy"] is not None and a["auc"] is not None]
+  shown = _placed(audits)
   for number, audit in enumerate(shown):
     colour = plots.line(number)["color"]
     x = audit["test_accuracy"]
     panel.plot([x, x], audit["auc_ci"], color=colour, linewidth=1.2)
     panel.plot(x, audit["auc"], "o", color=colour, markersize=5, label=audit["name"])
-  points = [(a["test_accuracy"], a["auc"]) for a in shown]
-  front = sorted(points[i] for i in classic_plots.pareto(points))
+  front = _front(audits)
   if len(front) > 1:
     panel.step(
       *zip(*front, strict=True), where="pre",
@@ -130,6 +131,17 @@ def pareto_figure(audits: Sequence[Mapping[str, Any]]) -> "figure.Figure":
   return drawing
 
 
+def _placed(audits: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+  """The audits that have both a utility and a leakage."""
+  return [a for a in audits if a["test_accuracy"] is not None and a["auc"] is not None]
+
+
+def _front(audits: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+  """Utility and leakage of the audits that no other beats in both."""
+  points = [(a["test_accuracy"], a["auc"]) for a in _placed(audits)]
+  return sorted(points[i] for i in classic_plots.pareto(points))
+
+
 @plots.styled
 def ranks_figure(
   first: str, other: str, changes: Mapping[str, np.ndarray]
@@ -138,14 +150,17 @@ def ranks_figure(
   drawing = plots.empty_figure(4.6, 4.2)
   panel = drawing.subplots()
   is_member = changes[f"member_{first}"]
+  # A raster is smaller, but keeps the light page's colours on the dark one.
+  is_raster = len(is_member) > _MOST_DRAWN
   for kind, mask, marker in (
     ("nonmember", ~is_member, "x"),
     ("member", is_member, "."),
   ):
     panel.plot(
       changes[f"rank_{first}"][mask], changes[f"rank_{other}"][mask], marker,
-      color=plots.LIGHT[kind], markersize=3.5, alpha=0.6, linestyle="none",
-      rasterized=True, label="members" if kind == "member" else "non-members",
+      color=plots.LIGHT[kind], markersize=3.5, alpha=0.9 if is_raster else 0.6,
+      linestyle="none", rasterized=is_raster,
+      label="members" if kind == "member" else "non-members",
     )  # fmt: skip
   panel.set_xlabel(f"rank in {first}: 1 is the most exposed")
   panel.set_ylabel(f"rank in {other}")

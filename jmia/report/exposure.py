@@ -158,11 +158,13 @@ def _named(report: wording.Report) -> str:
       f"No single record can be named as a member at a false discovery rate of {rate}: "
       "the rows below are those that stand out most, not proven ones."
     )
-  wrong = found["num_found"] - found["num_members"]
+  num = found["num_found"]
+  wrong = num - found["num_members"]
   return (
-    f"{title} names {found['num_found']:,} records as members at a false discovery "
-    f"rate of {rate}, the choice among attacks paid ({wrong:,} of them are not). They "
-    "are marked ● below."
+    f"{title} names {wording.counted(num, 'record')} as"
+    f" {'a member' if num == 1 else 'members'} at a false discovery rate of {rate}, the"
+    f" choice among attacks paid ({wording.wrong_among(wrong, num)}). Where the table"
+    " below has one of them, it is marked ●."
   )
 
 
@@ -208,7 +210,7 @@ def _grouping(
     "svg": plots.svg(
       forest.groups_figure(rows),
       f"groups-{number}",
-      f"AUC by {name} with intervals, surely most exposed first. {sentence}",
+      f"AUC by {name}, the interval that begins highest first. {sentence}",
     ),
     "is_cut": len(rows) > forest.MOST_ROWS,
     "header": (

@@ -19,6 +19,7 @@ from jmia.report import (
   wording,
 )
 from jmia.report import samples as samples_lib
+from jmia.stats import levels
 
 _SCORE_CAPTION = (
   "What the attack ranks samples by. Members that lie further right than the "
@@ -87,6 +88,7 @@ def _content(report: wording.Report, samples: samples_lib.Samples) -> Mapping[st
     "header": tables.results_header(report),
     "results": tables.results(report),
     "forest": _forest(report) if strongest else "",
+    "forest_is_wide": any(wording.best_at(report, f) for f in levels.SHARPEST_FPRS),
     "footnotes": tables.footnotes(report),
     "sources": [
       (about.title, about.source)

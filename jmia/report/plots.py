@@ -108,7 +108,7 @@ def roc_figure(
 
   On the log scale the curves are the steps an attacker can truly reach. Each starts at
   1 / num_nonmembers, of those that its attack was run on: below it cannot be tested.
-  Both axes start at that of all non-members.
+  Both axes start at that of all non-members, or at 10 % at most.
 
   Args:
     report: as `report.json`; gives the attacks and their AUC for the legend.
@@ -300,9 +300,10 @@ def roc_axes(panel: "axes.Axes", scale: str, lowest: float = _LOWEST) -> None:
   Args:
     panel: to draw on.
     scale: "linear" or "log".
-    lowest: where the axes of the log scale start.
+    lowest: where the axes of the log scale start; at 10 % at most.
   """
   if scale == "log":
+    lowest = min(lowest, 0.1)
     panel.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1))
     panel.minorticks_off()
     decades = 10.0 ** np.arange(math.ceil(math.log10(lowest) - 1e-9), 1)

@@ -54,13 +54,16 @@ def epsilon_sentence(report: wording.Report) -> str:
   if not shown:
     return ""
   at = f"at delta {shown['delta']:g} and {100 * shown['confidence']:g}% confidence"
+  is_one = len(report["attacks"]) == 1
   if shown["exchange"] <= 0:
+    subject = "attack refutes" if is_one else "attacks refute"
     return (
-      f"The attacks refute no differential privacy guarantee: they are compatible with"
-      f" an epsilon of 0 {at}. {shown['assumption']}"
+      f"The {subject} no differential privacy guarantee: what was found is compatible"
+      f" with an epsilon of 0 {at}. {shown['assumption']}"
     )
+  subject = "Taken together, and paid for their number, the attacks show"
   return (
-    f"Taken together, and paid for their number, the attacks show an epsilon of at"
+    f"{'The attack shows' if is_one else subject} an epsilon of at"
     f" least {shown['exchange']:.2f} for one record exchanged for another, that is"
     f" {shown['add_remove']:.2f} for one added or removed, {at}. {shown['assumption']}"
   )
@@ -143,7 +146,9 @@ def _dashes(report: wording.Report, fpr: str) -> list[str]:
 
 def _fewest(report: wording.Report, num: int) -> str:
   sizes = {target["num_nonmembers"] for target in report.get("targets", ())}
-  return f"one target has {num:,}" if len(sizes) > 1 else f"there are {num:,}"
+  if len(sizes) > 1:
+    return f"one target has {num:,}"
+  return f"there {'is' if num == 1 else 'are'} {num:,}"
 
 
 def text(report: wording.Report) -> str:
@@ -203,7 +208,8 @@ def summary(report: wording.Report) -> str:
   members, others = (wording.size(report, f"num_{k}members") for k in ("", "non"))
   parts = [
     f"Audit of {subject(report)}",
-    f"{members} members, {others} non-members",
+    f"{members} member{'s' * (members != '1')}, "
+    f"{others} non-member{'s' * (others != '1')}",
   ]
   for split in ("train", "test"):
     accuracy = target.get(f"{split}_accuracy")

@@ -114,6 +114,19 @@ def attack(name: str) -> Attack:
   return Attack(title, known.attacker, known.explanation, known.source)
 
 
+def counted(num: int, what: str) -> str:
+  """A number of things, such as 1 record or 1,234 records."""
+  return f"{num:,} {what}{'s' * (num != 1)}"
+
+
+def wrong_among(num_wrong: int, num: int) -> str:
+  """How many of what was named is not so, in a reader's words."""
+  if num == 1:
+    return "it is not one" if num_wrong else "it is one"
+  are = "is" if num_wrong == 1 else "are"
+  return f"{num_wrong:,} of these {num:,} {are} not"
+
+
 def percent(value: float) -> str:
   """A share as a percentage with one decimal; only an exact 0 or 1 reads 0 or 100%."""
   if 0 < value < 0.0005:
@@ -198,10 +211,10 @@ def discoveries(report: Report, name: str) -> str:
       f"discovery rate of {levels.percent(rate)}."
     )
   return (
-    f"{attack(name).title} finds {num:,} records to be members at a false discovery "
-    f"rate of {levels.percent(rate)}: of records found so, at most one in "
-    f"{round(1 / float(rate))} is expected not to be one ({wrong:,} of these {num:,}"
-    " are not)."
+    f"{attack(name).title} finds {counted(num, 'record')} to be"
+    f" {'a member' if num == 1 else 'members'} at a false discovery rate of"
+    f" {levels.percent(rate)}: of records found so, at most one in"
+    f" {round(1 / float(rate))} is expected not to be one ({wrong_among(wrong, num)})."
   )
 
 
@@ -427,11 +440,11 @@ def _found(report: Report) -> list[str]:
   found = report.get("found")
   if not found or not found["num_found"]:
     return []
-  share = round(1 / found["rate"])
+  share, num = round(1 / found["rate"]), found["num_found"]
   return [
-    f"{found['num_found']:,} records can be named as members ("
-    f"{attack(found['attack']).title}): of records named so, at most one in {share} is "
-    "expected not to be one, the choice of the attack included."
+    f"{counted(num, 'record')} can be named as {'a member' if num == 1 else 'members'}"
+    f" ({attack(found['attack']).title}): of records named so, at most one in {share}"
+    " is expected not to be one, the choice of the attack included."
   ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from jmia.audit import compare
-from jmia.report import compare_page, wording
+from jmia.report import compare_page, plots, wording
 from jmia.stats import intervals, levels, over_targets, paired, roc
 
 
@@ -291,3 +291,26 @@ def test_the_members_that_moved_most():
     (5, 1, "50", "10", "-40"),
     (4, 0, "1", "3", "+2"),
   ]
+
+
+def test_ranks_are_drawn_in_the_colours_of_the_page():
+  """Of few samples; a raster of many would stay as dark as on the light page."""
+  members = np.arange(40) < 20
+  changes = {"member_a": members, "member_b": members}
+  changes |= {"rank_a": np.arange(40.0), "rank_b": np.arange(40.0)}
+  svg = plots.svg(compare_page.ranks_figure("a", "b", changes), "ranks", "Ranks.")
+  assert "<image" not in svg
+  assert "var(--member)" in svg
+  assert "var(--nonmember)" in svg
+  many = {name: np.resize(of, 6000) for name, of in changes.items()}
+  svg = plots.svg(compare_page.ranks_figure("a", "b", many), "ranks", "Ranks.")
+  assert "<image" in svg
+
+
+def test_a_line_is_spoken_of_where_there_is_one():
+  def audit(accuracy, auc):
+    return {"test_accuracy": accuracy, "auc": auc}
+
+  assert len(compare_page._front([audit(0.9, 0.8), audit(0.8, 0.6)])) == 2
+  assert len(compare_page._front([audit(0.9, 0.6), audit(0.8, 0.8)])) == 1
+  assert compare_page._front([audit(None, 0.6)]) == []

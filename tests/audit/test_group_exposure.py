@@ -274,7 +274,7 @@ def test_groups_of_evidence_have_its_rows():
 
 
 def test_groups_of_another_length_are_refused_before_training(monkeypatch):
-  monkeypatch.setattr(auditing.panel_lib, "train", None)
+  monkeypatch.setattr(auditing.training_lib, "train", None)
   dataset = datasets.load("digits")
   for kind in ("groups", "columns"):
     with pytest.raises(ValueError, match=kind + r"\['g'\] has shape \(5,\), expected"):

@@ -8,7 +8,7 @@ import pytest
 from jmia import audit, types
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks import quantile_regression, registry
-from jmia.audit import answers, auditing, copies, training, view
+from jmia.audit import answers, copies, preparation, training, view
 from jmia.audit import asked as asked_lib
 from jmia.audit import config as config_lib
 from jmia.training import config, recipe
@@ -31,7 +31,7 @@ def _panel(dataset, attacks, **changes):
     attacks=attacks, num_references=3, train=TRAIN, width=3, **changes
   )
   split = config_lib.split_of(dataset, settings, None)
-  trainer = auditing.trainer_of(dataset, settings, split, None, lambda *_: None)
+  trainer = preparation.trainer_of(dataset, settings, split, None, lambda *_: None)
   design = config_lib.design_of(split, settings)
   return training.train(design, trainer, settings.needs())
 

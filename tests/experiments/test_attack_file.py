@@ -91,7 +91,10 @@ def test_an_audit_and_a_study_run_it(own, run, tmp_path):
   [
     (None, "own.py: no such file"),
     ("1 / 0", "own.py: ZeroDivisionError: division by zero"),
+    ("import sys; sys.exit(0)", "own.py: SystemExit: 0"),
     (_FILE.replace("negated_entropy", "shadow"), "attack 'shadow' is registered"),
+    ("", "own.py registers no attack: it must call attacks.register"),
+    (_FILE.replace("attacks.register(", "made = ("), "own.py registers no attack"),
   ],
 )
 def test_a_file_that_is_none_is_one_line(run, tmp_path, content, message):

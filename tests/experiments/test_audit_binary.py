@@ -38,7 +38,8 @@ def run(monkeypatch, capsys, cache):
 
   def run(*arguments):
     trains = not any(a.startswith(("--signals", "--repeat")) for a in arguments)
-    sizes = ALONE if "--attacks=population" in arguments else TINY
+    trains_one = {"--attacks=population", "--attacks=label_only_noise"} & {*arguments}
+    sizes = ALONE if trains_one else TINY
     sizes = sizes if trains else ()
     monkeypatch.setattr(sys, "argv", ["audit", cache, *sizes, *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
@@ -154,6 +155,54 @@ def test_a_dry_run_trains_nothing_that_stays(run, tmp_path):
     out,
   )
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--groups=sex", "groups: digits has no column 'sex'"),
+    ("--defense=rounding:-1", "decimals=-1 must be"),
+    ("--defense=l2:1,l2:2", "defense 'l2' is named 2 times"),
+    ("--defense=bit_flip:.1", "expected bits as uint8"),
+    ("--defense=stacking:1000", "num_parts=1000 is above num_members=50"),
+    ("--num_queries=500", "num_queries=500, but an image of 8 x 8 pixels has"),
+  ],
+)
+@pytest.mark.parametrize("dry", [("--dry_run",), ()])
+def test_a_dry_run_refuses_what_the_run_does(run, tmp_path, flag, message, dry):
+  to = f"--output_dir={tmp_path / 'out'}"
+  code, out, err = run(flag, *dry, to, "--attacks=lira_offline,distillation")
+  assert (code, out) == (2, "")
+  assert message in err.splitlines()[-1]
+  assert len(err.splitlines()) == 1
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_attacks_that_no_row_of_such_data_allows_are_refused_beforehand(run, tmp_path):
+  bits = ("--dataset=purchase100_synthetic", "--num_examples=400")
+  for dry in ("--dry_run", "--nodry_run"):
+    code, out, err = run(
+      *bits, dry, f"--output_dir={tmp_path / 'out'}", "--attacks=label_only_noise"
+    )
+    assert (code, out) == (2, "")
+    assert err.endswith(
+      "no attack can run: label_only_noise needs a model to ask, and images, or rows of"
+      " reals, to alter\n"
+    )
+    assert "Training" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_a_folder_that_the_run_does(run, folder):
+  before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+  code, out, err = run("--dry_run", "--seed=5", f"--output_dir={folder}")
+  assert (code, out) == (2, "")
+  assert "holds finished results of another command" in err
+  code, out, _ = run("--dry_run", "--seed=5", f"--output_dir={folder}", "--restart")
+  assert code == 0
+  assert "Would train" in out
+  after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+  assert after == before
 
 
 def test_the_contracts_scores(folder):

@@ -327,6 +327,33 @@ def test_progress_bars_go_to_stderr(capsys):
   assert "training the models compared with: 100%" in err
 
 
+def test_a_log_gets_few_whole_lines(capsys, monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
+  with bars.shown() as progress:
+    for epoch in range(1, 1001):
+      now[0] += 2.0**-5
+      progress("targets", epoch, 1000)
+    progress("others", 1, 8)
+    progress("others", 3, 8)
+  assert capsys.readouterr().err.splitlines() == [
+    "training the targets:   0% (1 of 1,000 model-epochs)",
+    "training the targets:  32% (321 of 1,000 model-epochs)",
+    "training the targets:  64% (641 of 1,000 model-epochs)",
+    "training the targets:  96% (961 of 1,000 model-epochs)",
+    "training the targets: 100% (1,000 of 1,000 model-epochs)",
+    "training the models compared with:  12% (1 of 8 model-epochs)",
+    "training the models compared with:  37% (3 of 8 model-epochs)",
+  ]
+
+
+def test_a_terminal_gets_a_bar(capsys, monkeypatch):
+  monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+  with bars.shown() as progress:
+    progress("target", 3, 4)
+  assert "\rtraining the target:  75%|" in capsys.readouterr().err
+
+
 _COUNT_DEVICES = """
 from experiments import launch
 import jax

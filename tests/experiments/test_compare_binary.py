@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import compare as binary
-from experiments import launch
+from experiments import launch, runs
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_it_leaves_a_page_and_says_the_verdict(run, tmp_path):
   code, out, err = run(plain, less, f"--output_dir={tmp_path / 'out'}")
   assert (code, err) == (0, "")
   assert out.startswith("less leaks less than plain: the largest AUC of any attack is")
-  assert sorted(os.listdir(tmp_path / "out")) == sorted(binary.FILES)
+  assert sorted(os.listdir(tmp_path / "out")) == sorted([runs.RECORD, *binary.FILES])
   page = (tmp_path / "out" / "comparison.html").read_text()
   assert "less leaks less than plain" in page
   assert "l2:1" in page  # in what their settings differ
@@ -66,6 +66,37 @@ def test_it_leaves_a_page_and_says_the_verdict(run, tmp_path):
   assert sorted(int(row["rank_plain"]) for row in rows) == list(range(1, 201))
   found = json.loads((tmp_path / "out" / "comparison.json").read_text())
   assert found["comparisons"][0]["kind"] == "less"
+
+
+def test_another_comparison_is_not_overwritten(run, tmp_path):
+  audits = [_audit(tmp_path / name, n, 3.0 - n) for n, name in enumerate("abc")]
+  to = f"--output_dir={tmp_path / 'out'}"
+  code, said, _ = run(*audits[:2], to)
+  assert code == 0
+  before = (tmp_path / "out" / "comparison.json").read_bytes()
+  code, out, err = run(audits[0], audits[2], to)
+  assert (code, out) == (2, "")
+  assert "holds finished results of another command (--audits " in err
+  assert "take another folder, or --restart to replace them" in err
+  assert (tmp_path / "out" / "comparison.json").read_bytes() == before
+  code, out, err = run(*audits[:2], to)  # the same one is shown
+  assert (code, out) == (0, said)
+  assert "holds this command's finished results" in err
+  (tmp_path / "b" / "report.json").touch()
+  code, _, err = run(*audits[:2], to)
+  assert code == 2
+  assert f"{audits[1]} was changed" in err
+  assert run(audits[0], audits[2], to, "--restart")[0] == 0
+  assert (tmp_path / "out" / "comparison.json").read_bytes() != before
+
+
+def test_a_comparison_of_an_unknown_command_is_not_overwritten(run, tmp_path):
+  audits = [_audit(tmp_path / name, n, 3.0 - n) for n, name in enumerate("ab")]
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / "comparison.json").write_text("{}")
+  code, out, err = run(*audits, f"--output_dir={tmp_path / 'out'}")
+  assert (code, out) == (2, "")
+  assert "holds comparison.json, of an unknown command" in err
 
 
 @browser.needed

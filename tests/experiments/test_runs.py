@@ -68,6 +68,34 @@ def test_finished_results_are_shown_and_not_made_again(run):
   assert run("--seed=3", "--restart")[1] == "worked\n"
 
 
+def test_finished_results_of_which_a_file_has_gone_are_not_shown(run):
+  def work(folder):
+    (folder / "report.html").write_text("a page")
+
+  assert run("--seed=3", work=work)[0] == 0
+  (run.folder / "mine.txt").write_text("of no matter")
+  assert run("--seed=3")[1].startswith("The results are mine.txt, report.html")
+  (run.folder / "mine.txt").unlink()
+  assert run("--seed=3")[0] == 0
+  (run.folder / "report.html").unlink()
+  code, out, err = run("--seed=3")
+  assert (code, out) == (2, "")
+  assert err == (
+    f"tool: output_dir={run.folder} holds this command's finished results, but"
+    " report.html is gone: --restart makes all of them anew\n"
+  )
+  assert run("--seed=3", "--restart", work=work)[:2] == (0, "worked\n")
+  assert run("--seed=3")[0] == 0
+
+
+def test_a_record_of_a_version_that_named_no_files_serves(run):
+  run("--seed=3")
+  record = _record(run)
+  del record["files"]
+  (run.folder / runs.RECORD).write_text(json.dumps(record))
+  assert run("--seed=3")[:2] == (0, f"The results are results.json in {run.folder}\n")
+
+
 def test_another_command_is_refused_by_its_flags(run):
   run("--seed=3")
   code, out, err = run("--dataset=npz:a.npz")

@@ -66,3 +66,28 @@ def test_records_sort_and_filter(source, tmp_path):
   assert len(done["sorted"]) == 50
   assert done["shown"]
   assert set(done["shown"]) == {done["label"]}
+
+
+# The height in pixels of the smallest letters of each drawing.
+_LETTERS = """() => [...document.querySelectorAll("figure svg")].map((svg) =>
+  [...svg.querySelectorAll("text")].map((text) =>
+    parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a)
+).filter((sizes) => sizes.length).map((sizes) => Math.min(...sizes))"""
+
+
+def test_drawings_can_be_read_on_a_telephone(source, tmp_path):
+  found = browser.look(source, tmp_path, width=400, then=_LETTERS)
+  assert len(found["done"]) > 3
+  assert min(found["done"]) > 6
+
+
+def test_one_panel_is_no_wider_than_a_telephone(source, tmp_path):
+  report = report_example.report()
+  for entry in report["attacks"].values():
+    entry["tpr_at_fpr"] = entry["tpr_at_fpr_ci"] = {}
+  alone = page.render(report, report_example.samples())
+  hidden = """() => [...document.querySelectorAll("figure .scroll")].map(
+    (one) => one.scrollWidth - one.clientWidth)"""
+  assert browser.look(alone, tmp_path, width=400, then=hidden)["done"] == [0]
+  (beyond,) = browser.look(source, tmp_path, width=400, then=hidden)["done"]
+  assert beyond > 0  # two panels beside each other can be moved

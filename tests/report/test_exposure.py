@@ -150,3 +150,22 @@ def test_the_file_has_every_sample_members_first():
   assert [int(row["index"]) for row in rows[: len(exposed)]] == [
     row.sample for row in exposed
   ]
+
+
+@pytest.mark.parametrize(
+  ("found", "said"),
+  [
+    ((1, 1), "names 1 record as a member at a false discovery rate of 10%, the"
+             " choice among attacks paid (it is one)."),
+    ((70, 69), "names 70 records as members at a false discovery rate of 10%, the"
+               " choice among attacks paid (1 of these 70 is not)."),
+  ],
+)  # fmt: skip
+def test_how_many_are_named_is_said_of_one_and_of_more(found, said):
+  report = report_example.report()
+  report["found"] = {"attack": "reference", "rate": 0.1, "at_q": 0.05}
+  report["found"] |= dict(zip(("num_found", "num_members"), found, strict=True))
+  shown = exposure.content(report, report_example.samples())
+  assert said in shown["named"]
+  # The table has 50 members at most, and none of the others that are named.
+  assert "are marked" not in shown["named"]

@@ -235,3 +235,18 @@ def test_an_axis_says_where_it_ends():
   assert names[-1].startswith("≥ ")
   ticks = panel.get_xticks()
   assert (np.diff(ticks) >= 0.13 * (ticks[-1] - ticks[0])).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("num_others", [1, 2, 5])
+def test_a_log_roc_of_a_handful_of_non_members(num_others):
+  samples = report_example.samples()
+  rows = np.concatenate([
+    np.flatnonzero(samples.members), np.flatnonzero(~samples.members)[:num_others],
+  ])  # fmt: skip
+  few = samples._replace(
+    members=samples.members[rows],
+    scores={name: score[rows] for name, score in samples.scores.items()},
+  )
+  (panel,) = plots.roc_figure(REPORT, few, ("log",)).axes
+  assert panel.get_xlim() == panel.get_ylim() == (0.1, 1.0)

@@ -94,3 +94,9 @@ def test_an_attack_on_few_samples_has_dashes_for_the_others():
     "there are 10 (L · leave-one-out).",
     "L · leave-one-out attacked 20 of the 800 samples.",
   ]
+
+
+def test_one_member_is_no_members():
+  report = report_example.report()
+  report["target"] |= {"num_members": 1, "num_nonmembers": 1}
+  assert "; 1 member, 1 non-member; " in tables.summary(report)

@@ -191,6 +191,23 @@ def test_what_is_found_at_a_false_discovery_rate_is_said():
 
 
 @pytest.mark.parametrize(
+  ("counts", "text"),
+  [
+    ((1, 1), "finds 1 record to be a member at a false discovery rate of 10%: of"
+     " records found so, at most one in 10 is expected not to be one (it is one)."),
+    ((1, 0), "expected not to be one (it is not one)."),
+    ((20, 19), "(1 of these 20 is not)."),
+    ((20, 20), "(0 of these 20 are not)."),
+  ],
+)  # fmt: skip
+def test_one_record_is_no_records(counts, text):
+  report = report_example.report()
+  found = dict(zip(("num_found", "num_members"), counts, strict=True))
+  report["attacks"]["reference"]["found_at_fdr"] = {"0.1": found}
+  assert wording.discoveries(report, "reference").endswith(text)
+
+
+@pytest.mark.parametrize(
   ("num_called", "text"),
   [(104, "up to chance"), (150, "accuses more"), (60, "accuses fewer")],
 )
@@ -219,6 +236,9 @@ def test_the_best_attack_is_named_at_each_rate():
   }  # fmt: skip
   (*_, last) = wording.verdict(report).details
   assert last.startswith("12 records can be named as members (R · reference)")
+  report["found"]["num_found"] = 1
+  (*_, last) = wording.verdict(report).details
+  assert last.startswith("1 record can be named as a member (R · reference)")
   report["found"]["num_found"] = 0
   assert "can be named" not in " ".join(wording.verdict(report).details)
 
