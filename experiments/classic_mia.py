@@ -120,7 +120,7 @@ def main() -> None:
       found = _run(study, plan)
     launch.leave_files_to_first_process()
     if not found.rows:
-      raise ValueError(f"every target diverged: {'; '.join(found.notes)}")
+      raise ValueError(f"no target could be attacked: {'; '.join(found.notes)}")
     _plot(study, output_dir, found)
     content = results.document(
       found.rows,
@@ -311,8 +311,9 @@ def _plot(study: str, output_dir: pathlib.Path, found: studies.Found) -> None:
   if study in ("metrics", "similarity"):
     for target, curves in found.curves.items():
       shown = {k: v for k, v in curves.items() if k not in ("random", "correctness")}
-      drawing = classic_plots.roc_figure(shown)
-      plots.write_png(output_dir / f"roc_{target}.png", drawing)
+      if shown:
+        drawing = classic_plots.roc_figure(shown)
+        plots.write_png(output_dir / f"roc_{target}.png", drawing)
 
 
 def _told(fitted: tuple[str, Mapping[str, float]]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jmia import _validate, splits, types
 from jmia.attacks import registry as attacks
-from jmia.attacks.evidence import LOGITS
+from jmia.attacks.evidence import FEATURES, LOGITS
 from jmia.audit import design as design_lib
 from jmia.audit import outcome as outcome_lib
 from jmia.audit import panel as panel_lib
@@ -67,6 +67,10 @@ class Plan:
         _validate.positive(name, getattr(self, name))
     if not self.networks:
       raise ValueError("networks is empty, expected at least one")
+    for name in self.attacks:
+      lacks = _lacks(name, self.num_shadows)
+      if lacks is not None:
+        raise ValueError(f"attacks holds {name!r}, which needs {lacks}")
 
 
 class Found(NamedTuple):
@@ -362,6 +366,21 @@ def _train(
   )
   trainer = _trainer(plan, what, dataset, train, size, chosen)
   return training_lib.train(design, trainer, _needs(plan))
+
+
+def _lacks(name: str, num_shadows: int) -> str | None:
+  """What an attack needs that answers of shadow models on their rows do not give."""
+  (needs,) = attacks.get(name).all_needs()
+  of_shadows = needs.groups.get("reference", attacks.GroupNeeds())
+  if FEATURES in needs.signals:
+    return "the rows' features: none are kept beside answers here"
+  if needs.population:
+    return "a population that is apart from the shadow models' rows"
+  if needs.groups.keys() - {"reference"} or of_shadows.held:
+    return "other models than shadow models of other rows: an audit trains them"
+  if of_shadows.out > num_shadows:
+    return f"num_shadows of at least {of_shadows.out}, not {num_shadows}"
+  return None
 
 
 def _needs(plan: Plan) -> attacks.Needs:

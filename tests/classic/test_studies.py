@@ -254,3 +254,29 @@ def test_default_defences_suit_the_rows(x, varied):
 def test_bad_sizes_are_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+@pytest.mark.parametrize(
+  ("attack", "needs"),
+  [
+    ("similarity", "other models than shadow models"),
+    ("lira_online", "other models than shadow models"),
+    ("distillation", "other models than shadow models"),
+    ("quantile_regression", "the rows' features"),
+    ("reference", "num_shadows of at least 2, not 1"),
+  ],
+)
+def test_attacks_that_shadow_models_do_not_serve_are_refused(attack, needs):
+  with pytest.raises(
+    ValueError, match=f"attacks holds '{attack}', which needs {needs}"
+  ):
+    dataclasses.replace(PLAN, attacks=(attack,))
+
+
+def test_every_other_attack_runs_by_itself():
+  served = [a for a in attacks.describe() if studies._lacks(a, 2) is None]
+  plan = dataclasses.replace(
+    PLAN, attacks=tuple(a for a in served if a != "label_only_augment"), num_shadows=2
+  )
+  found = studies.metrics(plan)
+  assert {row["attack"] for row in found.rows} == {*plan.attacks}
