@@ -34,8 +34,8 @@ ALLOWED = {
   "outputs": {"_validate"},  # what models answer in
   "attacks": {"models", "signals", "stats", "training", "_validate"},
   "backdoor": {
-    "datasets", "defenses", "outputs", "signals", "splits", "stats", "training",
-    "models", *BASE
+    "atomic", "datasets", "defenses", "outputs", "signals", "splits", "stats",
+    "training", "models", *BASE
   },
   "dp": {"defenses", "splits", "stats", "training", "models", *BASE},
   "encoding": {

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 import json
 import os
 import pathlib
-import tempfile
 from typing import NamedTuple
 
 import numpy as np
 
+from jmia import atomic
 from jmia.backdoor import (
   fingerprints,
   keys,
@@ -21,7 +21,8 @@ from jmia.datasets import npz
 
 _Path = str | os.PathLike[str]
 _TABLE = "table:"
-_SECRET = ("key.json", "queries.npz")  # of what `write` leaves
+_KEY = "key.json"
+_SECRET = (_KEY, "queries.npz")  # of what `write` leaves
 
 _Marked = submarks.Marked | paper_mark.Marked
 
@@ -165,11 +166,13 @@ def _check_no_secret(folder: pathlib.Path) -> None:
 def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
   """Writes the marked data, the query set and the key: all or none.
 
-  They are written beside the folder, which then takes its place in one step: `marked`
-  and `queries`, as `.npz`, as `.csv` or as folders, and `key.json`. All images are
-  encoded anew, by one encoder, so that the files of marked ones look no different from
-  the others. The key is readable to its owner alone; its hashes, and the queries, are
-  of what the files show: JPEG loses a little, and a table's are of its cells.
+  They are made under another name, in the folder where there is one: it may be the
+  working folder, or a mount point, neither of which can be replaced. `marked` and
+  `queries` then take their places, as `.npz`, as `.csv` or as folders, and `key.json`.
+  All images are encoded anew, by one encoder, so that the files of marked ones look no
+  different from the others. The key is readable to its owner alone; its hashes, and the
+  queries, are of what the files show: JPEG loses a little, and a table's are of its
+  cells.
 
   Args:
     folder: absent or empty.
@@ -183,8 +186,9 @@ def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
   folder = folder.resolve()
   check_unused(folder)
   seen = _as_read(marked, data)
-  with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
-    staged = pathlib.Path(temporary, "new")
+  is_there = folder.exists()
+  with atomic.folder(folder if is_there else folder.parent) as temporary:
+    staged = temporary / "new"
     staged.mkdir()
     if data.table is not None:
       owner_tables.write(staged, marked, data.table)
@@ -197,10 +201,14 @@ def write(folder: pathlib.Path, marked: _Marked, data: Data) -> None:
       )
       owner_images.write_queries(staged / "queries", seen.queries)
     text = json.dumps(keys.to_json(seen.key), indent=2)
-    secret = os.open(staged / "key.json", os.O_WRONLY | os.O_CREAT, 0o600)
+    secret = os.open(staged / _KEY, os.O_WRONLY | os.O_CREAT, 0o600)
     with os.fdopen(secret, "w", encoding="utf-8") as file:
       file.write(text + "\n")
-    os.replace(staged, folder)
+    if not is_there:
+      os.replace(staged, folder)
+      return
+    for path in sorted(staged.iterdir(), key=lambda path: path.name == _KEY):
+      os.replace(path, folder / path.name)  # the key last: what it is of is whole
 
 
 def _as_read(marked: _Marked, data: Data) -> _Marked:

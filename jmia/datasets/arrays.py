@@ -96,9 +96,11 @@ def from_arrays(
   rows = {"x": x} if x_test is None else {"x": x, "x_test": x_test}
   given: np.ndarray | None
   if columns.is_table(x):
+    lengths = [len(_first_column(part)) for part in rows.values()]
     read, given = columns.read([columns.of_frame(part) for part in rows.values()])
   else:
     parts = [_array(key, part) for key, part in rows.items()]
+    lengths = [len(part) for part in parts]
     stored = _joined("x", *parts)
     _check_units(*parts)
     read = features.read("x", stored)
@@ -106,17 +108,14 @@ def from_arrays(
   of_rows = {"y": y} if y_test is None else {"y": y, "y_test": y_test}
   targets = [_array(key, part) for key, part in of_rows.items()]
   read_labels = labels.read(
-    "y", _joined("y", *targets), None if classes is None else list(classes)
+    "y", _joined("y", *targets), None if classes is None else _names("classes", classes)
   )
   num_train, num_classes = len(targets[0]), read_labels.num_classes
-  if len(read.x) != len(read_labels.y):
-    raise ValueError(
-      f"x has {len(read.x)} rows and y has {len(read_labels.y)}, expected as many"
-    )
-  if x_test is not None and num_train != len(_first_column(x)):
-    raise ValueError(
-      f"y has {num_train} rows, expected {len(_first_column(x))} as x has"
-    )
+  for of_x, length, of_y, target in zip(rows, lengths, of_rows, targets, strict=True):
+    if length != len(target):
+      raise ValueError(
+        f"{of_x} has {length} rows and {of_y} has {len(target)}, expected as many"
+      )
   return types.Dataset(
     name=name,
     x=read.x,
@@ -143,9 +142,20 @@ def on_host(value: Any) -> Any:
   return value.float() if str(value.dtype) == "torch.bfloat16" else value
 
 
-def _first_column(x: Any) -> Any:
-  """What has as many entries as `x` has rows."""
-  return next(iter(columns.of_frame(x).values())) if columns.is_table(x) else x
+def _names(key: str, value: Any) -> list[Any]:
+  """The entries of a list of names, which one name alone is not."""
+  try:
+    names = [] if isinstance(value, str | bytes) else list(value)
+  except TypeError:  # a number, or an array of no axis
+    names = []
+  if not names:
+    raise ValueError(f"{key} is {value!s}, expected the names of all classes")
+  return names
+
+
+def _first_column(table: Any) -> Any:
+  """What has as many entries as a table has rows."""
+  return next(iter(columns.of_frame(table).values()))
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -62,7 +62,10 @@ def read(name: str, x: np.ndarray) -> Features:
   """
   x = np.asarray(x)
   if x.ndim < 2 or not x.size:
-    raise ValueError(f"{name} has shape {x.shape}, expected [N, ...], N > 0")
+    raise ValueError(
+      f"{name} has shape {x.shape}, expected [N, ...] with a value or more a row; of"
+      " one number a row, [N, 1]"
+    )
   if x.dtype.kind not in "biuf":
     hint = "; give text as table:PATH?target=NAME" if x.dtype.kind in "OUS" else ""
     raise ValueError(

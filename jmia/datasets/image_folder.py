@@ -1,7 +1,7 @@
 """Images in a folder: with a CSV that says their classes, or in a folder a class."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import os
 import pathlib
 from typing import NamedTuple
@@ -101,7 +101,8 @@ def read(path: str | os.PathLike[str]) -> Folder:
   Args:
     path: a folder with one CSV (see `delimited`) of an image's file, relative to the
       folder, and its class, a number or any text. Columns titled like filename and
-      label are these two, else they are the first two; without a line of titles too. Or
+      label are these two, else they are the first two, or the first that names files
+      and the first of the others with a title; without a line of titles too. Or
       a folder without a CSV, with a folder of images for each class; or with folders
       train and test of such folders. Images are of one size and of the kinds that
       `images` reads; the first says whether they are grey or in colour. Files that are
@@ -152,8 +153,15 @@ def read_table(folder: pathlib.Path) -> Table:
     notes = (f"{path.name} has no line of titles: its first line is an image's.",)
   if (header and len(header) < 2) or not rows:
     raise ValueError(f"{path}: expected columns of a filename and a label and rows")
-  file_at, label_at = (listed, 1 - listed) if listed is not None else _places(header)
-  unused = [title for c, title in enumerate(header) if c not in (file_at, label_at)]
+  if listed is not None:
+    file_at, label_at = listed, 1 - listed
+  else:
+    file_at, label_at = _places(header, _file_columns(folder, rows[0]))
+  unused = [
+    title or f"the {c + 1}. without a title"
+    for c, title in enumerate(header)
+    if c not in (file_at, label_at)
+  ]
   if unused:
     notes = (*notes, f"Columns of {path.name} that are not used: {', '.join(unused)}.")
   names = []
@@ -181,25 +189,34 @@ def read_table(folder: pathlib.Path) -> Table:
 
 def _listing(folder: pathlib.Path, row: Sequence[str]) -> int | None:
   """Which cell of a CSV's first line is an image's file; None if they are titles."""
-  for column, cell in enumerate(row[:2]):
-    name = _inside(folder, cell) if cell else None
-    if name is not None and ((folder / name).is_file() or is_image(name)):
-      return column
-  return None
+  return next(iter(_file_columns(folder, row[:2])), None)
 
 
-def _places(header: Sequence[str]) -> tuple[int, int]:
-  """Which columns hold the file and the label."""
+def _file_columns(folder: pathlib.Path, row: Sequence[str]) -> list[int]:
+  """Which cells of a line name a file of the folder, or an image."""
+  names = [_inside(folder, cell) if cell else None for cell in row]
+  return [
+    column
+    for column, name in enumerate(names)
+    if name is not None and ((folder / name).is_file() or is_image(name))
+  ]
+
+
+def _places(header: Sequence[str], with_files: Sequence[int]) -> tuple[int, int]:
+  """Which columns hold the file and the label, of those that name files and all."""
   titles = [title.lower() for title in header]
   files = [c for c, title in enumerate(titles) if title in _FILE_TITLES]
   classes = [c for c, title in enumerate(titles) if title in _LABEL_TITLES]
   file_at = files[0] if len(files) == 1 else None
   label_at = classes[0] if len(classes) == 1 else None
-  # What has no such title is the first column that is left.
+  # What has no such title is the first column that is left, of files where any names
+  # one, and of labels where any has a title: pandas writes its index without.
   if file_at is None:
-    file_at = 1 if label_at == 0 else 0
+    left = [c for c in (*with_files, *range(len(titles))) if c != label_at]
+    file_at = left[0]
   if label_at is None:
-    label_at = 1 if file_at == 0 else 0
+    left = [c for c in range(len(titles)) if c != file_at]
+    label_at = next((c for c in left if titles[c]), left[0])
   return file_at, label_at
 
 
@@ -216,17 +233,28 @@ def _inside(folder: pathlib.Path, text: str) -> str | None:
 def files_below(folder: pathlib.Path) -> list[str]:
   """Returns the files at any depth, relative to a folder and in order.
 
-  Without those that systems leave: hidden ones, and what macOS and Windows add.
+  Without those that systems leave: hidden ones, and what macOS and Windows add. Links
+  to folders are followed, but to those that hold the link.
   """
-  found = []
-  for root, folders, names in os.walk(folder):
-    folders[:] = [name for name in folders if not _is_left(name)]
-    found += [
-      os.path.relpath(os.path.join(root, name), folder)
-      for name in names
-      if not _is_left(name)
-    ]
-  return sorted(found, key=pathlib.PurePath)
+  root = folder.resolve()
+  found = _walked(root, frozenset(root.parents))
+  return sorted(map(str, (f.relative_to(root) for f in found)), key=pathlib.PurePath)
+
+
+def _walked(
+  folder: pathlib.Path, around: frozenset[pathlib.Path]
+) -> Iterator[pathlib.Path]:
+  """The files at any depth; `around` are the folders, resolved, that it is in."""
+  real = folder.resolve()
+  if real in around:
+    return
+  for path in folder.iterdir():
+    if _is_left(path.name):
+      continue
+    if path.is_dir():
+      yield from _walked(path, around | {real})
+    else:
+      yield path
 
 
 def is_image(name: str) -> bool:

@@ -204,7 +204,10 @@ def _plain(name: str, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
   if values.dtype.kind == "O":
     values = _from_objects(name, values)
   if values.dtype.kind == "S":
-    values = np.char.decode(values, "utf-8")
+    try:
+      values = np.char.decode(values, "utf-8")
+    except UnicodeDecodeError as error:
+      raise ValueError(f"{name} holds {error.object!r}, expected UTF-8") from error
   if values.dtype.kind == "U":
     return np.char.strip(values), []
   if values.dtype.kind == "b":

@@ -116,6 +116,32 @@ def test_nothing_is_written_over_a_key(tmp_path):
   assert (tmp_path / "out" / "key.json").read_bytes() == before
 
 
+def test_a_folder_that_is_there_is_filled_and_not_replaced(tmp_path, monkeypatch):
+  """It may be where the user stands: a replaced one is gone from under the shell."""
+  x, y = _images()
+  data = owner_files.read_data(_folder(tmp_path / "mine", x, y))
+  (tmp_path / "out").mkdir()
+  monkeypatch.chdir(tmp_path / "out")
+  owner_files.write(pathlib.Path("."), _mark(data), data)
+  found = sorted(path.name for path in pathlib.Path(".").iterdir())
+  assert found == ["key.json", "marked", "queries"]
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "out"]
+
+
+def test_a_write_that_fails_leaves_a_folder_empty(tmp_path, monkeypatch):
+  x, y = _images()
+  data = owner_files.read_data(_folder(tmp_path / "mine", x, y))
+  (tmp_path / "out").mkdir()
+
+  def fail(key):
+    raise OSError("disk full")
+
+  monkeypatch.setattr(keys, "to_json", fail)
+  with pytest.raises(OSError, match="disk full"):
+    owner_files.write(tmp_path / "out", _mark(data), data)
+  assert not [*(tmp_path / "out").iterdir()]
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
   x, y = _images()
   data = owner_files.read_data(_folder(tmp_path / "mine", x, y))

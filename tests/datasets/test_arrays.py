@@ -59,7 +59,16 @@ _X, _Y = np.eye(3, 2, dtype=np.float32), np.array([0, 1, 1])
     ({"x": _X[:, 0], "y": _Y}, r"x has shape \(3,\)"),
     ({"x": _X[:0], "y": _Y[:0]}, r"x has shape \(0, 2\)"),
     ({"x": _X[:2], "y": _Y}, "x has 2 rows and y has 3, expected as many"),
-    ({"x": _X, "y": _Y[:2], "x_test": _X[:2], "y_test": _Y}, "y has 2 rows, expected"),
+    (
+      {"x": _X, "y": _Y[:2], "x_test": _X[:2], "y_test": _Y},
+      "x has 3 rows and y has 2,",
+    ),
+    (
+      {"x": _X, "y": _Y, "x_test": _X[:1], "y_test": _Y},
+      "x_test has 1 rows and y_test has 3, expected as many",
+    ),
+    ({"x": _X, "y": _Y, "classes": np.array("ab")}, "classes is ab, expected the name"),
+    ({"x": _X, "y": np.array([b"a", b"\xff", b"a"])}, r"y holds b'.xff', expected UTF"),
     ({"x": _X, "y": _Y * 0.5}, "y holds 0.5, expected classes"),
     ({"x": _X, "y": _Y * 0}, "y holds 0 alone, expected labels of at least 2"),
     ({"x": _X + np.nan, "y": _Y}, r"x holds 6 NaN .* first at \(0, 0\)"),
@@ -247,3 +256,10 @@ def test_labels_in_another_order_than_their_frame_are_refused():
   np.testing.assert_array_equal(
     datasets.from_arrays(x, y[::-1].loc[x.index]).y, expected.y
   )
+
+
+def test_a_sparse_matrix_has_test_rows_too():
+  dataset = datasets.from_arrays(_sparse(_X), _Y, x_test=_sparse(_X), y_test=_Y)
+  expected = datasets.from_arrays(_X, _Y, x_test=_X, y_test=_Y)
+  np.testing.assert_array_equal(dataset.x, expected.x)
+  assert dataset.num_train == 3

@@ -227,3 +227,35 @@ def test_files_that_a_csv_does_not_list_are_said(tmp_path):
     "2 images (0.png, 3.png) are not listed in train.csv and left out.",
     "1 file (in/p.heic) not listed in train.csv is no image that can be read.",
   )
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
+  _classes(tmp_path / "data", "cat", "dog")
+  _classes(tmp_path, "other")
+  (tmp_path / "data" / "cat" / "more").symlink_to(tmp_path / "other")
+  (tmp_path / "data" / "cat" / "up").symlink_to("..")
+  (tmp_path / "other" / "again").symlink_to(".")
+  folder = image_folder.read(tmp_path / "data")
+  assert folder.table.names == (
+    *("cat/more/p.png", "cat/more/q.png", "cat/p.png", "cat/q.png"),
+    *("dog/p.png", "dog/q.png"),
+  )
+
+
+@pytest.mark.parametrize(
+  ("header", "row", "unused"),
+  [
+    (",image_file,kind", "{i},{i}.png,{c}", "the 1. without a title"),
+    (",filenames,labels", "{i},{i}.png,{c}", "the 1. without a title"),
+    ("kind,picture", "{c},{i}.png", None),
+    (",path,kind", "{i},{i}.png,{c}", "the 1. without a title"),
+    ("file,,kind", "{i}.png,{i},{c}", "the 2. without a title"),
+  ],
+)
+def test_files_and_classes_are_found_beside_an_index(tmp_path, header, row, unused):
+  rows = [row.format(i=i, c="ba"[i % 2]) for i in range(4)]
+  dataset = datasets.load(_folder(tmp_path, _IMAGES, rows, header))
+  np.testing.assert_array_equal(dataset.y, [1, 0, 1, 0])
+  said = [note for note in dataset.notes if note.startswith("Columns of")]
+  expected = f"Columns of train.csv that are not used: {unused}."
+  assert said == ([expected] if unused else [])
