@@ -28,6 +28,11 @@ two, -1 below all.
 - logit_gaussian compares `l + loss_floor`: privacy-meter adds the floor to the null's
   losses and does not take it off the threshold. So does that part of min_linear_logit.
 
+Under the floor phi hardly changes: in float32 all losses below some 1e-13 have one. So
+it is computed as its distance from the phi of loss 0, which moments and p-values, being
+differences, do not notice: `log1p(expm1(l) / (1 - exp(-floor)))`, whose relative
+precision, and so the order of losses, goes on to 0.
+
 The Gaussian tails are never 0, so gaussian, logit_gaussian and min_linear_logit need no
 smoothing: scores below all null losses still differ. Their level is as good as the fit.
 
@@ -63,6 +68,7 @@ _FIELDS = {
   "logit_gaussian": ("logit_mean",),
   "min_linear_logit": ("values", "logit_mean"),
 }
+_LEAST_LOGIT = 1e-9  # of mean distance; float32 holds squares of 1e-6 of it
 _EDGE = 1e-4  # how far linear's thresholds at alpha = 0 and 1 lie beyond the losses
 
 
@@ -80,7 +86,8 @@ class Null(NamedTuple):
     start: `[N]` int32.
     mean: `[N]` float32 mean of the losses.
     std: `[N]` float32 standard deviation, of maximum likelihood (divided by n).
-    logit_mean: `[N]` float32 mean of `-log(expm1(loss + loss_floor))`.
+    logit_mean: `[N]` float32 mean of how far `phi = -log(expm1(loss + loss_floor))`
+      lies below that of loss 0, at least 0.
     logit_std: `[N]` float32 standard deviation of it.
   """
 
@@ -110,7 +117,8 @@ def fit(
       loss has no influence, as if it were absent.
     method: the one of `METHODS` it is for, to compute no more; None for any.
     loss_floor: added to a loss before its logit, which is infinite at loss 0.
-    std_floor: least standard deviation, for losses that are all equal.
+    std_floor: least standard deviation, for losses that are all equal; of logits it is
+      that share of their `logit_mean` where this is below 1.
 
   Returns:
     A `Null` of N columns.
@@ -137,7 +145,8 @@ def fit(
     null = null._replace(mean=mean, std=std)
   if _reads(method, "logit_mean"):
     logits = _jitted_logit(losses, null.loss_floor)
-    mean, std = _moments(logits, valid, null.num_losses, std_floor)
+    mean, std = _moments(logits, valid, null.num_losses, 0.0)
+    std = jnp.maximum(std, _logit_std_floor(mean, std_floor))
     null = null._replace(logit_mean=mean, logit_std=std)
   return null
 
@@ -168,7 +177,8 @@ def fit_groups(
     null = null._replace(mean=mean, std=std)
   if _reads(method, "logit_mean"):
     logits = (_host_logit(group, loss_floor) for group in groups)
-    mean, std = _group_moments(logits, std_floor)
+    mean, std = _group_moments(logits, 0.0)
+    std = np.maximum(std, _logit_std_floor(mean, std_floor))
     null = null._replace(logit_mean=mean, logit_std=std)
   return null
 
@@ -294,8 +304,8 @@ def _gaussian_quantile(null: Null, levels: _Levels) -> jax.Array:
 
 
 def _logit_quantile(null: Null, levels: _Levels) -> jax.Array:
-  # A low loss is a high logit, so the quantile is taken from the other side.
-  return jax.nn.softplus(null.logit_std * levels.normal - null.logit_mean)
+  of_zero = _loss_to_logit(jnp.asarray(null.loss_floor))
+  return jax.nn.softplus(null.logit_mean + null.logit_std * levels.normal - of_zero)
 
 
 def _min_quantile(null: Null, levels: _Levels) -> jax.Array:
@@ -315,8 +325,8 @@ def _gaussian_log_p(null: Null, loss: jax.Array) -> jax.Array:
 
 
 def _logit_log_p(null: Null, loss: jax.Array) -> jax.Array:
-  logit = _loss_to_logit(loss + null.loss_floor)
-  return jax.scipy.special.log_ndtr((null.logit_mean - logit) / null.logit_std)
+  logit = _logit_below_zeros(loss, null.loss_floor)
+  return jax.scipy.special.log_ndtr((logit - null.logit_mean) / null.logit_std)
 
 
 def _min_log_p(null: Null, loss: jax.Array) -> jax.Array:
@@ -377,9 +387,22 @@ def _loss_to_logit(loss: jax.Array) -> jax.Array:
   return -loss - jnp.log(-jnp.expm1(-loss))
 
 
+def _logit_below_zeros(loss: jax.Array, loss_floor: _Array) -> jax.Array:
+  """How far the logit of `loss + loss_floor` lies below that of `loss_floor`."""
+  small = jnp.log1p(jnp.expm1(jnp.minimum(loss, 1)) / -jnp.expm1(-loss_floor))
+  # Of a large loss `expm1` would overflow, and nothing cancels.
+  large = _loss_to_logit(jnp.asarray(loss_floor)) - _loss_to_logit(loss + loss_floor)
+  return jnp.where(loss < 1, small, large)
+
+
 @jax.jit
 def _jitted_logit(losses: jax.Array, loss_floor: jax.Array) -> jax.Array:
-  return _loss_to_logit(jnp.asarray(losses, jnp.float32) + loss_floor)
+  return _logit_below_zeros(jnp.asarray(losses, jnp.float32), loss_floor)
+
+
+def _logit_std_floor(mean: _Array, std_floor: float) -> _Array:
+  """The least standard deviation of logits: what is above it is more than rounding."""
+  return std_floor * mean.clip(_LEAST_LOGIT, 1)
 
 
 @jax.jit
@@ -398,10 +421,13 @@ def _moments(
 
 
 def _host_logit(group: np.ndarray, loss_floor: float) -> np.ndarray:
-  """As `_loss_to_logit`, in NumPy: groups differ in size, and each would compile."""
-  loss = np.asarray(group, np.float32) + np.float32(loss_floor)
+  """As `_logit_below_zeros`, in NumPy: groups differ in size, each would compile."""
+  loss, floor = np.asarray(group, np.float64), np.float64(np.float32(loss_floor))
   with np.errstate(invalid="ignore", divide="ignore"):  # negative: NaN, as there
-    return -loss - np.log(-np.expm1(-loss))
+    small = np.log1p(np.expm1(np.minimum(loss, 1)) / -np.expm1(-floor))
+    shifted = loss + floor
+    large = shifted + np.log(-np.expm1(-shifted)) - floor - np.log(-np.expm1(-floor))
+  return np.where(loss < 1, small, large)
 
 
 def _group_moments(

@@ -221,6 +221,31 @@ def test_far_tails_keep_their_order_and_match_scipy():
   assert actual[3] < actual[2] < -40
 
 
+@pytest.mark.parametrize("method", ["logit_gaussian", "min_linear_logit"])
+@pytest.mark.parametrize("scale", [1e-4, 1e-9, 1e-12, 1e-18])
+def test_losses_far_below_the_floor_keep_their_order(method, scale):
+  """Of well-fitted samples: the p-values are those of float64, and none tie."""
+  rng = np.random.default_rng(12)
+  losses = (scale * rng.gamma(2.0, 1.0, (16, 500))).astype(np.float32)
+  loss = (scale * 0.01 * rng.gamma(1.0, 1.0, 500)).astype(np.float32)
+  below_all = loss < losses.min(axis=0)
+  assert below_all.mean() > 0.9
+  # As a float64 logit, relative to the floor's, which it hardly differs from.
+  wide = np.log1p(np.expm1(losses.astype(float)) / -np.expm1(-1e-6))
+  one = np.log1p(np.expm1(loss.astype(float)) / -np.expm1(-1e-6))
+  expected = special.log_ndtr((one - wide.mean(axis=0)) / wide.std(axis=0))
+  groups = nulls.fit_groups(list(losses.T), method=method)
+  for null in (nulls.fit(losses, method=method), groups):
+    actual = np.asarray(nulls.log_p_value(null, loss, method))
+    np.testing.assert_allclose(actual[below_all], expected[below_all], rtol=1e-4)
+    ascending = np.sort(loss)
+    of_one = np.asarray(
+      nulls.log_p_value(nulls.select(null, np.zeros(500, int)), ascending, method)
+    )
+    assert (np.diff(of_one) >= 0).all()
+    assert len(np.unique(actual)) > 490
+
+
 @pytest.mark.parametrize("method", nulls.METHODS)
 @pytest.mark.parametrize("level", [0.0, 0.3, 1e4])
 def test_equal_null_losses_give_finite_thresholds_and_ordered_p_values(method, level):
