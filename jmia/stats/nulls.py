@@ -118,7 +118,7 @@ def fit(
     method: the one of `METHODS` it is for, to compute no more; None for any.
     loss_floor: added to a loss before its logit, which is infinite at loss 0.
     std_floor: least standard deviation, for losses that are all equal; of logits it is
-      that share of their `logit_mean` where this is below 1.
+      that share of their `logit_mean`.
 
   Returns:
     A `Null` of N columns.
@@ -402,7 +402,7 @@ def _jitted_logit(losses: jax.Array, loss_floor: jax.Array) -> jax.Array:
 
 def _logit_std_floor(mean: _Array, std_floor: float) -> _Array:
   """The least standard deviation of logits: what is above it is more than rounding."""
-  return std_floor * mean.clip(_LEAST_LOGIT, 1)
+  return std_floor * mean.clip(_LEAST_LOGIT)
 
 
 @jax.jit

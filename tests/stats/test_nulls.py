@@ -369,3 +369,14 @@ def test_losses_that_differ_by_less_than_the_least_float_have_a_rank():
   scores = population.score(losses, np.array([2.1e-38, 2.9e-38, 4.1e-38, 0.2, 0.3]))
   assert np.isfinite(scores).all()
   assert (np.diff(scores) <= 0).all()
+
+
+@pytest.mark.parametrize("loss", [1e-3, 0.1053605, 2.302585, 9.21034])
+def test_a_loss_that_all_have_is_no_surprise(loss):
+  groups = [np.full(size, loss, np.float32) for size in (3, 50, 1000)]
+  of_group = nulls.fit_groups(groups, method="logit_gaussian")
+  of_column = nulls.fit(groups[1][:, None], method="logit_gaussian")
+  for null, number in ((of_group, 3), (of_column, 1)):
+    target = np.full(number, loss, np.float32)
+    p = np.exp(nulls.log_p_value(null, target, "logit_gaussian"))
+    np.testing.assert_allclose(p, 0.5, atol=0.05)
