@@ -52,7 +52,7 @@ def main() -> None:
 
 def _show(output_dir: pathlib.Path) -> None:
   """Prints the verdicts of a comparison that is written."""
-  found = json.loads((output_dir / "comparison.json").read_text())
+  found = json.loads((output_dir / "comparison.json").read_text("utf-8"))
   for of in found["comparisons"]:
     print(of["verdict"])
   print(f"\nThe comparison is {output_dir / 'comparison.html'}")
