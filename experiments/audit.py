@@ -45,7 +45,7 @@ import numpy as np
 
 from jmia import attacks, audit, datasets, types
 from jmia.attacks import evidence
-from jmia.audit import estimate, importers, limits, repeat, signals_file
+from jmia.audit import estimate, limits, repeat
 from jmia.datasets import groups
 from jmia.outputs import kinds
 from jmia.report import advice, tables, wording
@@ -285,33 +285,21 @@ def _say_plan() -> None:
 
 
 def _audit_signals() -> audit.Result:
-  seed = common_flags.SEED.value
   if not _SIGNALS.value:
     raise ValueError("--signals must have a value: a file or a folder")
-  path, names = pathlib.Path(_SIGNALS.value).expanduser(), _GROUPS.value or ()
-  targets, notes = importers.load(
-    path, _TARGET.value, seed=seed or 0, outputs=_OUTPUTS.value
-  )
-  if names and path.is_dir():
-    raise ValueError(f"groups: {path} is a folder, which has no columns")
   chosen = attack_flags.chosen(audit.DEFAULT_ATTACKS)
   _refuse_idle_estimator(chosen)
-  result = audit.from_evidence(
-    targets,
+  return audit.from_signals(
+    _SIGNALS.value,
     chosen,
-    _ESTIMATOR.value,
-    {
-      "signals": _SIGNALS.value,
-      "target": _TARGET.value,
-      "outputs": _OUTPUTS.value,
-      "seed": seed,
-      "title": _TITLE.value,
-    },
+    target=_TARGET.value,
+    outputs=_OUTPUTS.value,
+    groups=_GROUPS.value or (),
+    estimator=_ESTIMATOR.value,
     delta=shared_flags.DELTA.value or 0.0,
-    groups=signals_file.groups(path, names) if names else None,
+    seed=common_flags.SEED.value,
+    title=_TITLE.value,
   )
-  result.report["notes"] = [*notes, *result.report["notes"]]
-  return result
 
 
 def _audit_dataset(checkpoint_dir) -> audit.Result:

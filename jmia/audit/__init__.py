@@ -1,6 +1,6 @@
 """Audits: dataset -> design -> panel -> evidence -> scores -> outcome -> report.
 
-result = audit.run(datasets.load("digits"))
+result = audit.run(datasets.load("digits"))  # or audit.from_signals(...), of answers
 audit.write(result, "report")
 
 `design` says who trains on what, `panel` trains it, `view` gives one target's evidence,
@@ -11,6 +11,7 @@ way; the studies of the papers take the same one from designs of their own.
 from jmia.audit.auditing import Result, from_evidence, run
 from jmia.audit.config import DEFAULT_ATTACKS, AuditConfig, default_attacks
 from jmia.audit.files import write
+from jmia.audit.given import from_signals
 
 __all__ = [
   "DEFAULT_ATTACKS",
@@ -18,6 +19,7 @@ __all__ = [
   "Result",
   "default_attacks",
   "from_evidence",
+  "from_signals",
   "run",
   "write",
 ]

@@ -10,6 +10,7 @@ from jmia import _validate
 from jmia.attacks import evidence as evidence_lib
 from jmia.attacks.evidence import Evidence, Group
 from jmia.audit import counts, true_class
+from jmia.datasets import arrays as arrays_lib
 from jmia.datasets import npz
 from jmia.outputs import one_class, units
 
@@ -71,30 +72,36 @@ def load(path: str | os.PathLike[str], *, outputs: str = "auto") -> Evidence:
     raise ValueError(f"{path}: {error}") from error
 
 
-def groups(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+def groups(
+  signals: Mapping[str, Any] | str | os.PathLike[str], names: Sequence[str]
+) -> dict[str, np.ndarray]:
   """Reads the columns `[N]` whose groups' exposure is to be told.
 
   Args:
-    path: as of `load`.
+    signals: arrays as of `from_arrays`, or a path as of `load`.
     names: the arrays `group_NAME` to read; no others are.
 
   Raises:
-    ValueError: there is no such array, or it has another shape.
+    ValueError: there is no such array.
     FileNotFoundError: if there is no such file.
   """
-  arrays = npz.read(path)
+  if isinstance(signals, str | os.PathLike):
+    arrays: Mapping[str, Any] = npz.read(signals)
+    where = str(signals)
+  else:
+    arrays, where = signals, "signals"
   known = [name.removeprefix(_GROUP) for name in filter(_is_group, arrays)]
   for name in names:
     if name not in known:
       raise ValueError(
-        f"groups: {path} has no array {_GROUP}{name} (has groups:"
+        f"groups: {where} has no array {_GROUP}{name} (has groups:"
         f" {', '.join(known) or 'none'})"
       )
-  return {name: arrays[f"{_GROUP}{name}"] for name in names}
+  return {name: _array(_GROUP + name, arrays[_GROUP + name]) for name in names}
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray], *, outputs: str = "auto") -> Evidence:
-  """As `load`, from a mapping of arrays, lists, frames or tensors in host memory."""
+def from_arrays(arrays: Mapping[str, Any], *, outputs: str = "auto") -> Evidence:
+  """As `load`, from a mapping of arrays, lists, frames or tensors on any device."""
   arrays = {name: _plain(name, array) for name, array in arrays.items()}
   arrays, notes = _two_classes(arrays, outputs)
   _check(arrays)
@@ -163,9 +170,20 @@ def _is_group(name: str) -> bool:
   return name.startswith(_GROUP)
 
 
-def _plain(name: str, array: Any) -> np.ndarray:
+def _array(name: str, value: Any) -> np.ndarray:
+  """An array of an array, a tensor, a frame, or a list of these, one for each model."""
+  if isinstance(value, list | tuple):
+    value = [arrays_lib.on_host(part) for part in value]
+  try:
+    return np.asarray(arrays_lib.on_host(value))
+  except (TypeError, ValueError) as error:
+    cause = str(error).splitlines()[0]
+    raise ValueError(f"{name} is no array, but {type(value)}: {cause}") from error
+
+
+def _plain(name: str, value: Any) -> np.ndarray:
   """An array: membership as booleans where 0 and 1 say it, classes as integers."""
-  array = np.asarray(array)
+  array = _array(name, value)
   if _is_group(name):
     return array
   if name.endswith("members") and array.dtype.kind in "iuf":
