@@ -4,6 +4,7 @@
     python -m experiments.dp_audit --output_dir=DIR --mode=one_run
     python -m experiments.dp_audit --output_dir=DIR --claimed_epsilon=1,4,inf
     python -m experiments.dp_audit --output_dir=DIR --control=noise_tenth
+    python -m experiments.dp_audit --output_dir=DIR --scores=FILE --coins=coins.npz
 
 Canaries are planted in some private models and not in others, and an attacker guesses
 which. What the guesses prove stands beside what the accountant claims. Modes:
@@ -18,11 +19,19 @@ Two attackers are shown: of the final model, and of all models on the way. --con
 breaks the mechanism on purpose, to see whether the audit notices. DIR/results.json
 holds a row for each mechanism, attacker and run. A run that was interrupted goes on
 where it was when it is started again.
+
+--scores is of your own training, in any framework, on data that experiments.dp_plant
+has planted canaries in. FILE is a .npy or .csv: the model's probabilities or logits [m,
+C] for all canaries in their order, or scores [m], higher where it seems to have seen
+one; of several models, each on coins of its own, with commas. Or an .npz of scores [m]
+and is_in [m], canaries of your own that were each in by a fair coin; or of with_canary
+[n] and without_canary [n], scores of one canary by models that had it, and had it not.
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 import pathlib
 import time
 from typing import Any
@@ -32,21 +41,32 @@ import numpy as np
 
 from jmia import datasets, types
 from jmia.defenses import dp_sgd
-from jmia.dp import audit, canaries, controls, engine
+from jmia.dp import audit, controls, engine, given, proofs, score_files
 from jmia.report import results
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
-from . import bars, common_flags, launch, run_folder, shared_flags, training_flags
+from . import (
+  bars,
+  common_flags,
+  dp_flags,
+  launch,
+  run_folder,
+  shared_flags,
+  training_flags,
+)
 
 flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(training_flags)
+flags.adopt_module_key_flags(dp_flags)
 flags.declare_key_flag("delta")
-_MODE = flags.DEFINE_enum("mode", "many_runs", engine.MODES, "See the description.")
-_CANARY = flags.DEFINE_enum("canary", "gradient", canaries.KINDS, "What is planted.")
-_NUM_CANARIES = flags.DEFINE_integer(
-  "num_canaries", 1000, "Of every model in one_run.", lower_bound=1
+_SCORES = flags.DEFINE_list(
+  "scores", None, "Scores of canaries by models of your own; nothing is trained."
 )
+_COINS = flags.DEFINE_list(
+  "coins", None, "coins.npz of experiments.dp_plant, one for each of --scores."
+)
+_MODE = flags.DEFINE_enum("mode", "many_runs", engine.MODES, "See the description.")
 _NUM_RUNS = flags.DEFINE_integer(
   "num_runs",
   None,
@@ -55,7 +75,10 @@ _NUM_RUNS = flags.DEFINE_integer(
   lower_bound=1,
 )
 _CLAIMED = flags.DEFINE_list(
-  "claimed_epsilon", ["4"], "The guarantees that are tried, each a mechanism; inf too."
+  "claimed_epsilon",
+  None,
+  "The guarantees that are tried, each a mechanism; inf too. Default: 4; with --scores,"
+  " which takes one, none.",
 )
 _CLIP_NORM = flags.DEFINE_float("clip_norm", 1.0, "Of an example's gradient.")
 _START = flags.DEFINE_enum(
@@ -67,6 +90,12 @@ _CONTROL = flags.DEFINE_list(
   "Mechanisms broken on purpose, tried one after another, none for the sound one: "
   + ", ".join(controls.CONTROLS),
 )
+_DELTA = 1e-5
+# What only a training that is done here reads.
+_OF_TRAINING = (
+  *("dataset", "data_dir", "num_examples", "width", "mode", "canary", "num_canaries"),
+  *("num_runs", "clip_norm", "start", "control", "seed"),
+)
 # A small network: what is tried is the mechanism, and bounds are no sharper with more.
 _HIDDEN = (32,)
 
@@ -74,6 +103,11 @@ _HIDDEN = (32,)
 def main() -> None:
   """Trains, guesses, and writes what is proved."""
   started = time.monotonic()
+  if _SCORES.value:
+    _refuse_of_training()
+    _prove(started)
+    return
+  common_flags.refuse(["coins"], "is of --scores")
   common_flags.refuse_of_others("mode", _MODE.value, {"one_run": ("num_canaries",)})
   common_flags.refuse(
     ["momentum", "weight_decay"],
@@ -91,7 +125,7 @@ def main() -> None:
       audit.check(dataset, setting)
     rows, seconds = _run(dataset, settings, output_dir / "checkpoints")
     seconds["total"] = time.monotonic() - started
-    notes = [dataset.description, audit.PROVED[_MODE.value], audit.GAUSSIAN]
+    notes = [dataset.description, proofs.PROVED[_MODE.value], proofs.GAUSSIAN]
     content = results.document(
       rows,
       config={
@@ -104,9 +138,99 @@ def main() -> None:
     )
     results.write(output_dir / "results.json", content)
   print(results.table(_table(rows)))
-  print("\n" + "\n".join(audit.sentences(rows)))
+  print("\n" + "\n".join(proofs.sentences(rows)))
   print("\n" + "\n".join(notes[1:]))
   print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _refuse_of_training() -> None:
+  """Raises ValueError where a flag is given that nothing reads with --scores."""
+  modules = flags.FLAGS.flags_by_module_dict()
+  of_training = [flag.name for flag in modules[training_flags.__name__]]
+  common_flags.refuse(
+    [*of_training, *_OF_TRAINING],
+    "is not read with --scores: nothing is trained or drawn, so leave it out",
+  )
+  claimed = _CLAIMED.value or []
+  if len(claimed) > 1:
+    raise ValueError(
+      f"--claimed_epsilon={','.join(claimed)}: one claim is made of models of --scores"
+    )
+
+
+def _prove(started: float) -> None:
+  """Says what given scores prove."""
+  claimed = _number((_CLAIMED.value or ["inf"])[0])
+  delta = _DELTA if shared_flags.DELTA.value is None else shared_flags.DELTA.value
+  with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+    arrays = _arrays(_SCORES.value or [], _COINS.value or [])
+    rows = given.prove(**arrays, claimed_epsilon=claimed, delta=delta)
+    mode = rows[0]["mode"]
+    proved, beyond = proofs.PROVED[mode], given.beyond(rows)
+    notes = [proved, given.ASSUMED[mode], proofs.GAUSSIAN]
+    notes += [beyond] if beyond else []
+    content = results.document(
+      rows,
+      config={
+        "scores": _SCORES.value,
+        "coins": _COINS.value,
+        "claimed_epsilon": str(claimed),
+        "delta": delta,
+      },
+      seed=common_flags.SEED.value,
+      seconds={"total": time.monotonic() - started},
+      notes=notes,
+    )
+    results.write(output_dir / "results.json", content)
+  print(results.table(_table_of_given(rows)))
+  print("\n" + "\n".join(proofs.sentences(rows)))
+  print("\n" + "\n".join(notes))
+  print(f"\nThe rows are in {output_dir / 'results.json'}")
+
+
+def _arrays(paths: Sequence[str], coins: Sequence[str]) -> dict[str, np.ndarray]:
+  """What `given.prove` takes, of one file or of several models' together."""
+  if len(coins) not in (0, len(paths)):
+    raise ValueError(
+      f"--scores holds {len(paths)} and --coins {len(coins)} files, expected one coins"
+      " file for each"
+    )
+  found = [
+    score_files.read(path, of) for path, of in itertools.zip_longest(paths, coins)
+  ]
+  if len(found) == 1:
+    return found[0]
+  shapes = [arrays["scores"].shape if "scores" in arrays else None for arrays in found]
+  if len(set(shapes)) > 1 or shapes[0] is None or len(shapes[0]) > 1:
+    raise ValueError(
+      f"--scores={','.join(paths)}: of several models each file holds one's scores, of"
+      " as many canaries as the others"
+    )
+  return {name: np.stack([arrays[name] for arrays in found]) for name in found[0]}
+
+
+def _table_of_given(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+  """A line for each run."""
+  header = ["run", "claimed", "proved", "at most", "if Gaussian", "p", "contradicted"]
+  return [
+    header,
+    *(
+      [
+        str(row["run"]),
+        "–" if row["claimed_epsilon"] is None else f"{row['claimed_epsilon']:.2f}",
+        f"{row['epsilon_lower']:.2f}",
+        f"{row['epsilon_most']:.2f}",
+        _or_dash(row["epsilon_lower_gaussian"], ".2f"),
+        _or_dash(row["p_value"], ".2g"),
+        {None: "–", True: "yes", False: "no"}[row["contradicted"]],
+      ]
+      for row in rows
+    ),
+  ]
+
+
+def _or_dash(value: float | None, form: str) -> str:
+  return "–" if value is None else format(value, form)
 
 
 def _run(
@@ -148,21 +272,21 @@ def _settings() -> list[engine.Setting]:
   return [
     engine.Setting(
       mode=_MODE.value,
-      canary=_CANARY.value,
-      num_canaries=_NUM_CANARIES.value,
+      canary=dp_flags.CANARY.value or "gradient",
+      num_canaries=dp_flags.NUM_CANARIES.value,
       num_runs=_NUM_RUNS.value or (4 if is_one else 500),
       num_members=training_flags.NUM_MEMBERS.value or 400,
       train=train,
       private=dp_sgd.DPConfig(
         epsilon=_number(claimed),
-        delta=1e-5 if shared_flags.DELTA.value is None else shared_flags.DELTA.value,
+        delta=_DELTA if shared_flags.DELTA.value is None else shared_flags.DELTA.value,
         clip_norm=_CLIP_NORM.value,
       ),
       start=_START.value,
       control=None if control == "none" else control,
       seed=common_flags.SEED.value,
     )
-    for claimed in _CLAIMED.value
+    for claimed in _CLAIMED.value or ["4"]
     for control in _CONTROL.value or ["none"]
   ]
 

@@ -37,7 +37,10 @@ ALLOWED = {
     "atomic", "datasets", "defenses", "outputs", "signals", "splits", "stats",
     "training", "models", *BASE
   },
-  "dp": {"defenses", "splits", "stats", "training", "models", *BASE},
+  "dp": {
+    "datasets", "defenses", "outputs", "signals", "splits", "stats", "training",
+    "models", *BASE
+  },
   "encoding": {
     "atomic", "defenses", "outputs", "signals", "splits", "stats", "training",
     "models", *BASE

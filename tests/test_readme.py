@@ -107,6 +107,18 @@ def test_round_trip_of_an_owner(tmp_path):
   assert table.split()[:5] == done.stdout.split()[:5]
 
 
+def test_an_audit_of_private_training(tmp_path):
+  section = _README.split("### Does the guarantee hold?")[1].split("## Was your")[0]
+  own = section.split("Your own training")[1]
+  blocks = re.findall(r"```(bash|python)\n(.*?)```", own, flags=re.DOTALL)
+  assert [kind for kind, _ in blocks] == ["bash", "python", "bash"]
+  for kind, block in [("bash", _making_of_digits()), *blocks]:
+    done = _pasted(kind, block, tmp_path)
+  assert "Epsilon 1.00 at delta 1e-05 is contradicted at 95 %." in done.stdout
+  (row,) = json.loads((tmp_path / "proved" / "results.json").read_text())["rows"]
+  assert row["epsilon_lower"] > 2.5
+
+
 def test_a_watermark_by_a_nonce(tmp_path):
   section = _README.split("## Membership written into a model")[1].split("\n## ")[0]
   (block,) = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)

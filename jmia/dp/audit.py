@@ -1,6 +1,5 @@
-"""What the scores of canaries prove of a mechanism, beside what is claimed of it."""
+"""What the models of a setting prove of DP-SGD, beside what its accountant claims."""
 
-from collections.abc import Mapping, Sequence
 import math
 from typing import Any
 
@@ -8,27 +7,11 @@ import numpy as np
 
 from jmia import types
 from jmia.defenses import dp_sgd
-from jmia.dp import engine
+from jmia.dp import engine, proofs
 from jmia.stats import epsilon as epsilon_lib
-from jmia.stats import intervals, one_run
+from jmia.stats import intervals
 
-CONFIDENCE = 0.95
 THREATS = ("final", "steps")
-
-PROVED = {
-  "one_run": (
-    "Each canary was in by a coin of its own: epsilon_lower is valid without further"
-    " assumption, for each run and threat model by itself."
-  ),
-  "many_runs": (
-    "Models with and without the canary are independent runs of the mechanism:"
-    " epsilon_lower is valid without further assumption, for each row by itself."
-  ),
-}
-GAUSSIAN = (
-  "epsilon_lower_gaussian holds if the mechanism's trade-off curve is a Gaussian's,"
-  " which DP-SGD's is only nearly."
-)
 
 
 def rows(scored: engine.Scored, setting: engine.Setting) -> list[dict[str, Any]]:
@@ -45,17 +28,23 @@ def rows(scored: engine.Scored, setting: engine.Setting) -> list[dict[str, Any]]
     setting: what it was run with.
   """
   found = []
-  num_runs = 1 if setting.mode == "many_runs" else len(scored.is_in)
-  together = intervals.each_of(len(THREATS) * num_runs, confidence=CONFIDENCE)
+  is_many = setting.mode == "many_runs"
+  num_rows = len(THREATS) * (1 if is_many else len(scored.is_in))
+  together = intervals.each_of(num_rows, confidence=proofs.CONFIDENCE)
+  claim = proofs.Claim(scored.run.epsilon, scored.run.delta)
+  if is_many:
+    claim = claim._replace(curve=_profile(scored.run))
   for threat in THREATS:
     scores = getattr(scored, threat)
-    if setting.mode == "many_runs":
-      about = _about(scored, setting, threat)
-      found.append({**about, **_many(scored, scores, together)})
+    if is_many:
+      about, is_in = _about(scored, setting, threat), scored.is_in[:, 0]
+      proved = proofs.many_runs(claim, scores[is_in, 0], scores[~is_in, 0], together)
+      found.append({**about, **proved})
       continue
     for number, (own, is_in) in enumerate(zip(scores, scored.is_in, strict=True)):
       about = _about(scored, setting, threat)
-      found.append({**about, "run": number, **_one(scored.run, own, is_in, together)})
+      proved = proofs.one_run(claim, own, is_in, together)
+      found.append({**about, "run": number, **proved})
   return found
 
 
@@ -85,90 +74,12 @@ def _mean(values: np.ndarray) -> float | None:
   return float(finite.mean()) if finite.size else None
 
 
-def _many(scored: engine.Scored, scores: np.ndarray, together: float) -> dict[str, Any]:
-  run, is_in = scored.run, scored.is_in[:, 0]
-  with_it, without = scores[is_in, 0], scores[~is_in, 0]
-  lower, at_once = (
-    epsilon_lib.lower_bound(
-      with_it, without, epsilon_lib.epsilon_curve(run.delta), confidence=confidence
-    )
-    for confidence in (CONFIDENCE, together)
-  )
-  mu = epsilon_lib.lower_bound(
-    with_it, without, epsilon_lib.gaussian_curve(), confidence=CONFIDENCE
-  )
-  p_value = None
-  if math.isfinite(run.epsilon):
-    epsilons = np.linspace(0, 2 * run.epsilon, 33)
-    curve = epsilon_lib.profile_curve(epsilons, dp_sgd.profile(run, epsilons))
-    p_value = epsilon_lib.p_value(with_it, without, curve)
-  return {
-    "epsilon_lower": lower,
-    "epsilon_lower_at_once": at_once,
-    "mu_lower": mu,
-    "epsilon_lower_gaussian": epsilon_lib.gaussian_epsilon(mu, run.delta),
-    "p_value": p_value,
-    "contradicted": None if p_value is None else p_value <= 1 - CONFIDENCE,
-  }
-
-
-def _one(
-  run: dp_sgd.Mechanism, scores: np.ndarray, is_in: np.ndarray, together: float
-) -> dict[str, Any]:
-  at_once = one_run.lower_bound(scores, is_in, delta=run.delta, confidence=together)
-  options = {"delta": run.delta, "confidence": CONFIDENCE}
-  p_value = None
-  if math.isfinite(run.epsilon):
-    found = one_run.guess(scores, is_in)
-    of_claim = {"epsilon": run.epsilon, "delta": run.delta}
-    least = min(one_run.p_value(one, len(scores), **of_claim) for one in found)
-    p_value = min(1.0, len(found) * least)
-  return {
-    "epsilon_lower": one_run.lower_bound(scores, is_in, **options),
-    "epsilon_lower_at_once": at_once,
-    "epsilon_lower_gaussian": one_run.lower_bound_gaussian(scores, is_in, **options),
-    "p_value": p_value,
-    "contradicted": None if p_value is None else p_value <= 1 - CONFIDENCE,
-  }
-
-
-def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Returns a sentence for each mechanism: does what was found contradict its claim?
-
-  Args:
-    rows: of `rows`, of several mechanisms.
-  """
-  groups: dict[Any, list[Mapping[str, Any]]] = {}
-  for row in rows:
-    groups.setdefault((row["claimed_epsilon"], row["control"]), []).append(row)
-  return [_sentence(of_group) for of_group in groups.values()]
-
-
-def _sentence(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Of the rows of one mechanism."""
-  claimed, control = rows[0]["claimed_epsilon"], rows[0]["control"]
-  broken = f" with {control}" if control else ""
-  # Each row holds at 95 % by itself; the best of several has their number to pay.
-  best = max(row["epsilon_lower_at_once"] for row in rows)
-  proved = f"at least {best:.2f} is proved at 95 % by all {len(rows)} rows together"
-  if claimed is None:
-    return f"No epsilon is claimed{broken}; {proved}."
-  name = f"Epsilon {claimed:.2f} at delta {rows[0]['delta']:g}{broken}"
-  if len(rows) * min(row["p_value"] for row in rows) <= 1 - CONFIDENCE:
-    said = f"{name} is contradicted at 95 %, all {len(rows)} rows taken together."
-    if best < claimed:
-      said += (
-        f" That {best:.2f} alone is proved is no contradiction: the test is of the"
-        " accountant's whole curve of (epsilon, delta), the bound of its point at this"
-        " delta."
-      )
-    return said
-  if any(row["contradicted"] for row in rows):
-    return (
-      f"{name}: some row contradicts it by itself, but one of {len(rows)} may do so by"
-      " chance; together they do not."
-    )
-  return f"{name} is consistent with what was found; {proved}."
+def _profile(run: dp_sgd.Mechanism) -> proofs.Curve | None:
+  """The accountant's whole curve; None without noise."""
+  if not math.isfinite(run.epsilon):
+    return None
+  epsilons = np.linspace(0, 2 * run.epsilon, 33)
+  return epsilon_lib.profile_curve(epsilons, dp_sgd.profile(run, epsilons))
 
 
 def check(dataset: types.Dataset, setting: engine.Setting) -> None:

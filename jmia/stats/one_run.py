@@ -185,14 +185,10 @@ def lower_bound_gaussian(
 
 
 def _counts(num: int) -> list[int]:
-  """Returns `num / 2`, `num / 4`, ..., not below 8; `num` itself if it is below 16."""
-  if num < 16:
-    return [num]
-  counts = []
-  count = num // 2
-  while count >= 8:
-    counts.append(count)
-    count //= 2
+  """Returns `num / 2`, `num / 4`, ..., not below 8 but for the first."""
+  counts = [max(1, num // 2)]
+  while counts[-1] >= 16:
+    counts.append(counts[-1] // 2)
   return counts
 
 

@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 
-from jmia.dp import audit
+from jmia.dp import audit, proofs
 
 RUN = types.SimpleNamespace(
   epsilon=np.inf, delta=1e-5, noise_multiplier=0.0, sampling_rate=1.0, num_steps=1
@@ -39,7 +39,7 @@ def test_the_best_of_all_rows_pays_for_their_number():
   # 5 % of 30 and four standard errors; each by itself is above 0 more often.
   assert together <= 6
   assert alone > together
-  (sentence,) = audit.sentences(rows)
+  (sentence,) = proofs.sentences(rows)
   assert sentence.startswith("No epsilon is claimed; at least 0.0")
   assert sentence.endswith("is proved at 95 % by all 16 rows together.")
 
@@ -49,8 +49,10 @@ def test_a_claim_that_falls_by_less_than_it_is_said_why():
     "claimed_epsilon": 4.0, "control": None, "delta": 1e-5, "p_value": 1e-6,
     "contradicted": True, "epsilon_lower_at_once": 3.2,
   }  # fmt: skip
-  (sentence,) = audit.sentences([row])
+  (sentence,) = proofs.sentences([row])
   assert "Epsilon 4.00 at delta 1e-05 is contradicted at 95 %" in sentence
   assert "That 3.20 alone is proved is no contradiction" in sentence
-  (sentence,) = audit.sentences([{**row, "epsilon_lower_at_once": 4.5}])
-  assert sentence.endswith("is contradicted at 95 %, all 1 rows taken together.")
+  (sentence,) = proofs.sentences([{**row, "epsilon_lower_at_once": 4.5}])
+  assert sentence.endswith("is contradicted at 95 %.")
+  two = [{**row, "epsilon_lower_at_once": 4.5}] * 2
+  assert proofs.sentences(two)[0].endswith("at 95 %, all 2 rows taken together.")

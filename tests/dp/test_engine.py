@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jmia.dp import audit, engine, reading
+from jmia.dp import audit, engine, proofs, reading
 from jmia.training import augment
 
 
@@ -48,7 +48,7 @@ def test_without_noise_scores_tell_who_was_in(without_noise):
   assert np.median([row["epsilon_lower"] for row in rows]) > 0.2
   best = max(row["epsilon_lower_at_once"] for row in rows)
   assert best <= max(row["epsilon_lower"] for row in rows)
-  (sentence,) = audit.sentences(rows)
+  (sentence,) = proofs.sentences(rows)
   assert f"at least {best:.2f} is proved at 95 % by all {len(rows)} rows" in sentence
 
 
