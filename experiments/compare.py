@@ -11,16 +11,12 @@ sample's rank in every audit. Another comparison in DIR is refused, unless --res
 to replace what is there.
 """
 
-import csv
 import json
 import pathlib
 
 from absl import flags
-import numpy as np
 
-from jmia import atomic
-from jmia.audit import compare
-from jmia.report import compare_page, results, wording
+from jmia.audit import compare, comparison_files
 
 from . import common_flags, launch, run_folder
 
@@ -31,7 +27,6 @@ _AUDITS = flags.DEFINE_list("audits", None, "Folders of audits; or give them bar
 _NAMES = flags.DEFINE_list(
   "names", None, "What to call the audits. Default: their folders' names."
 )
-FILES = ("changes.csv", "comparison.html", "comparison.json")
 
 
 def main() -> None:
@@ -44,9 +39,8 @@ def main() -> None:
     compare.load(folder, name or None)
     for folder, name in zip(folders, names, strict=True)
   ]
-  found = compare.compare(audits)
   with run_folder.run_dir(common_flags.OUTPUT_DIR.value, _show) as output_dir:
-    _write(found, audits, output_dir)
+    comparison_files.write(audits, output_dir)
   _show(output_dir)
 
 
@@ -56,47 +50,6 @@ def _show(output_dir: pathlib.Path) -> None:
   for of in found["comparisons"]:
     print(of["verdict"])
   print(f"\nThe comparison is {output_dir / 'comparison.html'}")
-
-
-def _write(found, audits, output_dir: pathlib.Path) -> None:
-  """Writes all files or none."""
-  attack = wording.sharpest(audits[0].report)
-  if attack is None or attack not in found["attacks"]:
-    attack = found["attacks"][0]
-  changes = compare.changes(audits, attack)
-  with atomic.folder(output_dir) as folder:
-    _write_changes(folder / "changes.csv", changes)
-    reports = [audit.report for audit in audits]
-    curves = [_curve(audit) for audit in audits]
-    compare_page.write(folder / "comparison.html", found, reports, curves, changes)
-    results.write(folder / "comparison.json", found)
-    atomic.move(folder, output_dir, FILES)
-
-
-def _curve(audit: compare.Audit) -> compare_page.Curve:
-  """The strongest attack's curve."""
-  attack = wording.strongest(audit.report)
-  assert attack is not None, "an audit has an attack in common with the others"
-  at = ~np.isnan(audit.scores[attack])
-  return compare_page.Curve(
-    audit.name, attack, audit.scores[attack][at], audit.members[at]
-  )
-
-
-def _write_changes(path: pathlib.Path, changes) -> None:
-  with path.open("w", newline="", encoding="utf-8") as file:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(changes)
-    for row in zip(*(column.tolist() for column in changes.values()), strict=True):
-      writer.writerow(_shown(value) for value in row)
-
-
-def _shown(value):
-  if isinstance(value, bool):
-    return int(value)
-  if isinstance(value, float):
-    return "" if np.isnan(value) else int(value)
-  return value
 
 
 if __name__ == "__main__":

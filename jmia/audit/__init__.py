@@ -3,6 +3,10 @@
 result = audit.run(datasets.load("digits"))  # or audit.from_signals(...), of answers
 audit.write(result, "report")
 
+Of several audits of one dataset, `compare.of` or `compare.load` each:
+
+comparison_files.write([compare.of("plain", a), compare.of("with l2", b)], "comparison")
+
 `design` says who trains on what, `panel` trains it, `view` gives one target's evidence,
 `outcome` runs attacks on it, and `files` writes what was found. `run` takes the whole
 way; the studies of the papers take the same one from designs of their own.

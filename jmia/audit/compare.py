@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jmia.audit import files
+from jmia.audit.auditing import Result
 from jmia.report import wording
 from jmia.stats import intervals, levels, over_targets, paired, roc
 
@@ -30,7 +32,7 @@ _FIGURES = ("auc", *levels.COARSE_FPRS)
 
 
 class Audit(NamedTuple):
-  """An audit's files, as `files.write` left them.
+  """An audit: what `files.write` leaves of it.
 
   Attributes:
     name: what the comparison calls it.
@@ -84,26 +86,38 @@ def load(folder: str | os.PathLike[str], name: str | None = None) -> Audit:
       arrays = dict(file)
     if not {"attacks", "target"} <= report.keys():
       raise ValueError("report.json lacks attacks or target")
-    order = np.argsort(arrays["index"], kind="stable")
-    return Audit(
-      name=name or folder.resolve().name,
-      report=report,
-      index=arrays["index"][order],
-      members=arrays["members"][order],
-      labels=arrays["labels"][order],
-      scores={a: arrays[f"score_{a}"][order] for a in report["attacks"]},
-      p_values={
-        a: arrays[f"p_{a}"][order] for a in report["attacks"] if f"p_{a}" in arrays
-      },
-      target_members=arrays["target_members"] if report.get("targets") else None,
-      target_scores={
-        a: arrays[f"target_score_{a}"]
-        for a in report["attacks"]
-        if report.get("targets")
-      },
-    )
+    return _of_arrays(name or folder.resolve().name, report, arrays)
   except (KeyError, ValueError, EOFError, OSError) as error:
     raise ValueError(f"{folder} holds no whole audit: {error}") from error
+
+
+def of(name: str, result: Result) -> Audit:
+  """Returns an audit of this process, as `load` would read it from its folder.
+
+  Args:
+    name: what to call it.
+    result: of `audit.run`, for instance.
+  """
+  return _of_arrays(name, result.report, files.arrays(result))
+
+
+def _of_arrays(
+  name: str, report: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Audit:
+  """An audit of the values of `report.json` and the arrays of `scores.npz`."""
+  order = np.argsort(arrays["index"], kind="stable")
+  attacks, has_targets = report["attacks"], bool(report.get("targets"))
+  return Audit(
+    name=name,
+    report=report,
+    index=arrays["index"][order],
+    members=arrays["members"][order],
+    labels=arrays["labels"][order],
+    scores={a: arrays[f"score_{a}"][order] for a in attacks},
+    p_values={a: arrays[f"p_{a}"][order] for a in attacks if f"p_{a}" in arrays},
+    target_members=arrays["target_members"] if has_targets else None,
+    target_scores={a: arrays[f"target_score_{a}"] for a in attacks if has_targets},
+  )
 
 
 def compare(audits: Sequence[Audit]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from experiments import compare as binary
 from experiments import launch, runs
+from jmia.audit import comparison_files
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ def test_it_leaves_a_page_and_says_the_verdict(run, tmp_path):
   code, out, err = run(plain, less, f"--output_dir={tmp_path / 'out'}")
   assert (code, err) == (0, "")
   assert out.startswith("less leaks less than plain: the largest AUC of any attack is")
-  assert sorted(os.listdir(tmp_path / "out")) == sorted([runs.RECORD, *binary.FILES])
+  assert sorted(os.listdir(tmp_path / "out")) == sorted(
+    [runs.RECORD, *comparison_files.FILES]
+  )
   page = (tmp_path / "out" / "comparison.html").read_text()
   assert "less leaks less than plain" in page
   assert "l2:1" in page  # in what their settings differ
