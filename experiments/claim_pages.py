@@ -89,7 +89,7 @@ def of_submarks(
     ],
     limits=[_NO_CLAIM, _WHO, _chance(level)],
     hashes=hashes,
-    repeat=_command("verify"),
+    repeat=command("verify"),
   )
 
 
@@ -131,7 +131,7 @@ def of_one_mark(
     ],
     limits=[_NO_CLAIM, _WHO, _chance(100 * (1 - verdict.confidence))],
     hashes=hashes,
-    repeat=_command("verify"),
+    repeat=command("verify"),
   )
 
 
@@ -183,7 +183,7 @@ def of_watermark(
       " hold.",
     ],
     hashes=hashes,
-    repeat=_command("watermark"),
+    repeat=command("watermark"),
   )
 
 
@@ -282,6 +282,7 @@ def _chance(level: float) -> str:
   )
 
 
-def _command(binary: str) -> str:
+def command(binary: str) -> str:
+  """Returns this process's command without secrets, as somebody else would run it."""
   given = [one for one in sys.argv[1:] if not one.lstrip("-").startswith("secret")]
   return f"jmia {binary} {shlex.join(given)}"

@@ -17,8 +17,8 @@ Canaries (--canary): gradient, the largest gradient that clipping allows, in a d
 of its own; mislabelled, feature, noise: rows that stand out; natural: rows as they are.
 Two attackers are shown: of the final model, and of all models on the way. --control
 breaks the mechanism on purpose, to see whether the audit notices. DIR/results.json
-holds a row for each mechanism, attacker and run. A run that was interrupted goes on
-where it was when it is started again.
+holds a row for each mechanism, attacker and run, and DIR/proof.html is a page of them.
+A run that was interrupted goes on where it was when it is started again.
 
 --scores is of your own training, in any framework, on data that experiments.dp_plant
 has planted canaries in. FILE is a .npy or .csv: the model's probabilities or logits [m,
@@ -42,14 +42,16 @@ import numpy as np
 from jmia import datasets, types
 from jmia.defenses import dp_sgd
 from jmia.dp import audit, controls, engine, given, proofs, score_files
-from jmia.report import results
+from jmia.report import claim_page, results
 from jmia.training import config as config_lib
 from jmia.training import optimizers
 
 from . import (
   bars,
+  claim_pages,
   common_flags,
   dp_flags,
+  dp_pages,
   launch,
   run_folder,
   shared_flags,
@@ -136,11 +138,9 @@ def main() -> None:
       seconds=seconds,
       notes=notes,
     )
-    results.write(output_dir / "results.json", content)
-  print(results.table(_table(rows)))
-  print("\n" + "\n".join(proofs.sentences(rows)))
-  print("\n" + "\n".join(notes[1:]))
-  print(f"\nThe rows are in {output_dir / 'results.json'}")
+    page = dp_pages.of_rows(rows, _facts(dataset, rows), (), ())
+    _write(output_dir, content, page)
+  _say(_table(rows), rows, notes[1:], output_dir)
 
 
 def _refuse_of_training() -> None:
@@ -181,11 +181,55 @@ def _prove(started: float) -> None:
       seconds={"total": time.monotonic() - started},
       notes=notes,
     )
-    results.write(output_dir / "results.json", content)
-  print(results.table(_table_of_given(rows)))
+    facts = [("Models", f"{rows[0]['num_runs']:,}"), ("Trained", "elsewhere")]
+    page = dp_pages.of_rows(rows, facts, _hashes(), [beyond] if beyond else [])
+    _write(output_dir, content, page)
+  _say(_table_of_given(rows), rows, notes, output_dir)
+
+
+def _write(
+  output_dir: pathlib.Path, content: Mapping[str, Any], page: claim_page.Claim
+) -> None:
+  """Writes the page, and then the rows."""
+  claim_page.write(output_dir / "proof.html", page)
+  results.write(output_dir / "results.json", content)
+
+
+def _say(
+  table: Sequence[Sequence[str]],
+  rows: Sequence[Mapping[str, Any]],
+  notes: Sequence[str],
+  output_dir: pathlib.Path,
+) -> None:
+  """Prints what is proved, and where it is written."""
+  print(results.table(table))
   print("\n" + "\n".join(proofs.sentences(rows)))
   print("\n" + "\n".join(notes))
-  print(f"\nThe rows are in {output_dir / 'results.json'}")
+  print(f"\nThe page to hand on is {output_dir / 'proof.html'}.")
+
+
+def _hashes() -> list[tuple[str, str, str]]:
+  """Of the files that were given."""
+  named = [
+    *((path, "scores") for path in _SCORES.value or []),
+    *((path, "coins") for path in _COINS.value or []),
+  ]
+  return [(f"{path} ({what})", claim_pages.sha256(path), "") for path, what in named]
+
+
+def _facts(
+  dataset: types.Dataset, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+  """What was trained here."""
+  first = rows[0]
+  models = first["num_runs"] * (2 if first["mode"] == "many_runs" else 1)
+  return [
+    ("Data", dataset.name),
+    ("Canary", first["canary"]),
+    ("Models of a mechanism", f"{models:,}"),
+    ("Steps", f"{first['num_steps']:,}"),
+    ("Sampling rate", f"{first['sampling_rate']:.3g}"),
+  ]
 
 
 def _arrays(paths: Sequence[str], coins: Sequence[str]) -> dict[str, np.ndarray]:
@@ -220,17 +264,13 @@ def _table_of_given(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         "–" if row["claimed_epsilon"] is None else f"{row['claimed_epsilon']:.2f}",
         f"{row['epsilon_lower']:.2f}",
         f"{row['epsilon_most']:.2f}",
-        _or_dash(row["epsilon_lower_gaussian"], ".2f"),
-        _or_dash(row["p_value"], ".2g"),
+        dp_pages.or_dash(row["epsilon_lower_gaussian"], ".2f"),
+        dp_pages.or_dash(row["p_value"], ".2g"),
         {None: "–", True: "yes", False: "no"}[row["contradicted"]],
       ]
       for row in rows
     ),
   ]
-
-
-def _or_dash(value: float | None, form: str) -> str:
-  return "–" if value is None else format(value, form)
 
 
 def _run(

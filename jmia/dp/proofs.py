@@ -11,6 +11,7 @@ from jmia.stats import one_run as one_run_lib
 
 # False positive rates -> the highest true positive rates that privacy allows.
 Curve = Callable[[np.ndarray], np.ndarray]
+Row = Mapping[str, Any]  # JSON values of what one run, or all, prove to one attacker
 
 CONFIDENCE = 0.95
 _BY_POINT = 1e-3  # a bound misses the point that a test refutes by less than this
@@ -121,19 +122,31 @@ def _of_claim(p_value: float | None) -> dict[str, Any]:
   }
 
 
-def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def sentences(rows: Sequence[Row]) -> list[str]:
   """Returns a sentence for each mechanism: does what was found contradict its claim?
 
   Args:
-    rows: of `rows`, of several mechanisms.
+    rows: of `audit.rows` or `given.prove`, of one mechanism or several.
   """
-  groups: dict[Any, list[Mapping[str, Any]]] = {}
+  return [_sentence(of_group) for of_group in by_mechanism(rows)]
+
+
+def by_mechanism(rows: Sequence[Row]) -> list[list[Row]]:
+  """Returns the rows of each mechanism, in the order in which they come."""
+  groups: dict[Any, list[Row]] = {}
   for row in rows:
     groups.setdefault((row["claimed_epsilon"], row["control"]), []).append(row)
-  return [_sentence(of_group) for of_group in groups.values()]
+  return list(groups.values())
 
 
-def _sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+def are_contradicted(rows: Sequence[Row]) -> bool:
+  """Returns whether the rows of one mechanism contradict its claim, taken together."""
+  if rows[0]["claimed_epsilon"] is None:
+    return False
+  return bool(len(rows) * min(row["p_value"] for row in rows) <= 1 - CONFIDENCE)
+
+
+def _sentence(rows: Sequence[Row]) -> str:
   """Of the rows of one mechanism."""
   claimed, control = rows[0]["claimed_epsilon"], rows[0]["control"]
   broken = f" with {control}" if control else ""
@@ -144,9 +157,11 @@ def _sentence(rows: Sequence[Mapping[str, Any]]) -> str:
   if claimed is None:
     return f"No epsilon is claimed{broken}; {proved}."
   name = f"Epsilon {claimed:.2f} at delta {rows[0]['delta']:g}{broken}"
-  if len(rows) * min(row["p_value"] for row in rows) <= 1 - CONFIDENCE:
+  if are_contradicted(rows):
     of_all = f", all {len(rows)} rows taken together" if by_all else ""
     said = f"{name} is contradicted at 95 %{of_all}."
+    if best >= claimed:
+      return f"{said[:-1]}: at least {best:.2f} is proved."
     if best < claimed - _BY_POINT:
       said += (
         f" That {best:.2f} alone is proved is no contradiction: the test is of the"

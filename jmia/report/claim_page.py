@@ -33,6 +33,34 @@ class Finding(NamedTuple):
   tables: Sequence[tuple[str, Table]]
 
 
+class Words(NamedTuple):
+  """How a page calls its verdicts.
+
+  Attributes:
+    page: what the page is.
+    stands: of a finding that stands.
+    not_so: of one that does not.
+    together: of several findings, with `{number}`, and `{names}` of those that stand.
+    footer: what follows on the versions.
+  """
+
+  page: str
+  stands: str
+  not_so: str
+  together: str
+  footer: str
+
+
+OF_CLAIM = Words(
+  "Verdict on a claim",
+  "Claim",
+  "No claim",
+  "{number} suspects were asked, and the claim is made against {names}.",
+  "This page names neither the key's secret nor its triggers and labels: who knows them"
+  " can evade the next claim.",
+)
+
+
 class Claim(NamedTuple):
   """A page's content; every text is escaped.
 
@@ -44,8 +72,9 @@ class Claim(NamedTuple):
     together: how several suspects share one level; empty for one.
     assumptions: what the verdict rests on, a sentence each.
     limits: what it does not say, a sentence each.
-    hashes: (what, SHA-256, what is known of it).
+    hashes: (what, SHA-256, what is known of it); none where no file was read.
     repeat: the command that finds the same again.
+    words: for the verdicts.
   """
 
   title: str
@@ -57,6 +86,7 @@ class Claim(NamedTuple):
   limits: Sequence[str]
   hashes: Sequence[tuple[str, str, str]]
   repeat: str
+  words: Words = OF_CLAIM
 
 
 def write(path: str | os.PathLike[str], claim: Claim) -> None:
@@ -74,29 +104,30 @@ def write(path: str | os.PathLike[str], claim: Claim) -> None:
 
 def render(claim: Claim) -> str:
   """Returns the page as text. Arguments as in `write`."""
-  stands = sum(finding.stands for finding in claim.findings)
   return page.template("claim.html.jinja2").render(
     {
       **claim._asdict(),
-      "headline": _headline(claim.findings),
-      "label": _label(stands, len(claim.findings)),
-      "kind": "leak" if stands else "none",
+      "headline": _headline(claim),
+      "label": _label(claim),
+      "kind": "leak" if any(one.stands for one in claim.findings) else "none",
       "versions": results.versions(),
     }
   )
 
 
-def _headline(findings: Sequence[Finding]) -> str:
-  if len(findings) == 1:
-    return findings[0].sentence
-  names = [finding.suspect for finding in findings if finding.stands]
-  return (
-    f"{len(findings)} suspects were asked, and the claim is made against"
-    f" {', '.join(names) or 'none of them'}."
+def _headline(claim: Claim) -> str:
+  if len(claim.findings) == 1:
+    return claim.findings[0].sentence
+  names = [finding.suspect for finding in claim.findings if finding.stands]
+  return claim.words.together.format(
+    number=len(claim.findings), names=", ".join(names) or "none of them"
   )
 
 
-def _label(stands: int, number: int) -> str:
+def _label(claim: Claim) -> str:
+  number, stands = len(claim.findings), sum(one.stands for one in claim.findings)
+  words = claim.words
   if number == 1:
-    return "Claim" if stands else "No claim"
-  return f"{stands} {'claim' if stands == 1 else 'claims'} of {number}"
+    return words.stands if stands else words.not_so
+  plural = "" if stands == 1 or words.stands != OF_CLAIM.stands else "s"
+  return f"{stands} {words.stands.lower()}{plural} of {number}"

@@ -53,6 +53,8 @@ def test_a_claim_that_falls_by_less_than_it_is_said_why():
   assert "Epsilon 4.00 at delta 1e-05 is contradicted at 95 %" in sentence
   assert "That 3.20 alone is proved is no contradiction" in sentence
   (sentence,) = proofs.sentences([{**row, "epsilon_lower_at_once": 4.5}])
-  assert sentence.endswith("is contradicted at 95 %.")
+  assert sentence.endswith("is contradicted at 95 %: at least 4.50 is proved.")
   two = [{**row, "epsilon_lower_at_once": 4.5}] * 2
-  assert proofs.sentences(two)[0].endswith("at 95 %, all 2 rows taken together.")
+  assert proofs.sentences(two)[0].endswith(
+    "at 95 %, all 2 rows taken together: at least 4.50 is proved."
+  )

@@ -23,7 +23,8 @@ def test_scores_of_coins_prove_what_the_bound_says():
   assert row["contradicted"]
   assert row["p_value"] <= 0.05
   (sentence,) = dp.sentences([row])
-  assert sentence == "Epsilon 0.50 at delta 1e-05 is contradicted at 95 %."
+  proved = f"at least {row['epsilon_lower']:.2f} is proved"
+  assert sentence == f"Epsilon 0.50 at delta 1e-05 is contradicted at 95 %: {proved}."
   (alone,) = dp.prove(scores, is_in)
   assert alone["p_value"] is None
   assert "No epsilon is claimed; at least" in dp.sentences([alone])[0]

@@ -1,5 +1,6 @@
 """The audit of one's own training: canaries planted, scored, and what they prove."""
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -73,13 +74,20 @@ def test_what_was_planted_is_proved(run):
     "--output_dir=proved",
   )
   assert code == 0, err
-  assert "Epsilon 1.00 at delta 1e-06 is contradicted at 95 %." in out
+  assert "Epsilon 1.00 at delta 1e-06 is contradicted at 95 %: at least" in out
   assert "Neither training nor scores may have seen the coins." in out
   content = _results("proved")
   (row,) = content["rows"]
   assert row["epsilon_lower"] > 2
   assert row["num_canaries"] == 100
   assert content["config"]["scores"] == ["answers.npy"]
+  page = pathlib.Path("proved/proof.html").read_text("utf-8")
+  assert "Does this training keep the epsilon that is claimed?" in page
+  assert f"{row['epsilon_lower']:.2f}" in page
+  for file in ("answers.npy", "planted/coins.npz"):
+    digest = hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
+    assert f"<dt>{file}" in page
+    assert digest in page
   # With coins that the model knows nothing of, nothing is proved.
   wrong = np.random.default_rng(0).random(100) < 0.5
   np.savez("wrong.npz", is_in=wrong, labels=coins["labels"])
