@@ -25,9 +25,8 @@ each epoch, settings that were chosen by looking at the same data, that a table'
 features are standardised by statistics of all its rows, members included, and that the
 noise comes from a pseudo-random generator in float32.
 
-Source: Abadi et al., "Deep Learning with Differential Privacy". Clipping is
-`jax_privacy`'s; noise is drawn from each model's own key, so that models trained in one
-program have independent noise.
+Source: Abadi et al., "Deep Learning with Differential Privacy". Noise is drawn from
+each model's own key, so that models trained in one program have independent noise.
 """
 
 import dataclasses
@@ -40,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmia import _validate
+from jmia.defenses import clipping
 from jmia.training import recipe as recipe_lib
 
 _SLACK = 1e-3  # share of delta set aside for batches that would overflow
@@ -63,7 +63,7 @@ class DPConfig:
     epsilon: above 0; infinity clips and adds no noise.
     delta: in (0, 1); should be well below one in the number of members.
     clip_norm: L2 norm that every example's gradient is clipped to.
-    microbatch_size: examples whose gradients are held at once.
+    microbatch_size: examples that go through the model at once.
   """
 
   epsilon: float
@@ -303,14 +303,14 @@ def noisy_gradient(
     clip_norm: L2 norm that every example's gradient is clipped to.
     noise_multiplier: standard deviation of the noise over `clip_norm`.
     expected_batch_size: what the sum is divided by.
-    microbatch_size: divides the slots of a batch; that many gradients are held at once.
+    microbatch_size: divides the slots of a batch; so many examples go through the model
+      at once.
 
   Raises:
     ValueError: when traced, for a model that keeps batch statistics: they mix the
       examples of a batch, and would be published without noise.
     ImportError: jax-privacy is not installed.
   """
-  from jax_privacy import clipping
 
   def gradient(loss: recipe_lib.Loss):
     def value_and_noisy(params, variables, batch, key, job):
@@ -326,22 +326,18 @@ def noisy_gradient(
         value, (_, correct) = loss(params, variables, one, own, job)
         return value, correct.sum()
 
-      num_slots = len(batch.valid)
-      examples = (batch, jnp.arange(num_slots))
-      # optax cuts microbatches with a stride: laid out so, the first is full first.
-      order = np.arange(num_slots).reshape(-1, microbatch_size).T.ravel()
-      examples = jax.tree.map(lambda leaf: leaf[order], examples)
-      total, each = clipping.clipped_grad(
+      clipped = clipping.clipped_sum(
         of_one,
-        has_aux=True,
-        return_values=True,
-        l2_clip_norm=clip_norm,
-        microbatch_size=microbatch_size,
-      )(params, examples, is_padding_example=~batch.valid[order])
-      value = each.values.sum() / jnp.maximum(batch.valid.sum(), 1)
-      grads = add_noise(key.noise, total, noise_multiplier * clip_norm)
+        params,
+        (batch, jnp.arange(len(batch.valid))),
+        batch.valid,
+        clip_norm,
+        microbatch_size,
+      )
+      value = clipped.value / jnp.maximum(batch.valid.sum(), 1)
+      grads = add_noise(key.noise, clipped.total, noise_multiplier * clip_norm)
       grads = jax.tree.map(lambda g: g / expected_batch_size, grads)
-      return (value, (variables, each.aux)), grads
+      return (value, (variables, clipped.aux)), grads
 
     return value_and_noisy
 
