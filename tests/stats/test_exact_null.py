@@ -1,9 +1,12 @@
 """How often intervals miss where nothing leaks, by summing over all outcomes.
 
-Of scores of two values, of which members and others take the higher one alike often,
-all there is to an audit are two counts: binomial, so that the chance of a miss is a sum
-and not a simulation, far into the tails that a verdict over many figures rests on.
+Without ties all orders of members and others are as likely, and those of few samples
+can be listed. Of scores of two values, which members and others take alike often, all
+there is to an audit are two counts, both binomial. So the chance of a miss is a sum and
+no simulation, far into the tails that a verdict over many figures rests on.
 """
+
+import itertools
 
 import numpy as np
 import pytest
@@ -51,6 +54,19 @@ def test_where_nothing_leaks_each_side_misses_at_most_its_tail(m, n, num_figures
     # A threshold of that FPR, a coin tossed within a value, has a TPR of as much.
     for misses in (tpr.low[:, k] > fpr + 1e-12, tpr.high[:, k] < fpr - 1e-12):
       assert _most_missed(misses, m, n) <= tail
+
+
+@pytest.mark.parametrize(("m", "n"), [(7, 7), (4, 14), (14, 4), (1, 90)])
+def test_of_all_orders_without_ties_no_more_miss(m, n):
+  # Where nothing leaks each order of members and others is as likely.
+  places = np.array(list(itertools.combinations(range(m + n), m)))
+  members = np.zeros((len(places), m + n), bool)
+  np.put_along_axis(members, places, True, axis=1)
+  for num_figures in (1, 6, 24):
+    confidence = intervals.each_of(num_figures)
+    found = intervals.auc(np.arange(m + n), members, confidence=confidence)
+    for misses in (found.low > 0.5, found.high < 0.5):
+      assert misses.mean() <= (1 - confidence) / 2
 
 
 def test_the_sum_is_that_of_a_simulation_and_sees_an_interval_that_is_too_narrow():
