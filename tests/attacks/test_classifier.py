@@ -167,6 +167,7 @@ def test_a_class_without_two_answers_of_each_kind_is_left_out(monkeypatch):
   assert np.isfinite(outcome.evaluate(given, "classifier").scores).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_it_tells_as_much_as_scikit_learns_network_of_probabilities_and_labels():
   shadow, target = _answers(0, 900, flip=0), _answers(1, 600, flip=0)
 
