@@ -345,10 +345,31 @@ def shadow_of(evidence: Evidence) -> Shadow:
   )
 
 
+def _attacked(
+  labels: np.ndarray, shadow: Shadow, config: ClassifierConfig, seed: int
+) -> np.ndarray:
+  """`[N]` bool: the samples whose network has two answers of each kind to learn from.
+
+  Of the answers that `score` takes with this seed.
+  """
+  shadow = _at_most(shadow, config.max_examples, np.random.default_rng(seed))
+  num_classes = shadow.logits.shape[1] if config.per_class else None
+  at = np.zeros(len(labels), bool)
+  for rows, queries, _ in _groups(labels, shadow, num_classes):
+    num_members = shadow.members[rows].sum()
+    at[queries] = min(num_members, len(rows) - num_members) >= 2
+  return at
+
+
 def _score(evidence: Evidence, *, by_class: bool = False, top_k: int = 0):
   config = ClassifierConfig(per_class=by_class, top_k=top_k or None)
-  logits, shadow = evidence.signals["logits"], shadow_of(evidence)
-  return score(logits, evidence.labels, shadow, config, seed=evidence.seed).scores
+  shadow, seed = shadow_of(evidence), evidence.seed
+  at = _attacked(evidence.labels, shadow, config, seed)
+  scores = np.full(len(at), np.nan, np.float32)
+  if at.any():
+    logits, labels = evidence.signals["logits"][at], evidence.labels[at]
+    scores[at] = score(logits, labels, shadow, config, seed=seed).scores
+  return scores
 
 
 def _check_options(*, by_class: bool, top_k: int) -> None:

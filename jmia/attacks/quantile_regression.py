@@ -20,7 +20,7 @@ Source: Bertran, Tang, Kearns, Morgenstern, Roth & Wu, "Scalable Membership Infe
 Attacks via Quantile Regression". Departures: the label is an input too; an ensemble,
 each network of which stops at the epoch that suits best a fifth of the rows, held out
 of its training; and where the paper tunes networks of the target's size, one small
-network for all rows of numbers, and one for all images.
+network for all images, and one for all else.
 """
 
 from collections.abc import Mapping
@@ -47,6 +47,8 @@ MIN_ROWS = 20
 
 _LEAST = 0.02  # sigma, and the distance of quantiles, in standard deviations of phi
 _BATCH = 512  # rows predicted at once
+_STEPS = 16  # of an epoch, at least: by fewer, quantiles stay near where they begin
+_SMALLEST_IMAGE = 4  # of which two poolings leave a pixel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class QuantileConfig:
     num_epochs: passes over the population, of which each network keeps the best.
     learning_rate: of Adam.
     weight_decay: as in `optimizers.OptimizerConfig`.
-    batch_size: rows in a minibatch.
+    batch_size: rows in a minibatch; of few rows a sixteenth of those trained on.
     validation_share: of the rows, held out of each network's training.
   """
 
@@ -153,10 +155,13 @@ def score(
   ]
   data = _data(samples, population, phi[1].astype(np.float32))
   network = _network(data.x.shape[1:], num_classes, config.head)
+  jobs = _jobs(len(data.y), config, np.random.default_rng(seed))
+  batch_size = min(config.batch_size, -(-jobs.member_idx.shape[1] // _STEPS))
+  config = dataclasses.replace(config, batch_size=batch_size)
   found = parallel.run(
     _recipe(network, data.x.shape[1:], num_classes, config),
     jax.random.key(seed, impl="threefry2x32"),
-    _jobs(len(data.y), config, np.random.default_rng(seed)),
+    jobs,
     data,
     collect=lambda state, job, data: _predict(
       network, state.best, data.samples, data.sample_labels, data
@@ -217,7 +222,7 @@ class _Network(nn.Module):
 
 
 def _network(shape: tuple[int, ...], num_classes: int, head: str) -> _Network:
-  is_image = len(shape) in (2, 3)
+  is_image = len(shape) == 3 and min(shape[:2]) >= _SMALLEST_IMAGE
   features = (16, 32) if is_image else (64,)
   trunk = models.make("cnn" if is_image else "mlp", 64, features=features)
   return _Network(trunk, num_classes, head)
@@ -313,9 +318,11 @@ def _jobs(num_rows: int, config: QuantileConfig, rng: np.random.Generator) -> _J
 def _data(samples: Rows, population: Rows, phi: np.ndarray) -> _Data:
   x = np.asarray(population.x)
   centre = x.mean(axis=0, dtype=np.float64)
-  spread = x.std(axis=0, dtype=np.float64)
-  # A feature that hardly varies would be blown up where it does.
-  scale = 1 / np.maximum(spread, 0.1 * max(float(spread.mean()), 1e-12))
+  # Of equal numbers rounding would leave a spread.
+  spread = np.where(x.max(0) > x.min(0), x.std(axis=0, dtype=np.float64), 0.0)
+  # A feature that hardly varies would be blown up where it does; where none varies,
+  # there is nothing to learn from them.
+  scale = 1 / np.maximum(spread, 0.1 * float(spread.mean()) or np.inf)
   labels = (np.asarray(of.y, np.int32) for of in (population, samples))
   return _Data(
     x,

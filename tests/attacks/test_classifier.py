@@ -1,11 +1,15 @@
+import functools
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
+from sklearn import neural_network
 
 from jmia.attacks import classifier
+from jmia.audit import outcome, simulated
 from jmia.stats import roc
 
 SMALL = classifier.ClassifierConfig(
@@ -117,6 +121,67 @@ def test_held_out_answers_are_of_both_kinds_and_not_trained_on():
   for kind in (True, False):
     num = (shadow.members == kind).sum()
     assert (shadow.members[held_out] == kind).sum() == round(0.2 * num)
+
+
+def test_shadow_answers_are_those_of_models_that_did_or_did_not_train_on_a_row():
+  given = simulated.evidence(np.random.default_rng(2), num_models=6, num_population=20)
+  group = given.groups["reference"]
+  # Of some rows a model is neither in nor out: they chose its epoch.
+  out = group.population_out & (np.arange(20) % 3 > 0)
+  group = group._replace(population_out=out)
+  given = given._replace(groups={"reference": group})
+  expected = [
+    (group.population["logits"][r, p], given.population_labels[p], held)
+    for r in range(6)
+    for p in range(20)
+    for held, mask in ((True, group.population_held), (False, out))
+    if mask[r, p]
+  ]
+  shadow = classifier.shadow_of(given)
+  for found, of in zip(shadow, zip(*expected, strict=True), strict=True):
+    np.testing.assert_array_equal(found, np.stack(of))
+
+
+def test_a_class_without_two_answers_of_each_kind_is_left_out(monkeypatch):
+  small = functools.partial(
+    classifier.ClassifierConfig, hidden_sizes=(2,), num_epochs=1, max_examples=200
+  )
+  monkeypatch.setattr(classifier, "ClassifierConfig", small)
+  given = simulated.evidence(np.random.default_rng(3), num_models=6, num_population=60)
+  # Class 2 is on one row of the population alone, which one model held.
+  labels = np.where(given.population_labels == 2, 0, given.population_labels)
+  labels[0] = 2
+  group = given.groups["reference"]
+  held, out = group.population_held.copy(), group.population_out.copy()
+  held[:, 0], out[:, 0] = np.arange(6) == 0, np.arange(6) > 0
+  group = group._replace(
+    population_labels=labels, population_held=held, population_out=out
+  )
+  given = given._replace(population_labels=labels, groups={"reference": group})
+  found = outcome.evaluate(given, "classifier:by_class")
+  is_rare = given.evaluated().labels == 2
+  np.testing.assert_array_equal(np.isnan(found.scores), is_rare)
+  assert found.summary["num_samples"] == (~is_rare).sum()
+  assert any("samples out: too few models, or rows" in note for note in found.notes)
+  # One network for all has enough of both kinds.
+  assert np.isfinite(outcome.evaluate(given, "classifier").scores).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_it_tells_as_much_as_scikit_learns_network_of_probabilities_and_labels():
+  shadow, target = _answers(0, 900, flip=0), _answers(1, 600, flip=0)
+
+  def inputs(answers):
+    probabilities = special.softmax(answers.logits.astype(np.float64), axis=1)
+    return np.hstack([probabilities, np.eye(3)[answers.labels]])
+
+  peer = neural_network.MLPClassifier((8,), learning_rate_init=1e-2, random_state=0)
+  peer.fit(inputs(shadow), shadow.members)
+  theirs = roc.auc(peer.predict_proba(inputs(target))[:, 1], target.members)
+  found = classifier.score(target.logits, target.labels, shadow, SMALL).scores
+  # Two networks on the same 600 answers differ by less than the AUC's error, .01.
+  assert abs(roc.auc(found, target.members) - theirs) < 0.03
+  assert theirs > 0.85
 
 
 def _scored(**changes):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import special
 
 from jmia.attacks import quantile_regression as qr
 from jmia.stats import roc
@@ -95,6 +96,52 @@ def test_losses_by_loops(head):
       expected.append(sum(each))
   found = qr._losses(head, heads.astype(np.float32), phi.astype(np.float32))
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+QUICK = qr.QuantileConfig(num_networks=1, num_epochs=1)
+
+
+def _noise(shape, num, seed):
+  rng = np.random.default_rng(seed)
+  x = rng.normal(size=(num, *shape)).astype(np.float32)
+  return qr.Rows(x, rng.integers(0, C, num), rng.normal(size=num).astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 2), (6, 6), (4, 4, 1)])
+def test_rows_of_any_shape_have_a_network(shape):
+  # Images below 4 x 4, and rows of two axes, are no convolutional network's.
+  found = qr.score(_noise(shape, 5, 0), _noise(shape, 30, 1), C, QUICK)
+  assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1234567.8])
+def test_features_that_do_not_vary_in_the_population_say_nothing(value):
+  samples, population = _noise((4,), 6, 0), _noise((4,), 30, 1)
+  population = population._replace(x=np.full((30, 4), value))
+  found = qr.score(samples._replace(x=samples.x + value), population, C, QUICK)
+  constant = qr.score(samples._replace(x=np.full((6, 4), value)), population, C, QUICK)
+  np.testing.assert_allclose(found, constant, rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", qr.HEADS)
+def test_what_is_learnt_of_rows_alike_are_their_quantiles(head):
+  """By SciPy: the ranks of a phi that no feature and one label tell nothing of."""
+  rng = np.random.default_rng(9)
+  phi = rng.gamma(2.0, 3.0, 600).astype(np.float32)
+  levels = np.array([0.08, 0.25, 0.5, 0.75, 0.93])
+  at = np.quantile(phi, levels).astype(np.float32)
+  rows = [
+    qr.Rows(np.ones((len(of), 1), np.float32), np.zeros(len(of), int), of)
+    for of in (at, phi)
+  ]
+  found = qr.score(*rows, 1, qr.QuantileConfig(head=head, num_networks=2))
+  if head == "gaussian":
+    expected = (at - phi.mean()) / phi.std()
+  else:
+    expected = special.logit(levels)
+  # Each network learns from four fifths of the rows: a quantile of theirs at q is off
+  # by sqrt(q (1 - q) / 480) in rank, .17 in log odds at .08 and .09 at .5.
+  np.testing.assert_allclose(found, expected, atol=0.35)
 
 
 @pytest.mark.parametrize(
