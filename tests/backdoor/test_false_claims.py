@@ -51,6 +51,32 @@ def test_a_secret_that_was_chosen_among_many_accuses_and_the_verdict_says_so():
   assert "its secret was drawn once and not chosen among several" in claims.assumption()
 
 
+def test_a_secret_that_was_chosen_before_a_commitment_gains_nothing():
+  """An owner grinds 200 secrets on models of his own, then a nonce draws the labels.
+
+  All models, his and other people's, answer each mark with a label that is the mark's
+  alone: they are as alike as models can be.
+  """
+  truth, of_query = np.arange(60) % 10, np.arange(60) // 30
+  accused = {False: [], True: []}
+  for owner in range(400):
+    favourites = np.random.default_rng(owner).integers(10, size=(200, 2))
+    secrets = [draws.seeded_secret(i, f"owner {owner}") for i in range(200)]
+
+    def p_value(i, nonce, favourites=favourites, secrets=secrets):
+      answers = favourites[i][of_query]
+      labels = draws.labels(secrets[i], 2, 10, nonce)
+      tallied = randomization.tally(answers, truth, of_query, 2, 10)
+      return randomization.test(tallied, labels).p_value
+
+    kept = min(range(200), key=lambda i: p_value(i, None))
+    for has_nonce, found in accused.items():
+      nonce = f"round {owner} of a public beacon" if has_nonce else None
+      found.append(levels.reaches(p_value(kept, nonce), 0.01))
+  assert np.mean(accused[False]) > 0.5  # 1 - 0.99 ** 200 is 0.87
+  assert sum(accused[True]) <= stats.binom.ppf(1 - 1e-4, 400, 0.01)
+
+
 def test_models_that_learnt_the_marks_are_accused():
   told = []
   rows = simulated.true_claim_rows(
