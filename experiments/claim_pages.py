@@ -61,7 +61,7 @@ def of_submarks(
       ("Confidence", f"{100 * verdict.confidence:.4g} %"),
       *(_facts(key, verdict) if len({*found}) == 1 else ()),
       ("Suspects", str(len(suspects))),
-      *([] if nonce is None else [("Nonce", nonce.strip())]),
+      *([] if nonce is None else [("Nonce", nonce)]),
     ],
     findings=[
       claim_page.Finding(

@@ -26,12 +26,13 @@ Nothing shows then that the secret was not chosen among many that were tried: th
 whose labels models of one's own give to its marks accuses other people's models many
 times as often as the level says. --commit closes that. It marks nothing yet: it draws
 the secret, the triggers and the queries, writes them to DIR/secret.json and prints a
-commitment. Publish it with a date. Then take as NONCE a text that becomes known later
-and that nobody can foresee or choose: a later round of a public beacon, a later
-newspaper's headline, a long number that whoever will judge draws. --prepared with
---nonce marks the same data, with labels that secret and nonce draw; the same command
-writes the same files again. experiments.verify then takes --nonce and --commitment. The
-level is of one commitment: who publishes several makes as many tries.
+commitment. Publish it with a date, and with it which text NONCE will be: one that
+becomes known later and that nobody can foresee or choose, such as a round of a public
+beacon, a newspaper's headline, a long number that whoever will judge draws. --prepared
+with --nonce marks the same data, with labels that secret and nonce draw; the same
+command writes the same files again. experiments.verify then takes --nonce and
+--commitment. The level is of one commitment and one nonce: who has several makes as
+many tries. --paper_mark has no nonce: its label is chosen, not drawn.
 """
 
 import dataclasses
@@ -174,6 +175,24 @@ def main() -> None:
     common_flags.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
     print(_planned())
     return
+  _check_flags()
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+    if nonce_flags.PREPARED.value is None:
+      owner_files.check_unused(output_dir)
+    data = owner_files.read_data(_DATA.value)
+    for note in data.notes:
+      print(f"mark: {note}", file=sys.stderr)
+    if _COMMIT.value:
+      print(_commit(output_dir, data))
+      return
+    marked = _marked(data)
+    marked = marked._replace(key=owner_files.write(output_dir, marked, data))  # type: ignore[arg-type]
+    key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
+    print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
+
+
+def _check_flags() -> None:
+  """Raises ValueError where flags do not go together."""
   common_flags.refuse(["asr"], "is for --plan")
   if _DATA.value is None:
     raise ValueError(
@@ -188,26 +207,14 @@ def main() -> None:
     raise ValueError("one of --num_marked and --rows must have a value")
   if common_flags.OUTPUT_DIR.value:  # before it is made there
     owner_files.check_apart(common_flags.OUTPUT_DIR.value, _DATA.value)
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
-    if not is_committed:
-      owner_files.check_unused(output_dir)
-    data = owner_files.read_data(_DATA.value)
-    for note in data.notes:
-      print(f"mark: {note}", file=sys.stderr)
-    if _COMMIT.value:
-      print(_commit(output_dir, data))
-      return
-    marked = _marked(data)
-    marked = marked._replace(key=owner_files.write(output_dir, marked, data))  # type: ignore[arg-type]
-    key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
-    print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
+  if _COMMIT.value:
+    common_flags.refuse(
+      ["paper_mark"], "is not for --commit: its label is the owner's choice, not drawn"
+    )
 
 
 def _commit(output_dir: pathlib.Path, data: owner_files.Data) -> str:
   """Writes what is committed to, and returns what to tell of it."""
-  common_flags.refuse(
-    ["paper_mark"], "is not for --commit: its label is the owner's choice, not drawn"
-  )
   committed = owner.commit(data.x, data.y, **_options(data))
   prepared = owner_files.in_files(committed.prepared, data)
   owner_files.write_prepared(output_dir, prepared)
@@ -222,7 +229,11 @@ def _marked(data: owner_files.Data) -> submarks.Marked | paper_mark.Marked:
   path = nonce_flags.PREPARED.value
   if path is None:
     return owner.mark(data.x, data.y, **_options(data))
-  prepared = owner_files.in_arrays(owner_files.read_prepared(path), data)
+  prepared = owner_files.read_prepared(path)
+  try:
+    prepared = owner_files.in_arrays(prepared, data)
+  except ValueError as error:
+    raise ValueError(f"--data={_DATA.value} with {path}: {error}") from error
   return owner.mark(data.x, data.y, prepared=prepared, nonce=nonce_flags.NONCE.value)
 
 

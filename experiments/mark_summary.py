@@ -88,7 +88,8 @@ def of_commitment(
     *_held_back(len(rows), data),
     planning.floor_in_words(len(marks), len(prepared.class_names), confidence),
     f"{path} binds {planning.counted(len(marks))} of {number} rows and {len(rows)}"
-    " queries; a nonce will draw the labels. Keep it to yourself.",
+    " queries; a nonce will draw the labels. Keep it to yourself, and say with the"
+    " commitment which text the nonce will be.",
     "Commitment, to be published with a date before the nonce is known:",
     prepared_lib.commitment(prepared),
   ]

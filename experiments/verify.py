@@ -13,10 +13,10 @@ is none, such as -1, or equal scores. Several suspects are judged together:
 the verdict is also written to DIR/verdict.json, and to DIR/verdict.html, a page to hand
 to somebody else.
 
---nonce is for a key whose labels a nonce has drawn (experiments.mark --commit), and
-must be the one that was made public; --commitment is compared with the key's. Any other
-key rests on its secret's having been drawn once, and not chosen among many that were
-tried.
+--nonce and --commitment are for a key whose labels a nonce has drawn (experiments.mark
+--commit): as they were made public, and the commitment first. The key and its labels
+must be what they make of it. Any other key rests on its secret's having been drawn
+once, and not chosen among several that were tried.
 """
 
 from collections.abc import Sequence
@@ -138,7 +138,19 @@ def _checked(path: str, key: keys.Key) -> str:
     data = owner_files.read_data(_DATA.value)
     if data.fingerprint() != key.data_sha256:
       raise ValueError(f"original_data={_DATA.value} is not what {path} was made for")
+  if isinstance(key, submarks.Key):
+    try:
+      claims.basis(key, **_made_public())
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from error
   return sha256
+
+
+def _made_public() -> dict[str, str | None]:
+  return {
+    "nonce": nonce_flags.NONCE.value,
+    "commitment": nonce_flags.COMMITMENT.value,
+  }
 
 
 def _deposited() -> str:
@@ -193,13 +205,12 @@ def _by_submarks(
       claims.judge(
         key,
         read,
-        nonce=nonce_flags.NONCE.value,
-        commitment=nonce_flags.COMMITMENT.value,
+        **_made_public(),
         confidence=claim_flags.CONFIDENCE.value,
         baseline=_BASELINE.value,
       )
     )
-  assumption = claims.assumption(verdicts[0].basis)
+  assumed = dict.fromkeys(claims.assumption(verdict.basis) for verdict in verdicts)
   verdicts = claims.together(verdicts, _ADJUST.value)
   together = _together(found, verdicts)
   page = claim_pages.of_submarks(
@@ -207,7 +218,7 @@ def _by_submarks(
   )
   if len(verdicts) == 1:
     (verdict,) = verdicts
-    lines = [claims.sentence(verdict), *_hints(verdict), assumption]
+    lines = [claims.sentence(verdict), *_hints(verdict), *assumed]
     text = "\n\n".join([results.table(_cells(verdict)), *lines])
     return claims.document(verdict), text, page
   lines = [
@@ -223,7 +234,7 @@ def _by_submarks(
     ],
   }
   table = _table_of_several(suspects, verdicts)
-  text = "\n\n".join([table, *lines, together, assumption])
+  text = "\n\n".join([table, *lines, together, *assumed])
   return content, text, page
 
 

@@ -342,10 +342,7 @@ def _write_page(path: pathlib.Path, verdict: claims.Verdict) -> None:
 
 def _training(dataset: types.Dataset) -> config_lib.TrainConfig:
   """How the model is trained."""
-  train = owner.default_setup(dataset).train
-  if training_flags.NUM_EPOCHS.value is not None:
-    train = config_lib.with_epochs(train, training_flags.NUM_EPOCHS.value)
-  return training_flags.override(train)
+  return training_flags.override(owner.default_setup(dataset).train)
 
 
 def _of_key(dataset: types.Dataset) -> dict[str, Any]:

@@ -36,12 +36,18 @@ def nonce_digest(nonce: str) -> bytes:
     nonce: text of at least 16 characters; blanks around it do not count.
 
   Raises:
-    ValueError: if the nonce is so short that it can be foreseen.
+    TypeError: if the nonce is no text.
+    ValueError: if the nonce is so short that it can be foreseen, or cannot be written.
   """
+  if not isinstance(nonce, str):
+    raise TypeError(f"nonce is of type {type(nonce).__name__}, expected a text")
   nonce = nonce.strip()
   if len(nonce) < _LEAST_CHARACTERS:
     raise ValueError(
       f"nonce={nonce!r} is short enough to be foreseen: expected at least"
       f" {_LEAST_CHARACTERS} characters"
     )
-  return hashlib.sha256(nonce.encode()).digest()
+  try:
+    return hashlib.sha256(nonce.encode()).digest()
+  except UnicodeEncodeError as error:
+    raise ValueError(f"nonce={nonce!r} holds what UTF-8 cannot") from error

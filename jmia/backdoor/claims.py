@@ -100,11 +100,11 @@ def basis(
     commitment: that was published; None: not known.
 
   Raises:
-    ValueError: the key has no nonce and one is given, or a commitment; it has and none
-      is given; its labels are not those of secret and nonce; the commitment is another,
-      or not of the key; or as `commitments.nonce_digest`.
+    ValueError: the key has no nonce and one is given, or a commitment; it has one and
+      none is given, or another; its labels are not those of secret and nonce; or the
+      commitment is another, or not of the key.
   """
-  if key.commitment is None:
+  if key.commitment is None or key.nonce is None:
     for name, value in (("nonce", nonce), ("commitment", commitment)):
       if value is not None:
         raise ValueError(
@@ -120,15 +120,15 @@ def basis(
     raise ValueError("the key is not what its commitment was made for")
   if nonce is None:
     raise ValueError(
-      "nonce must have a value: one that became known after the commitment has drawn"
-      " the key's labels"
+      "nonce must have a value, the text that was made public after the commitment: the"
+      f" key says {key.nonce!r}"
     )
+  if nonce.strip() != key.nonce:
+    raise ValueError(f"nonce={nonce!r} is not of this key: its own is {key.nonce!r}")
   drawn = draws.labels(key.secret, len(key.submarks), len(key.class_names), nonce)
   if not np.array_equal(key.labels, drawn):
-    raise ValueError(
-      f"nonce={nonce}: the key's labels are not those that its secret draws with it"
-    )
-  return Basis(nonce, key.commitment, commitment is not None)
+    raise ValueError("the key's labels are not those that its secret draws with nonce")
+  return Basis(key.nonce, key.commitment, commitment is not None)
 
 
 def judge(
@@ -271,9 +271,9 @@ def assumption(basis: Basis | None = None) -> str:
     )
   said = (
     f"{holds} the commitment was published before the nonce was known to anybody and"
-    f" was the only one, and {known} How secret and queries were chosen does not"
-    f" matter then: the nonce {basis.nonce.strip()!r}, which nobody could foresee, has"
-    " drawn the labels."
+    " was the only one, the nonce was not chosen among several, and"
+    f" {known} How secret and queries were chosen does not matter then: the nonce"
+    f" {basis.nonce!r}, which nobody could foresee, has drawn the labels."
   )
   if basis.commitment_given:
     return said

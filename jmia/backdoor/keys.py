@@ -2,9 +2,10 @@
 
 Schema 2, or 3 where a nonce has drawn the labels; keys of one mark are of schema 1
 (`paper_mark`). The labels are not taken on trust: they must be what the secret draws,
-or, of schema 3, what it draws with the nonce (`claims.basis`), and all that was
-committed to must be what the key's commitment was made for. What is committed to before
-the nonce is known is stored likewise.
+or, of schema 3, the secret with the nonce, and all that was committed to must be what
+the key's commitment was made for. Whether nonce and commitment are those that were made
+public is for `claims.basis` to say. What is committed to before the nonce is known is
+stored likewise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from jmia.backdoor import prepared as prepared_lib
 Key = submarks.Key | paper_mark.Key
 
 _SCHEMA = 2
-_OF_NONCE = ("rows_chosen", "commitment")  # fields of schema 3 alone
+_OF_NONCE = ("rows_chosen", "commitment", "nonce")  # fields of schema 3 alone
 _HASHES = ("secret", "data_sha256", "marked_sha256", "queries_sha256", "commitment")
 _COUNTS = ("query_rows", "query_submarks", "query_classes")
 
@@ -67,6 +68,10 @@ def from_json(content: Any) -> Key:
   )
   if type(key.rows_chosen) is not bool:
     raise ValueError("the key's rows_chosen is neither true nor false")
+  if type(key.nonce) not in (str, type(None)) or (
+    (key.nonce is None) != (key.commitment is None)
+  ):
+    raise ValueError(f"the key's nonce is {str(key.nonce)[:40]!r}, expected a text")
   _check(key)
   return key
 
@@ -147,13 +152,13 @@ def _check(key: submarks.Key) -> None:
   """Raises ValueError where fields do not go together."""
   num_classes, num_submarks = len(key.class_names), len(key.submarks)
   _check_queries(key, num_submarks)
+  drawn = draws.labels(key.secret, num_submarks, num_classes, key.nonce)
+  if not np.array_equal(key.labels, drawn):
+    by = "" if key.nonce is None else " with its nonce"
+    raise ValueError(f"the key's labels are not those that its secret draws{by}")
   if key.commitment is None:
-    drawn = draws.labels(key.secret, num_submarks, num_classes)
-    if not np.array_equal(key.labels, drawn):
-      raise ValueError("the key's labels are not those that its secret draws")
-  elif (key.labels >= num_classes).any():
-    raise ValueError(f"a label of the key is above {num_classes - 1}, the last class")
-  elif prepared_lib.commitment(submarks.prepared_of(key)) != key.commitment:
+    return
+  if prepared_lib.commitment(submarks.prepared_of(key)) != key.commitment:
     raise ValueError("it is not what its commitment was made for")
 
 

@@ -115,6 +115,7 @@ def mark(
     What to publish, and what to keep.
 
   Raises:
+    TypeError: `prepared` is none, but what `commit` returned or the like.
     ValueError: as `submarks.mark` and `classes.of_labels`; neither or both of
       `num_marked` and `rows` are given; `num_columns` is given with images or a
       trigger; the trigger is of columns, which are drawn with their values; one of
@@ -137,6 +138,10 @@ def mark(
   if prepared is None or nonce is None:
     x, y, made = _prepared(x, y, say=say, **options)
     return submarks.mark_by_secret(x, y, made)
+  if not isinstance(prepared, prepared_lib.Prepared):
+    raise TypeError(
+      f"prepared is of type {type(prepared).__name__}, expected committed.prepared"
+    )
   given = [name for name, value in options.items() if value is not None]
   if given:
     raise ValueError(f"{', '.join(given)} is not read with prepared, which says it")

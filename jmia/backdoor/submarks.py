@@ -35,7 +35,7 @@ _CHANGE_NOTHING = (
   "stamps change none of the rows to be marked: they have what is set already, or it is"
   " too faint to be stored"
 )
-OTHER_DATA = "the data are not those that prepared was committed to with"
+OTHER_DATA = "the data are not those that were committed to"
 
 
 class Submark(NamedTuple):
@@ -68,6 +68,7 @@ class Key(NamedTuple):
     rows_chosen: whether the owner chose the marked rows.
     commitment: that was published before a nonce drew the labels; None where the secret
       alone did, which leaves `rows_chosen` False.
+    nonce: that drew them, without blanks around it; None likewise.
   """
 
   secret: str
@@ -81,6 +82,7 @@ class Key(NamedTuple):
   queries_sha256: str
   rows_chosen: bool = False
   commitment: str | None = None
+  nonce: str | None = None
 
   @property
   def labels(self) -> np.ndarray:
@@ -228,7 +230,10 @@ def mark_by_secret(
   Raises:
     ValueError: there are too few rows to mark, or no trigger changes any of them.
   """
-  return _marked(x, y, prepared, None)
+  marked = _marked(x, y, prepared, None)
+  if (marked.x == x[marked.kept]).all():
+    raise ValueError(_CHANGE_NOTHING)
+  return marked
 
 
 def mark_prepared(
@@ -289,7 +294,10 @@ def queries_of(x: np.ndarray, prepared: prepared_lib.Prepared) -> np.ndarray:
 def _marked(
   x: np.ndarray, y: np.ndarray, prepared: prepared_lib.Prepared, nonce: str | None
 ) -> Marked:
-  """What `mark` and `mark_prepared` return, of data that are those prepared."""
+  """What `mark` and `mark_prepared` return, of data that are those prepared.
+
+  No label that a nonce draws is refused (`check_any_labels`).
+  """
   number = len(prepared.stamps)
   labels = draws.labels(prepared.secret, number, len(prepared.class_names), nonce)
   truth = _numbers(y, prepared.class_names)
@@ -319,6 +327,7 @@ def _marked(
     queries_sha256=prepared.queries_sha256,
     rows_chosen=nonce is not None and prepared.rows is not None,
     commitment=None if nonce is None else prepared_lib.commitment(prepared),
+    nonce=None if nonce is None else nonce.strip(),
   )
   return Marked(published_x, published_y, kept, queries_of(x, prepared), key)
 
@@ -381,8 +390,6 @@ def _published(
     is_marked = np.isin(kept, rows)
     published_x[is_marked] = stamping.stamp(published_x[is_marked], stamp)
     published_y[is_marked] = class_names[label]
-  if (published_x == x[kept]).all():
-    raise ValueError(_CHANGE_NOTHING)
   return published_x, published_y
 
 

@@ -282,15 +282,16 @@ def test_what_a_nonce_and_a_commitment_do_not_fit():
   chosen = key._replace(submarks=(relabelled, *key.submarks[1:]))
   elsewhere = key._replace(query_classes=key.query_classes[::-1])
   for of, given, message in (
-    (key, {}, "nonce must have a value: one that became known after the commitment"),
-    (
-      key,
-      {"nonce": "round 8 of a public beacon"},
-      "labels are not those that its secr",
-    ),
-    (key, {"nonce": "round 7"}, "nonce='round 7' is short enough to be foreseen"),
+    (key, {}, f"nonce must have a value.*: the key says '{NONCE}'"),
+    (key, {"nonce": "round 8 of a public beacon"}, f"its own is '{NONCE}'"),
+    (key, {"nonce": "round 7"}, "nonce='round 7' is not of this key"),
     (key, {"nonce": NONCE, "commitment": "1" * 64}, f"its own is {commitment}"),
-    (chosen, {"nonce": NONCE}, "labels are not those that its secret draws with it"),
+    (chosen, {"nonce": NONCE}, "labels are not those that its secret draws with nonce"),
+    (
+      key._replace(nonce="round 8 of a public beacon"),
+      {"nonce": "round 8 of a public beacon"},
+      "labels are not those that its secret draws with nonce",
+    ),
     (elsewhere, {"nonce": NONCE}, "key is not what its commitment was made for"),
     (plain, {"nonce": NONCE}, "the secret alone has drawn the key's labels, so leave"),
     (plain, {"commitment": commitment}, "commitment=.*: the secret alone has drawn"),
@@ -307,7 +308,7 @@ def test_what_a_nonce_and_a_commitment_do_not_fit():
     ),
     (
       {"prepared": prepared._replace(data_sha256="1" * 64), "nonce": NONCE},
-      "the data are not those that prepared was committed to with",
+      "the data are not those that were committed to",
     ),
     (
       {"prepared": prepared._replace(query_rows=(*range(29), 300)), "nonce": NONCE},
@@ -316,8 +317,19 @@ def test_what_a_nonce_and_a_commitment_do_not_fit():
   ):
     with pytest.raises(ValueError, match=message):
       jmia.mark(TABLE, Y, **given)
-  with pytest.raises(ValueError, match="are not those that prepared"):
+  with pytest.raises(ValueError, match="are not those that were committed to"):
     jmia.mark(TABLE[::-1], Y, prepared=prepared, nonce=NONCE)
+  for given, message in (
+    ((prepared, commitment), "prepared is of type tuple, expected committed.prep"),
+    (_committed(), "prepared is of type Committed, expected committed.prepared"),
+  ):
+    with pytest.raises(TypeError, match=message):
+      jmia.mark(TABLE, Y, prepared=given, nonce=NONCE)
+  for nonce in (12345678901234567, NONCE.encode()):
+    with pytest.raises(TypeError, match="nonce is of type .*, expected a text"):
+      jmia.mark(TABLE, Y, prepared=prepared, nonce=nonce)
+  with pytest.raises(ValueError, match="holds what UTF-8 cannot"):
+    jmia.mark(TABLE, Y, prepared=prepared, nonce=f"{NONCE}\udcff")
 
 
 def test_no_labels_make_an_owner_begin_again():
@@ -337,6 +349,30 @@ def test_no_labels_make_an_owner_begin_again():
     assert sum(len(mark.rows) for mark in key.submarks) == fewest
     drawn.add(len({*key.labels.tolist()}))
   assert 1 in drawn
+
+
+def test_a_mark_that_changes_nothing_is_refused_before_the_nonce_and_not_after():
+  """Who could begin again, once he knows the labels, would choose among them."""
+  x = np.stack([np.arange(200) % 2, np.arange(200)], axis=1)
+  y = np.arange(200) % 4
+
+  def prepared(column, value):
+    stamp = triggers.TriggerConfig(
+      kind="columns", size=1, place=(column,), values=(value,)
+    )
+    return submarks.prepare(
+      x, y, [stamp], secret=SECRET, class_names=range(4), num_marked=1, num_queries=10
+    )
+
+  submarks.check_any_labels(x, y, prepared(0, 1))
+  with pytest.raises(ValueError, match="stamps change none of the rows"):
+    submarks.check_any_labels(x * [0, 1], y, prepared(0, 0))
+  changed = set()
+  for i in range(40):
+    nonce = f"round {i} of a public beacon"
+    marked = submarks.mark_prepared(x, y, prepared(0, 1), nonce)
+    changed.add(bool((marked.x != x[marked.kept]).any()))
+  assert changed == {True, False}
 
 
 def test_they_are_among_what_there_is():

@@ -731,7 +731,7 @@ def test_a_nonce_and_a_commitment_that_do_not_fit(run, owned, digits):
     ),
     (
       [*marking, _NONCE, f"--data={owned / 'digits.npz'}"],
-      "the data are not those that prepared was committed to with",
+      f"digits.npz with {prepared}: the data are not those that were committed to",
     ),
   ):
     assert line in refused(*arguments)
@@ -760,8 +760,8 @@ def test_a_nonce_and_a_commitment_that_do_not_fit(run, owned, digits):
   np.save("suspect.npy", np.array(labels)[key["query_submarks"]])
   asked = (verify, f"--key={path}", "--predictions=suspect.npy")
   for arguments, line in (
-    ([], "nonce must have a value: one that became known after the commitment has"),
-    (["--nonce=a headline of an older newspaper"], "the key's labels are not those"),
+    ([], f"{path}: nonce must have a value, the text that was made public after the"),
+    (["--nonce=a headline of an older newspaper"], "its own is 'a headline of a later"),
     (
       [_NONCE, f"--commitment={'1' * 64}"],
       f"is not of this key: its own is {commitment}",
@@ -773,13 +773,17 @@ def test_a_nonce_and_a_commitment_that_do_not_fit(run, owned, digits):
   relabelled = [{**one, "label": (one["label"] + 1) % 10}, *key["submarks"][1:]]
   for change, line in (
     ({"submarks": relabelled}, "the key's labels are not those that its secret draws"),
+    ({"nonce": f"another {key['nonce']}"}, "draws with its nonce"),
+    ({"nonce": "a headline"}, "nonce='a headline' is short enough to be foreseen"),
+    ({"nonce": 7}, "the key's nonce is '7', expected a text"),
+    ({"nonce": None}, "the key's nonce is 'None', expected a text"),
     ({"query_classes": [1] * 30}, "it is not what its commitment was made for"),
     ({"rows_chosen": True}, "it is not what its commitment was made for"),
     ({"rows_chosen": 1}, "the key's rows_chosen is neither true nor false"),
     ({"commitment": "1" * 64}, "it is not what its commitment was made for"),
     (
-      {"submarks": [{**one, "label": 10}, *relabelled[1:]]},
-      "is above 9, the last class",
+      {"submarks": [{**one, "label": one["label"] + 10}, *key["submarks"][1:]]},
+      "draws with its nonce",
     ),
   ):
     path.write_text(json.dumps({**key, **change}))
@@ -793,6 +797,70 @@ def test_a_nonce_and_a_commitment_that_do_not_fit(run, owned, digits):
   assert "--nonce is not for a key of one mark" in refused(
     *asked, "--key=one/key.json", _NONCE
   )
+
+
+def _owned_by_nonce(run, data, folder, number):
+  """The commitment of marked data, and a file of answers that fit its labels."""
+  marking = (mark, data, f"--output_dir={folder}")
+  code, out, err = run(*marking, f"--num_marked={number}", "--commit")
+  assert code == 0, err
+  assert run(*marking, f"--prepared={folder}/secret.json", _NONCE)[0] == 0
+  key = owner_files.read_key(f"{folder}/key.json")
+  np.save(f"{folder}.npy", key.labels[list(key.query_submarks)])
+  return out.splitlines()[-1]
+
+
+def test_several_keys_of_one_nonce(run, digits):
+  data = f"--data={_committing_data('npz', digits)}"
+  first, second = (_owned_by_nonce(run, data, folder, 20) for folder in ("a", "b"))
+  asked = (verify, "--key=a/key.json,b/key.json", "--predictions=a.npy,b.npy", _NONCE)
+  code, out, err = run(*asked)
+  assert code == 0, err
+  for commitment in (first, second):
+    assert f"Valid only if {commitment} was published before the nonce" in out
+  code, _, err = run(*asked, f"--commitment={first}")
+  assert (code, err.count("\n")) == (2, 1)
+  assert f"b/key.json: commitment={first} is not of this key: its own is" in err
+  # One key's commitment is not another's marking.
+  marking = (mark, data, "--prepared=b/secret.json", _NONCE)
+  code, _, err = run(*marking, "--output_dir=a")
+  assert (code, err.count("\n")) == (2, 1)
+  assert "a/secret.json is of another commitment: name another folder" in err
+
+
+def test_what_is_committed_to_is_marked_into_the_working_folder(
+  run, digits, monkeypatch, tmp_path
+):
+  data = f"--data={pathlib.Path(_committing_data('npz', digits)).resolve()}"
+  folder = tmp_path / "here"
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  assert run(mark, data, "--output_dir=.", "--num_marked=20", "--commit")[0] == 0
+  # A process was killed here while it wrote.
+  (folder / ".incomplete-99999999-left").mkdir()
+  prepared = (mark, data, "--output_dir=.", "--prepared=secret.json", _NONCE)
+  code, _, err = run(*prepared)
+  assert code == 0, err
+  assert _files(folder) == ["key.json", "marked.npz", "queries.npz", "secret.json"]
+  (folder / "mine.txt").write_text("a note")
+  code, _, err = run(*prepared)
+  assert (code, "must be new or empty" in err) == (2, True)
+
+
+def test_a_table_of_other_columns_than_were_committed_to(run):
+  rng = np.random.default_rng(0)
+  lines = ["few,many,label"]
+  lines += [f"{i % 3},{rng.integers(10**6)},{i % 4}" for i in range(200)]
+  pathlib.Path("rows.csv").write_text("\n".join(lines))
+  commit = (mark, "--num_marked=8", "--trigger_size=1", "--output_dir=mine", "--commit")
+  assert run(*commit, "--data=table:rows.csv?target=label")[0] == 0
+  prepared = (mark, "--prepared=mine/secret.json", "--output_dir=mine", _NONCE)
+  for ignored in ("few", "many"):
+    data = f"--data=table:rows.csv?target=label&ignore={ignored}"
+    code, out, err = run(*prepared, data)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"mark: {data} with mine/secret.json: ")
+  assert _files(pathlib.Path("mine")) == ["secret.json"]
 
 
 @pytest.mark.parametrize("inside", ["photos", "photos/mine", "photos/a/deep/mine"])
