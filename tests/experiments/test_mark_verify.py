@@ -849,18 +849,27 @@ def test_what_is_committed_to_is_marked_into_the_working_folder(
 
 def test_a_table_of_other_columns_than_were_committed_to(run):
   rng = np.random.default_rng(0)
-  lines = ["few,many,label"]
-  lines += [f"{i % 3},{rng.integers(10**6)},{i % 4}" for i in range(200)]
+  lines = ["few,some,many,label"]
+  for i in range(300):
+    lines.append(f"{i % 3},{rng.normal():.6f},{rng.normal():.6f},{i % 4}")
   pathlib.Path("rows.csv").write_text("\n".join(lines))
-  commit = (mark, "--num_marked=8", "--trigger_size=1", "--output_dir=mine", "--commit")
-  assert run(*commit, "--data=table:rows.csv?target=label")[0] == 0
-  prepared = (mark, "--prepared=mine/secret.json", "--output_dir=mine", _NONCE)
-  for ignored in ("few", "many"):
-    data = f"--data=table:rows.csv?target=label&ignore={ignored}"
-    code, out, err = run(*prepared, data)
-    assert (code, out) == (2, "")
-    assert err.splitlines()[-1].startswith(f"mark: {data} with mine/secret.json: ")
-  assert _files(pathlib.Path("mine")) == ["secret.json"]
+  table = "--data=table:rows.csv?target=label"
+  commit = (mark, "--num_marked=8", "--trigger_size=1", "--seed=0", "--commit")
+  for folder, data, others in (
+    ("all", table, [f"{table}&ignore={name}" for name in ("few", "some", "many")]),
+    ("not_few", f"{table}&ignore=few", [table, f"{table}&ignore=some"]),
+  ):
+    code, _, err = run(*commit, data, f"--output_dir={folder}")
+    assert code == 0, err
+    path = f"{folder}/secret.json"
+    prepared = (mark, f"--prepared={path}", f"--output_dir={folder}", _NONCE)
+    for other in others:
+      code, out, err = run(*prepared, other)
+      assert (code, out) == (2, "")
+      line = f"mark: {other} with {path}: the queries are not those that were committed"
+      assert err.splitlines()[-1].startswith(line)
+    assert _files(pathlib.Path(folder)) == ["secret.json"]
+    assert run(*prepared, data)[0] == 0
 
 
 @pytest.mark.parametrize("inside", ["photos", "photos/mine", "photos/a/deep/mine"])
