@@ -175,11 +175,11 @@ def main() -> None:
     common_flags.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
     print(_planned())
     return
-  _check_flags()
+  path = _checked_data()
   with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     if nonce_flags.PREPARED.value is None:
       owner_files.check_unused(output_dir)
-    data = owner_files.read_data(_DATA.value)
+    data = owner_files.read_data(path)
     for note in data.notes:
       print(f"mark: {note}", file=sys.stderr)
     if _COMMIT.value:
@@ -191,8 +191,8 @@ def main() -> None:
     print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
 
 
-def _check_flags() -> None:
-  """Raises ValueError where flags do not go together."""
+def _checked_data() -> str:
+  """Returns where the data are, if the flags go together."""
   common_flags.refuse(["asr"], "is for --plan")
   if _DATA.value is None:
     raise ValueError(
@@ -211,6 +211,7 @@ def _check_flags() -> None:
     common_flags.refuse(
       ["paper_mark"], "is not for --commit: its label is the owner's choice, not drawn"
     )
+  return str(_DATA.value)
 
 
 def _commit(output_dir: pathlib.Path, data: owner_files.Data) -> str:
