@@ -45,12 +45,13 @@ def of_submarks(
     together: likewise.
   """
   key, verdict = found[0], verdicts[0]
-  level = 100 * (1 - verdict.confidence)
+  level, nonce = 100 * (1 - verdict.confidence), verdict.basis.nonce
+  drawn_by = "a secret draws" if nonce is None else "a secret and a nonce draw"
   return claim_page.Claim(
     title=_ASKED if len(suspects) == 1 else "Were these models trained on the data?",
     method=(
       "Before the data were given away, a few rows were stamped with marks, each of"
-      " which stands for a label that a secret draws by lot among all classes. The"
+      f" which stands for a label that {drawn_by} by lot among all classes. The"
       " suspect was asked about other stamped rows, and the verdict compares its"
       " answers with those label vectors that the lot did not draw: p is the exact"
       " share of them that fit at least as well. (After Hu et al., Membership Inference"
@@ -60,6 +61,7 @@ def of_submarks(
       ("Confidence", f"{100 * verdict.confidence:.4g} %"),
       *(_facts(key, verdict) if len({*found}) == 1 else ()),
       ("Suspects", str(len(suspects))),
+      *([] if nonce is None else [("Nonce", nonce)]),
     ],
     findings=[
       claim_page.Finding(
@@ -73,16 +75,13 @@ def of_submarks(
     ],
     together=together,
     assumptions=[
-      "The key was fixed before the model existed, which a deposited SHA-256 shows.",
+      _FIXED if nonce is None else _COMMITTED,
       "Whoever trained the model knew nothing of the labels but from the marked rows."
       " Nothing else is assumed of the model: the verdict holds for one that favours a"
       " label, or that was trained on other owners' marks.",
       _HONEST,
-      "The key's secret was drawn once, by chance. Who draws many and keeps one whose"
-      " labels models of his own give to its marks accuses models that never met the"
-      " data many times as often as the level says, and a deposit does not show it.",
-      f"This key is the only one that was tried, and once: of {_one_in(level)} keys"
-      " made up afterwards, one fits by chance.",
+      *([_DRAWN_ONCE] if nonce is None else []),
+      _only(nonce is not None, _one_in(level)),
       "The binomial test and the t-test beside, which do not decide, also assume that a"
       " model which never saw the marks gives their labels at the stated baseline at"
       " most.",
@@ -126,7 +125,7 @@ def of_one_mark(
     together="",
     assumptions=[
       paper_mark.assumption(key, verdict),
-      "The key was fixed before the model existed, which a deposited SHA-256 shows.",
+      _FIXED,
       _HONEST,
     ],
     limits=[_NO_CLAIM, _WHO, _chance(100 * (1 - verdict.confidence))],
@@ -231,6 +230,18 @@ _OF_NONCE = (
   " foresee, has drawn from all committed rows which are claimed.",
   "One commitment was published, or all that were are known: the level is of each.",
 )
+_FIXED = "The key was fixed before the model existed, which a deposited SHA-256 shows."
+_DRAWN_ONCE = (
+  "The key's secret was drawn once, by chance. Who draws many and keeps one whose"
+  " labels models of his own give to its marks accuses models that never met the data"
+  " many times as often as the level says, and a deposit does not show it."
+)
+# Of sub-marks with a nonce.
+_COMMITTED = (
+  "The commitment was published before the nonce was known to anybody. How secret,"
+  " rows, triggers and queries were chosen does not matter then: the nonce, which"
+  " nobody could foresee, has drawn the labels."
+)
 _TESTS = "The tests; the first decides."
 _ALONE = "The tests, p-values of this suspect alone; the first decides, once adjusted."
 _MARKS = "Sub-mark by sub-mark: queries of the label's own class are left out."
@@ -269,6 +280,18 @@ def _marks(verdict: claims.Verdict) -> list[tuple[str, ...]]:
       )
     )
   return rows
+
+
+def _only(is_committed: bool, number: str) -> str:
+  if is_committed:
+    return (
+      "This commitment is the only one that was published, and this nonce the only one"
+      f" that was tried, once: of {number} keys one fits by chance."
+    )
+  return (
+    f"This key is the only one that was tried, and once: of {number} keys made up"
+    " afterwards, one fits by chance."
+  )
 
 
 def _one_in(level: float) -> str:

@@ -47,7 +47,7 @@ FIRST: Mapping[str, Sequence[str]] = {
   "dp_plant": ("output_dir", "dataset", "num_canaries", "canary", "delta"),
   "enhanced_mia": ("output_dir", "config", "dataset", "num_models", "num_targets"),
   "gpu_day": ("output", "steps", "minutes", "tiny"),
-  "mark": ("output_dir", "data", "num_marked", "plan", "rows"),
+  "mark": ("output_dir", "data", "num_marked", "commit", "plan"),
   "membership_encoding": ("output_dir", "study", "setup", "form", "models_dir"),
   "mib": ("output_dir", "study", "dataset", "num_trials", "marked_share"),
   "simulations": ("output_dir", "study", "dataset", "attacks", "num_simulations"),

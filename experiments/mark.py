@@ -1,9 +1,12 @@
-"""Marks your data, so that you can tell later whether a model was trained on it.
+r"""Marks your data, so that you can tell later whether a model was trained on it.
 
     python -m experiments.mark --data=FILE.npz --num_marked=50 --output_dir=DIR
     python -m experiments.mark --data=FOLDER --rows=3,17,42 --output_dir=DIR
     python -m experiments.mark --data='table:FILE.csv?target=NAME' --num_marked=50 ...
     python -m experiments.mark --plan --num_marked=20 --num_classes=10 --asr=0.5
+    python -m experiments.mark --data=... --num_marked=50 --output_dir=DIR --commit
+    python -m experiments.mark --data=... --output_dir=DIR \
+        --prepared=DIR/secret.json --nonce=NONCE
 
 FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER images and a CSV of
 filename,label, or a folder of images for each class; FILE.csv a table, in which marked
@@ -18,11 +21,25 @@ DIR/marked.npz (or .csv, or marked/) is what to publish in place of the data. Th
 set, DIR/queries.npz (or .csv, or queries/), and DIR/key.json are for
 experiments.verify: keep them to yourself. The queries are rows of your data that the
 published data no longer hold.
+
+Nothing shows then that the secret was not chosen among many that were tried: the one
+whose labels models of one's own give to its marks accuses other people's models many
+times as often as the level says. --commit closes that. It marks nothing yet: it draws
+the secret, the triggers and the queries, writes them to DIR/secret.json and prints a
+commitment. Publish it with a date, and with it which text NONCE will be: one that
+becomes known later and that nobody can foresee or choose, such as a round of a public
+beacon, a newspaper's headline, a long number that whoever will judge draws. --prepared
+with --nonce marks the same data, with labels that secret and nonce draw; the same
+command writes the same files again. experiments.verify then takes --nonce and
+--commitment. The level is of one commitment and one nonce: who has several makes as
+many tries. --paper_mark has no nonce: its label is chosen, not drawn.
 """
 
 import dataclasses
 import hashlib
+import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 import numpy as np
@@ -43,6 +60,7 @@ from . import (
   common_flags,
   launch,
   mark_summary,
+  nonce_flags,
   planning,
   run_folder,
   shared_flags,
@@ -52,6 +70,8 @@ flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
 flags.declare_key_flag("num_queries")
 flags.adopt_module_key_flags(claim_flags)
+flags.declare_key_flag("prepared")
+flags.declare_key_flag("nonce")
 _DATA = flags.DEFINE_string(
   "data",
   None,
@@ -91,6 +111,12 @@ _TARGET_LABEL = flags.DEFINE_integer(
 _PLAN = flags.DEFINE_bool(
   "plan", False, "Say what --num_marked rows are good for, and mark nothing."
 )
+_COMMIT = flags.DEFINE_bool(
+  "commit",
+  False,
+  "Write what will be marked but the labels, and print a commitment to publish before"
+  " --nonce is known; mark nothing yet.",
+)
 _ASR = flags.DEFINE_float(
   "asr",
   None,
@@ -129,42 +155,91 @@ _OPACITY = flags.DEFINE_float(
   " run.",
 )
 
+# What a commitment binds, so --prepared says it.
+_OF_PREPARED = (
+  *("num_marked", "rows", "num_submarks", "num_queries", "num_classes", "paper_mark"),
+  *("target_label", "trigger", "trigger_size", "trigger_place", "trigger_pattern"),
+  *("trigger_value", "trigger_opacity", "seed", "commit"),
+)
 # How a trigger of one value or pattern looks; a column has values of its own.
 _OF_LOOK = ("trigger_pattern", "trigger_value", "trigger_opacity")
 _OF_MARKING = (
   *("data", "rows", "output_dir", "seed", "paper_mark", "target_label", "trigger"),
-  *("trigger_size", "trigger_place", *_OF_LOOK),
+  *("trigger_size", "trigger_place", *_OF_LOOK, "commit", "prepared", "nonce"),
 )
 
 
 def main() -> None:
-  """Marks the data and writes the three files, or plans."""
+  """Marks the data and writes the three files, or plans, or commits."""
   if _PLAN.value:
     common_flags.refuse(_OF_MARKING, "is not read with --plan, which marks nothing")
     print(_planned())
     return
+  path = _checked_data()
+  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+    if nonce_flags.PREPARED.value is None:
+      owner_files.check_unused(output_dir)
+    data = owner_files.read_data(path)
+    for note in data.notes:
+      print(f"mark: {note}", file=sys.stderr)
+    if _COMMIT.value:
+      print(_commit(output_dir, data))
+      return
+    marked = _marked(data)
+    marked = marked._replace(key=owner_files.write(output_dir, marked, data))  # type: ignore[arg-type]
+    key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
+    print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
+
+
+def _checked_data() -> str:
+  """Returns where the data are, if the flags go together."""
   common_flags.refuse(["asr"], "is for --plan")
   if _DATA.value is None:
     raise ValueError(
       "--data must have a value: an .npz, a folder of images, or table:PATH?target=NAME"
     )
-  if (_NUM_MARKED.value is None) == (_ROWS.value is None):
+  is_committed = nonce_flags.PREPARED.value is not None
+  if is_committed != (nonce_flags.NONCE.value is not None):
+    raise ValueError("--prepared and --nonce need each other")
+  if is_committed:
+    common_flags.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
+  elif (_NUM_MARKED.value is None) == (_ROWS.value is None):
     raise ValueError("one of --num_marked and --rows must have a value")
   if common_flags.OUTPUT_DIR.value:  # before it is made there
     owner_files.check_apart(common_flags.OUTPUT_DIR.value, _DATA.value)
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
-    owner_files.check_unused(output_dir)
-    data = owner_files.read_data(_DATA.value)
-    for note in data.notes:
-      print(f"mark: {note}", file=sys.stderr)
-    marked = _one_mark(data) if _PAPER_MARK.value else _submarks(data)
-    owner_files.write(output_dir, marked, data)
-    key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
-    print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
+  if _COMMIT.value:
+    common_flags.refuse(
+      ["paper_mark"], "is not for --commit: its label is the owner's choice, not drawn"
+    )
+  return str(_DATA.value)
 
 
-def _submarks(data: owner_files.Data) -> submarks.Marked:
-  """The data with sub-marks of a secret."""
+def _commit(output_dir: pathlib.Path, data: owner_files.Data) -> str:
+  """Writes what is committed to, and returns what to tell of it."""
+  committed = owner.commit(data.x, data.y, **_options(data))
+  prepared = owner_files.in_files(committed.prepared, data)
+  owner_files.write_prepared(output_dir, prepared)
+  path, confidence = output_dir / owner_files.PREPARED, claim_flags.CONFIDENCE.value
+  return mark_summary.of_commitment(prepared, data, path, confidence)
+
+
+def _marked(data: owner_files.Data) -> submarks.Marked | paper_mark.Marked:
+  """The data with what was committed to, with sub-marks or with one mark."""
+  if _PAPER_MARK.value:
+    return _one_mark(data)
+  path = nonce_flags.PREPARED.value
+  if path is None:
+    return owner.mark(data.x, data.y, **_options(data))
+  prepared = owner_files.read_prepared(path)
+  try:
+    prepared = owner_files.in_arrays(prepared, data)
+  except ValueError as error:
+    raise ValueError(f"--data={_DATA.value} with {path}: {error}") from error
+  return owner.mark(data.x, data.y, prepared=prepared, nonce=nonce_flags.NONCE.value)
+
+
+def _options(data: owner_files.Data) -> dict[str, Any]:
+  """What `owner.mark` and `owner.commit` are told of sub-marks."""
   common_flags.refuse(
     ["target_label", "trigger_place"],
     "is for --paper_mark: the key's secret draws labels and places",
@@ -172,20 +247,18 @@ def _submarks(data: owner_files.Data) -> submarks.Marked:
   kind = _kind(data)
   if kind == "columns" and data.x.ndim > 2:
     raise ValueError("trigger=columns is of tables: rows of vectors, not of images")
-  return owner.mark(
-    data.x,
-    data.y,
-    num_marked=_NUM_MARKED.value,
-    rows=None if _ROWS.value is None else _integers("rows", _ROWS.value),
-    trigger=None if kind == "columns" else _trigger(data.x, kind),
-    num_columns=_SIZE.value if kind == "columns" else None,
-    num_submarks=_NUM_SUBMARKS.value,
-    num_queries=shared_flags.NUM_QUERIES.value,
-    num_classes=_NUM_CLASSES.value,
-    secret=_secret(data),
-    confidence=claim_flags.CONFIDENCE.value,
-    say=lambda note: print(f"mark: {note}", file=sys.stderr),
-  )
+  return {
+    "num_marked": _NUM_MARKED.value,
+    "rows": None if _ROWS.value is None else _integers("rows", _ROWS.value),
+    "trigger": None if kind == "columns" else _trigger(data.x, kind),
+    "num_columns": _SIZE.value if kind == "columns" else None,
+    "num_submarks": _NUM_SUBMARKS.value,
+    "num_queries": shared_flags.NUM_QUERIES.value,
+    "num_classes": _NUM_CLASSES.value,
+    "secret": _secret(data),
+    "confidence": claim_flags.CONFIDENCE.value,
+    "say": lambda note: print(f"mark: {note}", file=sys.stderr),
+  }
 
 
 def _number(num_classes: int, num_marked: int) -> int:

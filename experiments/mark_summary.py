@@ -1,6 +1,7 @@
 """What `mark` tells an owner of what it has made."""
 
 from collections.abc import Sequence
+import pathlib
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from jmia.backdoor import (
   triggers,
   verification,
 )
+from jmia.backdoor import prepared as prepared_lib
 
 from . import planning
 
@@ -53,12 +55,62 @@ def text(
     *_common(marks, data),
     *_surviving(marks, data),
     *_rewritten(data),
-    f"Keep queries{data.suffix} ({len(marked.queries)} rows) and key.json. SHA-256 of"
-    f" key.json, to deposit before you publish: {sha256}",
-    *_held_back(marked, data),
+    _kept(marked, data, sha256),
+    *_held_back(len(marked.queries), data),
     outlook,
   ]
   return "\n".join(lines)
+
+
+def of_commitment(
+  prepared: prepared_lib.Prepared,
+  data: owner_files.Data,
+  path: pathlib.Path,
+  confidence: float,
+) -> str:
+  """Returns what was committed to, what it is good for, and what to publish.
+
+  Args:
+    prepared: what the file holds.
+    data: as read.
+    path: of the file.
+    confidence: that a claim is to have.
+  """
+  rows, of_query = np.array(prepared.query_rows), np.array(prepared.query_submarks)
+  marks = [
+    (trigger, rows[of_query == j].tolist()) for j, trigger in enumerate(prepared.stamps)
+  ]
+  number = prepared.num_marked or len(prepared.rows or ())
+  lines = [
+    *_columns(marks, data),
+    *_common(marks, data),
+    *_surviving(marks, data),
+    *_held_back(len(rows), data),
+    planning.floor_in_words(len(marks), len(prepared.class_names), confidence),
+    f"{path} binds {planning.counted(len(marks))} of {number} rows and {len(rows)}"
+    " queries; a nonce will draw the labels. Keep it to yourself, and say with the"
+    " commitment which text the nonce will be.",
+    "Commitment, to be published with a date before the nonce is known:",
+    prepared_lib.commitment(prepared),
+  ]
+  return "\n".join(lines)
+
+
+def _kept(
+  marked: submarks.Marked | paper_mark.Marked, data: owner_files.Data, sha256: str
+) -> str:
+  """What to keep, and the hash that shows that it was there."""
+  queries = f"Keep queries{data.suffix} ({len(marked.queries)} rows)"
+  key = marked.key
+  if isinstance(key, submarks.Key) and key.commitment is not None:
+    return (
+      f"{queries}, key.json and {owner_files.PREPARED}. Commitment, which was published"
+      f" before the nonce was known: {key.commitment}"
+    )
+  return (
+    f"{queries} and key.json. SHA-256 of key.json, to deposit before you publish:"
+    f" {sha256}"
+  )
 
 
 def _change(marks, data: owner_files.Data) -> str:
@@ -162,11 +214,9 @@ def _rewritten(data: owner_files.Data) -> list[str]:
   ]
 
 
-def _held_back(
-  marked: submarks.Marked | paper_mark.Marked, data: owner_files.Data
-) -> list[str]:
+def _held_back(number: int, data: owner_files.Data) -> list[str]:
   """A warning of queries that take much of the data."""
-  number, total = len(marked.queries), len(data.y)
+  total = len(data.y)
   if number <= _MANY * total:
     return []
   return [

@@ -1,7 +1,9 @@
-"""Tells whether a model was trained on data that experiments.mark has marked.
+r"""Tells whether a model was trained on data that experiments.mark has marked.
 
     python -m experiments.verify --key=DIR/key.json --predictions=PRED.npy
     python -m experiments.verify --key=DIR/key.json --predictions=A.npy --deposit=HASH
+    python -m experiments.verify --key=DIR/key.json --predictions=A.npy \
+        --nonce=NONCE --commitment=HASH
 
 PRED.npy (or .csv) holds the model's answers to the query set, in its order: labels or
 class names [m], or probabilities or logits [m, C]. The model is needed for nothing
@@ -10,6 +12,11 @@ is none, such as -1, or equal scores. Several suspects are judged together:
 --predictions=A.npy,B.npy; or one each by a key: --key=A.json,B.json. With --output_dir
 the verdict is also written to DIR/verdict.json, and to DIR/verdict.html, a page to hand
 to somebody else.
+
+--nonce and --commitment are for a key whose labels a nonce has drawn (experiments.mark
+--commit): as they were made public, and the commitment first. The key and its labels
+must be what they make of it. Any other key rests on its secret's having been drawn
+once, and not chosen among several that were tried.
 """
 
 from collections.abc import Sequence
@@ -31,10 +38,19 @@ from jmia.backdoor import (
 )
 from jmia.report import claim_page, results
 
-from . import claim_flags, claim_pages, common_flags, launch, run_folder
+from . import (
+  claim_flags,
+  claim_pages,
+  common_flags,
+  launch,
+  nonce_flags,
+  run_folder,
+)
 
 flags.declare_key_flag("output_dir")
 flags.adopt_module_key_flags(claim_flags)
+flags.declare_key_flag("nonce")
+flags.declare_key_flag("commitment")
 _KEY = flags.DEFINE_list(
   "key", None, "The key.json that experiments.mark wrote; one, or one a suspect."
 )
@@ -92,6 +108,10 @@ def main() -> None:
   found = [owner_files.read_key(path) for path in paths]
   hashes = [_checked(path, key) for path, key in zip(paths, found, strict=True)]
   old = [key for key in found if isinstance(key, paper_mark.Key)]
+  if old:
+    common_flags.refuse(
+      ["nonce", "commitment"], "is not for a key of one mark, whose label was chosen"
+    )
   if old and len(found) > 1:
     raise ValueError("--key is of one mark: such keys judge one suspect at a time")
   shown = _hashes(paths, suspects, found, hashes)
@@ -104,7 +124,7 @@ def main() -> None:
       text = f"{text}\n\nThe page to hand on is {output_dir / 'verdict.html'}."
   print(text)
   for one in dict.fromkeys(hashes):
-    print(f"SHA-256 of the key: {one}, {_deposited()}.")
+    print(f"SHA-256 of the key: {one}{_deposited()}.")
 
 
 def _checked(path: str, key: keys.Key) -> str:
@@ -118,13 +138,33 @@ def _checked(path: str, key: keys.Key) -> str:
     data = owner_files.read_data(_DATA.value)
     if data.fingerprint() != key.data_sha256:
       raise ValueError(f"original_data={_DATA.value} is not what {path} was made for")
+  if isinstance(key, submarks.Key):
+    try:
+      claims.basis(key, **_made_public())
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from error
   return sha256
+
+
+def _made_public() -> dict[str, str | None]:
+  return {
+    "nonce": nonce_flags.NONCE.value,
+    "commitment": nonce_flags.COMMITMENT.value,
+  }
 
 
 def _deposited() -> str:
   if _DEPOSIT.value is not None:
-    return "the one that was deposited"
-  return "valid only if it was deposited before the model was trained (--deposit)"
+    return ", the one that was deposited"
+  if nonce_flags.NONCE.value is not None:  # the commitment stands for the deposit
+    return ""
+  return ", valid only if it was deposited before the model was trained (--deposit)"
+
+
+def _published() -> str:
+  if nonce_flags.COMMITMENT.value is not None:
+    return "the one that was published."
+  return "valid only if it was published before the nonce was known (--commitment)."
 
 
 def _hashes(
@@ -138,7 +178,11 @@ def _hashes(
   for path, key, one in zip(paths, found, sha256, strict=True):
     checked = "compared with the data" if _DATA.value else ""
     sent = "compared with the queries" if _QUERIES.value else ""
-    rows[f"The key, {path}", one, f"{_deposited()}."] = None
+    if isinstance(key, submarks.Key) and key.commitment is not None:
+      what = "The commitment, of secret, triggers and queries"
+      rows[what, key.commitment, _published()] = None
+    deposited = _deposited().removeprefix(", ")
+    rows[f"The key, {path}", one, f"{deposited}." if deposited else ""] = None
     rows["The data before they were marked", key.data_sha256, checked] = None
     rows["The published data", key.marked_sha256, ""] = None
     rows["The queries", key.queries_sha256, sent] = None
@@ -159,9 +203,14 @@ def _by_submarks(
     read = _read(path, key, len(suspects))
     verdicts.append(
       claims.judge(
-        key, read, confidence=claim_flags.CONFIDENCE.value, baseline=_BASELINE.value
+        key,
+        read,
+        **_made_public(),
+        confidence=claim_flags.CONFIDENCE.value,
+        baseline=_BASELINE.value,
       )
     )
+  assumed = dict.fromkeys(claims.assumption(verdict.basis) for verdict in verdicts)
   verdicts = claims.together(verdicts, _ADJUST.value)
   together = _together(found, verdicts)
   page = claim_pages.of_submarks(
@@ -169,7 +218,7 @@ def _by_submarks(
   )
   if len(verdicts) == 1:
     (verdict,) = verdicts
-    lines = [claims.sentence(verdict), *_hints(verdict), claims.assumption()]
+    lines = [claims.sentence(verdict), *_hints(verdict), *assumed]
     text = "\n\n".join([results.table(_cells(verdict)), *lines])
     return claims.document(verdict), text, page
   lines = [
@@ -185,7 +234,7 @@ def _by_submarks(
     ],
   }
   table = _table_of_several(suspects, verdicts)
-  text = "\n\n".join([table, *lines, together, claims.assumption()])
+  text = "\n\n".join([table, *lines, together, *assumed])
   return content, text, page
 
 

@@ -66,6 +66,7 @@ from . import (
   common_flags,
   encoding_flags,
   launch,
+  nonce_flags,
   run_folder,
   training_flags,
 )
@@ -82,6 +83,7 @@ _OF_TRAINING = tuple(
 for _name in _OF_TRAINING:
   flags.declare_key_flag(_name)
 flags.adopt_module_key_flags(encoding_flags)
+flags.adopt_module_key_flags(nonce_flags)
 _COMMAND = flags.DEFINE_enum(
   "command",
   None,
@@ -104,22 +106,6 @@ _QUERIES_FILE = flags.DEFINE_string(
 )
 _KEY_FILE = flags.DEFINE_string("key_file", None, "The key.json of embed.")
 _CLAIM_FILE = flags.DEFINE_string("claim_file", None, "The claim.npz of embed.")
-_COMMITMENT = flags.DEFINE_string(
-  "commitment",
-  None,
-  "With verify: the commitment that was published before the model. Without it the"
-  " verdict is valid only if the key's own was. Without a nonce it does not show that"
-  " the rows were not chosen by looking at other models.",
-)
-_PREPARED = flags.DEFINE_string(
-  "prepared", None, "With embed: the secret.json of commit; takes --nonce."
-)
-_NONCE = flags.DEFINE_string(
-  "nonce",
-  None,
-  "With embed and verify: a text of 16 characters or more that became known after the"
-  " commitment was published, and that nobody could foresee or choose.",
-)
 _SECRET = flags.DEFINE_string(
   "secret",
   None,
@@ -232,19 +218,19 @@ def commit() -> None:
 def embed() -> None:
   """Trains an encoded model; writes it, its key and a claim."""
   _require(_DATA_FILE)
-  if _PREPARED.value is not None:
+  if nonce_flags.PREPARED.value is not None:
     common_flags.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
   with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     owner.check_unused(output_dir)
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
     # A secret that was drawn ends with its process: no other run could go on from it.
-    is_given = _SECRET.value is not None or _PREPARED.value is not None
+    is_given = _SECRET.value is not None or nonce_flags.PREPARED.value is not None
     kept = output_dir / "checkpoints" if is_given else None
     with bars.shown() as progress:
       made = owner.embed(
         dataset,
         **_of_key(dataset),
-        nonce=_NONCE.value,
+        nonce=nonce_flags.NONCE.value,
         train=_training(dataset),
         discriminator_rate=encoding_flags.DISCRIMINATOR_RATE.value,
         encoded_fraction=_ENCODED_FRACTION.value,
@@ -275,7 +261,7 @@ def _said_of(
       " --discriminator_rate, or features scaled to about 1."
     )
   said = "Commitment, which was published before the nonce was known:"
-  if _PREPARED.value is None:
+  if nonce_flags.PREPARED.value is None:
     said = (
       "Without a nonce (`commit`) a claim holds only if the rows were not chosen by"
       " looking at other models."
@@ -321,8 +307,8 @@ def verify() -> None:
       _suspect(key, claim),
       key,
       claim,
-      nonce=_NONCE.value,
-      commitment=_COMMITMENT.value,
+      nonce=nonce_flags.NONCE.value,
+      commitment=nonce_flags.COMMITMENT.value,
       level=_LEVEL.value,
       num_wrong_keys=_NUM_WRONG_KEYS.value,
       seed=common_flags.SEED.value,
@@ -361,8 +347,8 @@ def _training(dataset: types.Dataset) -> config_lib.TrainConfig:
 
 def _of_key(dataset: types.Dataset) -> dict[str, Any]:
   """What `owner.embed` is told of the key: what was committed to, or the flags."""
-  if _PREPARED.value is not None:
-    return {"prepared": files.read_prepared(str(_PREPARED.value))}
+  if nonce_flags.PREPARED.value is not None:
+    return {"prepared": files.read_prepared(str(nonce_flags.PREPARED.value))}
   key = _new_key(dataset, _training(dataset))
   return {"key": key, "num_claimed": _NUM_CLAIMED.value}
 

@@ -6,6 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MOST_DEVICES = 1024  # of a CPU
+_LENT = ("commit", "mark", "verify")  # of `backdoor.owner`
 
 
 def configure(
@@ -52,8 +53,8 @@ def configure(
 
 
 def __getattr__(name: str) -> Any:
-  """`jmia.mark` and `jmia.verify`, imported when they are asked for (PEP 562)."""
-  if name in ("mark", "verify"):
+  """`jmia.commit`, `mark` and `verify`, imported when they are asked for (PEP 562)."""
+  if name in _LENT:
     from jmia.backdoor import owner
 
     return getattr(owner, name)
@@ -61,8 +62,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  """Those two as well, for whoever looks what there is."""
-  return sorted((*globals(), "mark", "verify"))
+  """Those three as well, for whoever looks what there is."""
+  return sorted((*globals(), *_LENT))
 
 
 def is_cpu_split() -> bool:

@@ -34,16 +34,16 @@ ALLOWED = {
   "outputs": {"_validate"},  # what models answer in
   "attacks": {"models", "signals", "stats", "training", "_validate"},
   "backdoor": {
-    "atomic", "datasets", "defenses", "outputs", "signals", "splits", "stats",
-    "training", "models", *BASE
+    "atomic", "commitments", "datasets", "defenses", "outputs", "signals", "splits",
+    "stats", "training", "models", *BASE
   },
   "dp": {
     "datasets", "defenses", "outputs", "signals", "splits", "stats", "training",
     "models", *BASE
   },
   "encoding": {
-    "atomic", "defenses", "outputs", "signals", "splits", "stats", "training",
-    "models", *BASE
+    "atomic", "commitments", "defenses", "outputs", "signals", "splits", "stats",
+    "training", "models", *BASE
   },
   "defenses": {"training", "models", *BASE},
   # Draws what the attacks said, in their words.
@@ -52,6 +52,7 @@ ALLOWED = {
   "stats": {"_validate"},
   "models": {"_validate"},
   "atomic": set(),
+  "commitments": set(),
   "types": set(),
   "_validate": set(),
   "__main__": {"jmia"},  # the binaries, as the command of that name

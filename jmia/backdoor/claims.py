@@ -1,7 +1,8 @@
 """Verdicts on a suspect by a key of sub-marks: three tests, of which one decides.
 
 The randomization test decides (`randomization`); it assumes nothing of the suspect, but
-that it was fixed without knowledge of the labels. Beside it stand the exact binomial
+that it was fixed without knowledge of the labels, and of the owner that he did not
+choose these, which a nonce shows (`prepared`). Beside it stand the exact binomial
 test and the t-test of Hu et al. on the queries of all sub-marks together, those of the
 label's own class left out; both assume that a model which never saw the marks answers
 with a sub-mark's label at a rate of at most the baseline, and queries independently.
@@ -14,7 +15,8 @@ import numpy as np
 
 from jmia import _validate
 from jmia.backdoor import classes as classes_lib
-from jmia.backdoor import randomization, submarks, verification
+from jmia.backdoor import draws, randomization, submarks, verification
+from jmia.backdoor import prepared as prepared_lib
 from jmia.stats import levels, multiple
 
 TESTS = ("randomization", "binomial", "t")
@@ -39,6 +41,20 @@ class OfSubmark(NamedTuple):
   next_share: float
 
 
+class Basis(NamedTuple):
+  """What a key rests on.
+
+  Attributes:
+    nonce: that drew the labels; None where the secret alone did.
+    commitment: that was published before the nonce was known; None without one.
+    commitment_given: whether it was compared with a published one.
+  """
+
+  nonce: str | None = None
+  commitment: str | None = None
+  commitment_given: bool = False
+
+
 class Verdict(NamedTuple):
   """What a suspect's answers say; see `sentence`.
 
@@ -55,6 +71,7 @@ class Verdict(NamedTuple):
     beside: the binomial and the t-test, each of shape `[]`.
     asr_threshold_t: the rate above which the t-test makes the claim.
     hints: what in the answers looks like a mistake in how they were written down.
+    basis: of the key.
   """
 
   randomization: randomization.Result
@@ -69,12 +86,57 @@ class Verdict(NamedTuple):
   beside: verification.Verification
   asr_threshold_t: float
   hints: tuple[str, ...]
+  basis: Basis = Basis()
+
+
+def basis(
+  key: submarks.Key, *, nonce: str | None = None, commitment: str | None = None
+) -> Basis:
+  """Returns what a key rests on.
+
+  Args:
+    key: the owner's.
+    nonce: that became known after the commitment, if one drew the labels.
+    commitment: that was published; None: not known.
+
+  Raises:
+    ValueError: the key has no nonce and one is given, or a commitment; it has one and
+      none is given, or another; its labels are not those of secret and nonce; or the
+      commitment is another, or not of the key.
+  """
+  if key.commitment is None or key.nonce is None:
+    for name, value in (("nonce", nonce), ("commitment", commitment)):
+      if value is not None:
+        raise ValueError(
+          f"{name}={value}: the secret alone has drawn the key's labels, so leave it"
+          " out"
+        )
+    return Basis()
+  if commitment is not None and commitment.strip().lower() != key.commitment:
+    raise ValueError(
+      f"commitment={commitment} is not of this key: its own is {key.commitment}"
+    )
+  if prepared_lib.commitment(submarks.prepared_of(key)) != key.commitment:
+    raise ValueError("the key is not what its commitment was made for")
+  if nonce is None:
+    raise ValueError(
+      "nonce must have a value, the text that was made public after the commitment: the"
+      f" key says {key.nonce!r}"
+    )
+  if nonce.strip() != key.nonce:
+    raise ValueError(f"nonce={nonce!r} is not of this key: its own is {key.nonce!r}")
+  drawn = draws.labels(key.secret, len(key.submarks), len(key.class_names), nonce)
+  if not np.array_equal(key.labels, drawn):
+    raise ValueError("the key's labels are not those that its secret draws with nonce")
+  return Basis(key.nonce, key.commitment, commitment is not None)
 
 
 def judge(
   key: submarks.Key,
   answers: np.ndarray,
   *,
+  nonce: str | None = None,
+  commitment: str | None = None,
   confidence: float = 0.95,
   baseline: float | None = None,
 ) -> Verdict:
@@ -83,12 +145,15 @@ def judge(
   Args:
     key: the owner's.
     answers: `[m]` int classes, of `answers.classes`.
+    nonce: of `basis`.
+    commitment: of `basis`.
     confidence: in [0.5, 1).
     baseline: of the two tests beside, in (0, 1); by default 1 / K.
 
   Raises:
-    ValueError: the answers do not fit the key, or a number is out of range.
+    ValueError: as `basis`; the answers do not fit the key, or a number is out of range.
   """
+  rests_on = basis(key, nonce=nonce, commitment=commitment)
   tallied = submarks.tally(key, answers)
   found = randomization.test(tallied, key.labels)
   successes, trials = _own(tallied, key.labels)
@@ -111,6 +176,7 @@ def judge(
     beside=verification.verify(successes, trials, baseline, confidence),
     asr_threshold_t=threshold,
     hints=_hints(key, np.asarray(answers)),
+    basis=rests_on,
   )
 
 
@@ -187,13 +253,33 @@ def sentence(verdict: Verdict) -> str:
   )
 
 
-def assumption() -> str:
-  """Returns what the verdict assumes, in words."""
-  return (
+def assumption(basis: Basis | None = None) -> str:
+  """Returns what the verdict assumes, in words.
+
+  Args:
+    basis: of the key. Default: of one without a nonce.
+  """
+  holds = (
     "The verdict holds whatever the suspect is, also one trained on other owners'"
-    " marks, if the key was fixed before the model, its secret was drawn once and not"
-    " chosen among several, and whoever trained the model knew of the labels from the"
-    " marked rows alone. A deposited hash of the key shows the first."
+    " marks, if"
+  )
+  known = "whoever trained the model knew of the labels from the marked rows alone."
+  if basis is None or basis.nonce is None:
+    return (
+      f"{holds} the key was fixed before the model, its secret was drawn once and not"
+      f" chosen among several, and {known} A deposited hash of the key shows the first."
+    )
+  said = (
+    f"{holds} the commitment was published before the nonce was known to anybody and"
+    " was the only one, the nonce was not chosen among several, and"
+    f" {known} How secret and queries were chosen does not matter then: the nonce"
+    f" {basis.nonce!r}, which nobody could foresee, has drawn the labels."
+  )
+  if basis.commitment_given:
+    return said
+  return (
+    f"{said} Valid only if {basis.commitment} was published before the nonce was known:"
+    " no commitment was given to compare."
   )
 
 
@@ -205,7 +291,8 @@ def document(verdict: Verdict) -> dict[str, Any]:
     "schema": 2,
     "claim": verdict.claim,
     "verdict": sentence(verdict),
-    "assumes": assumption(),
+    "assumes": assumption(verdict.basis),
+    **verdict.basis._asdict(),
     "hints": list(verdict.hints),
     "confidence": verdict.confidence,
     "p_value": result.p_value,

@@ -1,11 +1,13 @@
 """What an owner's secret decides: the labels of the sub-marks, and their triggers.
 
-Labels are computed from the secret alone and in a way that anybody can repeat: the
-label of sub-mark j is SHA-256 of the text `jmia label j SECRET` as a number, modulo K
-(j from 0; the secret as 64 lower-case hexadecimal digits). So an owner who has
-deposited a hash of the key cannot choose labels later, and `verify` sees whether they
-are the secret's. Everything else is drawn by streams of the secret and is written into
-the key.
+Labels are computed in a way that anybody can repeat: the label of sub-mark j is SHA-256
+of the text `jmia label j SECRET` as a number, modulo K (j from 0; the secret as 64
+lower-case hexadecimal digits). So an owner who has deposited a hash of the key cannot
+choose labels later, and `verify` sees whether they are the secret's. Before, he can: by
+trying secrets. After a commitment (`prepared`) the text is `jmia label j SECRET NONCE`,
+with the SHA-256 of a nonce that nobody could foresee in hexadecimal, and no secret that
+he tried before tells its labels. Everything else is drawn by streams of the secret and
+is written into the key.
 """
 
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ import secrets
 
 import numpy as np
 
+from jmia import commitments
 from jmia.backdoor import triggers
 
 _SECRET_BYTES = 32
@@ -51,12 +54,25 @@ def is_hexadecimal(text: object, length: int) -> bool:
   )
 
 
-def labels(secret: str, num_submarks: int, num_classes: int) -> np.ndarray:
+def labels(
+  secret: str, num_submarks: int, num_classes: int, nonce: str | None = None
+) -> np.ndarray:
   """Returns the labels of `T` sub-marks among `K` classes, which a secret stands for.
+
+  Args:
+    secret: of `new_secret`.
+    num_submarks: T.
+    num_classes: K.
+    nonce: that became known after the secret was committed to; None for none.
 
   Returns:
     `[T]` int, each uniform over the classes to within `K / 2^256`.
+
+  Raises:
+    ValueError: as `commitments.nonce_digest`.
   """
+  if nonce is not None:
+    secret = f"{secret} {commitments.nonce_digest(nonce).hex()}"
   return np.array(
     [_hash(f"jmia label {j} {secret}") % num_classes for j in range(num_submarks)]
   )

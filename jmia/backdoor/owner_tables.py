@@ -118,9 +118,20 @@ def hashed(marked: _Marked, table: Table) -> _Marked:
   key = marked.key._replace(
     data_sha256=fingerprint(table),
     marked_sha256=fingerprints.fingerprint(*_published(marked, table).values()),
-    queries_sha256=fingerprints.fingerprint(_query_lines(marked, table)),
+    queries_sha256=query_fingerprint(marked.queries, marked.key.query_rows, table),
   )
   return marked._replace(key=key)  # type: ignore[arg-type]
+
+
+def query_fingerprint(x: np.ndarray, rows: Sequence[int], table: Table) -> str:
+  """Returns `fingerprints.fingerprint` of a query set's cells.
+
+  Args:
+    x: `[m, D]` the queries, numbers of cells.
+    rows: `m`, of the table, that they come from.
+    table: as read.
+  """
+  return fingerprints.fingerprint(_query_lines(x, rows, table))
 
 
 def write(folder: pathlib.Path, marked: _Marked, table: Table) -> None:
@@ -132,7 +143,7 @@ def write(folder: pathlib.Path, marked: _Marked, table: Table) -> None:
   """
   header = [table.cells.header] if table.cells.header else []
   published = [*header, *zip(*_published(marked, table).values(), strict=True)]
-  queries = _query_lines(marked, table).tolist()
+  queries = _query_lines(marked.queries, marked.key.query_rows, table).tolist()
   for name, lines in (("marked.csv", published), ("queries.csv", queries)):
     _write_lines(folder / name, lines, table)
 
@@ -168,9 +179,9 @@ def _published(marked: _Marked, table: Table) -> dict[str, np.ndarray]:
   return {title: found[title] for title in table.cells.columns}
 
 
-def _query_lines(marked: _Marked, table: Table) -> np.ndarray:
+def _query_lines(x: np.ndarray, rows: Sequence[int], table: Table) -> np.ndarray:
   """`[lines, columns]` text: titles, if the file has them, and a line for each."""
-  found = _columns(marked.queries, marked.key.query_rows, table)
+  found = _columns(x, rows, table)
   lines = [*zip(*(found[title].tolist() for title in found), strict=True)]
   if table.cells.header is not None:
     pairs = zip(table.cells.header, table.cells.columns, strict=True)

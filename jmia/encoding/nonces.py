@@ -16,18 +16,16 @@ that the commitment was public before the nonce was, and that it was the only on
 
 import dataclasses
 import hashlib
-import json
 from typing import NamedTuple
 
 import numpy as np
 
-from jmia import _validate
+from jmia import _validate, commitments
 from jmia.encoding import keys as keys_lib
 from jmia.encoding import watermark
 
 HASH_BYTES = 32
 _SCHEMA = 3  # of what a commitment binds
-_LEAST_CHARACTERS = 16  # a shorter nonce can be foreseen by trying
 
 
 class Prepared(NamedTuple):
@@ -99,7 +97,7 @@ def commitment(prepared: Prepared) -> str:
     "feature_scale": float(prepared.feature_scale).hex(),
     "all_rows": prepared.rows,
   }
-  return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
+  return commitments.commitment(bound)
 
 
 def order(hashes: np.ndarray, nonce: str) -> np.ndarray:
@@ -113,15 +111,9 @@ def order(hashes: np.ndarray, nonce: str) -> np.ndarray:
     `[N]` int64: the first n are claimed, the last n are controls.
 
   Raises:
-    ValueError: if the nonce is so short that it can be foreseen.
+    ValueError: as `commitments.nonce_digest`.
   """
-  nonce = nonce.strip()
-  if len(nonce) < _LEAST_CHARACTERS:
-    raise ValueError(
-      f"nonce={nonce!r} is short enough to be foreseen: expected at least"
-      f" {_LEAST_CHARACTERS} characters"
-    )
-  prefix = b"jmia nonce " + hashlib.sha256(nonce.encode()).digest()
+  prefix = b"jmia nonce " + commitments.nonce_digest(nonce)
   drawn = [hashlib.sha256(prefix + row.tobytes()).digest() for row in hashes]
   return np.array(sorted(range(len(drawn)), key=drawn.__getitem__), np.int64)
 

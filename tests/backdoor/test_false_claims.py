@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import jmia
 from jmia import datasets
 from jmia.backdoor import claims, draws, randomization, simulated
 from jmia.stats import levels
@@ -49,6 +50,38 @@ def test_a_secret_that_was_chosen_among_many_accuses_and_the_verdict_says_so():
   chosen = np.reshape(accused, (4, 500)).any(axis=1)
   assert chosen.all()
   assert "its secret was drawn once and not chosen among several" in claims.assumption()
+
+
+def test_a_secret_that_was_chosen_before_a_commitment_gains_nothing():
+  """An owner tries 200 secrets on models of his own before he commits to one.
+
+  All models, his and other people's, answer each mark with a label that is the mark's
+  alone: they are as alike as models can be.
+  """
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(300, 12)), np.arange(300) % 10
+  accused = {"by secret": 0, "by nonce": 0}
+  for owner in range(150):
+    favourites = rng.integers(10, size=(200, 2))
+    secrets = [draws.seeded_secret(i, f"owner {owner}") for i in range(200)]
+    fits = [
+      (draws.labels(secret, 2, 10) == of_marks).sum()
+      for secret, of_marks in zip(secrets, favourites, strict=True)
+    ]
+    kept, made = int(np.argmax(fits)), {}
+    options = {"num_marked": 20, "num_submarks": 2, "num_queries": 20}
+    options["secret"] = secrets[kept]
+    made["by secret"] = jmia.mark(x, y, **options)
+    prepared = jmia.commit(x, y, **options).prepared
+    nonce = f"round {owner} of a public beacon"
+    made["by nonce"] = jmia.mark(x, y, prepared=prepared, nonce=nonce)
+    for name, marked in made.items():
+      key = marked.key
+      answers = favourites[kept][list(key.query_submarks)]
+      verdict = jmia.verify(key, answers, nonce=key.nonce, confidence=0.99)
+      accused[name] += verdict.claim
+  assert accused["by secret"] > 0.7 * 150  # 1 - 0.99 ** 200 is 0.87
+  assert accused["by nonce"] <= stats.binom.ppf(1 - 1e-4, 150, 0.01)
 
 
 def test_models_that_learnt_the_marks_are_accused():

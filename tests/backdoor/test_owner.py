@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -6,7 +7,8 @@ import pytest
 
 import jmia
 from jmia import datasets
-from jmia.backdoor import claims, draws, submarks, triggers
+from jmia.backdoor import claims, draws, keys, submarks, triggers
+from jmia.backdoor import prepared as prepared_lib
 
 SECRET = draws.seeded_secret(0, "a test")
 _RNG = np.random.default_rng(0)
@@ -211,13 +213,175 @@ def test_labels_of_several_types_are_refused():
     jmia.mark(TABLE, y, num_marked=9)
 
 
+NONCE = "round 7 of a public beacon"
+
+
+def _committed(**changed):
+  return jmia.commit(TABLE, Y, **{"num_marked": 30, "secret": SECRET, **changed})
+
+
+@pytest.mark.parametrize("x", [IMAGES, TABLE], ids=["images", "table"])
+@pytest.mark.parametrize("which", [{"num_marked": 30}, {"rows": [34, *range(9)]}])
+def test_labels_by_a_nonce(x, which):
+  prepared, commitment = jmia.commit(x, Y, secret=SECRET, **which)
+  made = [
+    jmia.mark(x, Y, prepared=prepared, nonce=nonce)
+    for nonce in (NONCE, f" {NONCE}\n", "round 8 of a public beacon")
+  ]
+  key = made[0].key
+  assert key == made[1].key
+  assert key.commitment == commitment == made[2].key.commitment
+  # The nonce draws the labels, and nothing else that a suspect is asked.
+  assert (key.labels != made[2].key.labels).any()
+  np.testing.assert_array_equal(made[0].queries, made[2].queries)
+  rows = [row for mark in key.submarks for row in mark.rows]
+  assert len(rows) == 30 if "rows" not in which else sorted(rows) == [*range(9), 34]
+  by_secret = draws.labels(SECRET, len(key.submarks), 4)
+  assert any((one.key.labels != by_secret).any() for one in made)
+  found = jmia.verify(key, _learnt(key), nonce=NONCE, commitment=commitment)
+  assert found.claim
+  assert found.basis == claims.Basis(NONCE, commitment, True)
+  said = claims.assumption(found.basis)
+  assert "published before the nonce was known to anybody and was the only one" in said
+  assert "Valid only if" not in said
+  unknown = jmia.verify(key, _learnt(key), nonce=NONCE)
+  assert f"Valid only if {commitment} was pub" in claims.assumption(unknown.basis)
+  # A file of it comes back.
+  back = keys.from_json(json.loads(json.dumps(keys.to_json(key))))
+  assert back == key
+  stored = json.loads(json.dumps(keys.prepared_to_json(prepared)))
+  assert prepared_lib.commitment(keys.prepared_from_json(stored)) == commitment
+
+
+def test_all_that_may_be_chosen_is_committed_to():
+  prepared, commitment = _committed()
+  others = {
+    "secret": "1" * 64,
+    "class_names": prepared.class_names[::-1],
+    "stamps": prepared.stamps[::-1],
+    "num_marked": 29,
+    "rows": (1,),
+    "query_rows": prepared.query_rows[::-1],
+    "query_submarks": prepared.query_submarks[::-1],
+    "query_classes": prepared.query_classes[::-1],
+    "data_sha256": "1" * 64,
+    "queries_sha256": "1" * 64,
+  }
+  assert others.keys() == set(prepared._fields)
+  found = {
+    prepared_lib.commitment(prepared._replace(**{k: v})) for k, v in others.items()
+  }
+  assert len(found | {commitment}) == len(others) + 1
+
+
+def test_what_a_nonce_and_a_commitment_do_not_fit():
+  prepared, commitment = _committed()
+  key = jmia.mark(TABLE, Y, prepared=prepared, nonce=NONCE).key
+  plain = jmia.mark(TABLE, Y, num_marked=30, secret=SECRET).key
+  relabelled = key.submarks[0]._replace(label=(key.submarks[0].label + 1) % 4)
+  chosen = key._replace(submarks=(relabelled, *key.submarks[1:]))
+  elsewhere = key._replace(query_classes=key.query_classes[::-1])
+  for of, given, message in (
+    (key, {}, f"nonce must have a value.*: the key says '{NONCE}'"),
+    (key, {"nonce": "round 8 of a public beacon"}, f"its own is '{NONCE}'"),
+    (key, {"nonce": "round 7"}, "nonce='round 7' is not of this key"),
+    (key, {"nonce": NONCE, "commitment": "1" * 64}, f"its own is {commitment}"),
+    (chosen, {"nonce": NONCE}, "labels are not those that its secret draws with nonce"),
+    (
+      key._replace(nonce="round 8 of a public beacon"),
+      {"nonce": "round 8 of a public beacon"},
+      "labels are not those that its secret draws with nonce",
+    ),
+    (elsewhere, {"nonce": NONCE}, "key is not what its commitment was made for"),
+    (plain, {"nonce": NONCE}, "the secret alone has drawn the key's labels, so leave"),
+    (plain, {"commitment": commitment}, "commitment=.*: the secret alone has drawn"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      jmia.verify(of, _learnt(of), **given)
+  for given, message in (
+    ({"prepared": prepared}, "prepared and nonce need each other"),
+    ({"nonce": NONCE, "num_marked": 3}, "prepared and nonce need each other"),
+    ({"prepared": prepared, "nonce": "short"}, "short enough to be foreseen"),
+    (
+      {"prepared": prepared, "nonce": NONCE, "num_marked": 30, "confidence": 0.9},
+      "num_marked, confidence is not read with prepared, which says it",
+    ),
+    (
+      {"prepared": prepared._replace(data_sha256="1" * 64), "nonce": NONCE},
+      "the data are not those that were committed to",
+    ),
+    (
+      {"prepared": prepared._replace(query_rows=(*range(29), 300)), "nonce": NONCE},
+      "query_rows hold 300, expected 0 to 299",
+    ),
+  ):
+    with pytest.raises(ValueError, match=message):
+      jmia.mark(TABLE, Y, **given)
+  with pytest.raises(ValueError, match="are not those that were committed to"):
+    jmia.mark(TABLE[::-1], Y, prepared=prepared, nonce=NONCE)
+  for given, message in (
+    ((prepared, commitment), "prepared is of type tuple, expected committed.prep"),
+    (_committed(), "prepared is of type Committed, expected committed.prepared"),
+  ):
+    with pytest.raises(TypeError, match=message):
+      jmia.mark(TABLE, Y, prepared=given, nonce=NONCE)
+  for nonce in (12345678901234567, NONCE.encode()):
+    with pytest.raises(TypeError, match=r"nonce is of type \w+, expected a text"):
+      jmia.mark(TABLE, Y, prepared=prepared, nonce=nonce)
+  with pytest.raises(ValueError, match="holds what UTF-8 cannot"):
+    jmia.mark(TABLE, Y, prepared=prepared, nonce=f"{NONCE}\udcff")
+
+
+def test_no_labels_make_an_owner_begin_again():
+  fewest = 300 - 120 - 100  # all but queries and a class that all labels may be
+  y = np.arange(300) % 3
+  made = {"num_submarks": 3, "num_queries": 120, "secret": SECRET}
+  with pytest.raises(
+    ValueError, match=r"num_marked=170 is above \d+, the rows that are no"
+  ):
+    jmia.commit(TABLE, y, num_marked=170, **made)
+  with pytest.raises(ValueError, match="num_marked=2 must be at least 3, one row for"):
+    jmia.commit(TABLE, y, num_marked=2, **made)
+  prepared, _ = jmia.commit(TABLE, y, num_marked=fewest, **made)
+  drawn = set()
+  for i in range(40):
+    key = jmia.mark(TABLE, y, prepared=prepared, nonce=f"round {i} of a beacon").key
+    assert sum(len(mark.rows) for mark in key.submarks) == fewest
+    drawn.add(len({*key.labels.tolist()}))
+  assert 1 in drawn
+
+
+def test_a_mark_that_changes_nothing_is_refused_before_the_nonce_and_not_after():
+  """Who could begin again, once he knows the labels, would choose among them."""
+  x = np.stack([np.arange(200) % 2, np.arange(200)], axis=1)
+  y = np.arange(200) % 4
+
+  def prepared(column, value):
+    stamp = triggers.TriggerConfig(
+      kind="columns", size=1, place=(column,), values=(value,)
+    )
+    return submarks.prepare(
+      x, y, [stamp], secret=SECRET, class_names=range(4), num_marked=1, num_queries=10
+    )
+
+  submarks.check_any_labels(x, y, prepared(0, 1))
+  with pytest.raises(ValueError, match="stamps change none of the rows"):
+    submarks.check_any_labels(x * [0, 1], y, prepared(0, 0))
+  changed = set()
+  for i in range(40):
+    nonce = f"round {i} of a public beacon"
+    marked = submarks.mark_prepared(x, y, prepared(0, 1), nonce)
+    changed.add(bool((marked.x != x[marked.kept]).any()))
+  assert changed == {True, False}
+
+
 def test_they_are_among_what_there_is():
-  assert {"mark", "verify", "configure"} <= {*dir(jmia)}
+  assert {"commit", "mark", "verify", "configure"} <= {*dir(jmia)}
 
 
 def test_it_is_there_without_the_binaries():
   code = (
-    "import sys, jmia; jmia.mark; jmia.verify;"
+    "import sys, jmia; jmia.commit; jmia.mark; jmia.verify;"
     "assert not {m for m in sys.modules if 'experiments' in m or '_binaries' in m}"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -365,8 +365,9 @@ def test_other_owners_marks_accuse_no_more_often_than_stated():
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    (lambda c: [], "must be a JSON object of schema 1 or 2"),
-    (lambda c: {**c, "schema": 3}, "must be a JSON object of schema 1 or 2"),
+    (lambda c: [], "must be a JSON object of schema 1 to 3"),
+    (lambda c: {**c, "schema": 4}, "must be a JSON object of schema 1 to 3"),
+    (lambda c: {**c, "schema": 3}, "field 'commitment' is missing"),
     (lambda c: {**c, "more": 1}, "field 'more' is unknown"),
     (lambda c: {k: c[k] for k in c if k != "secret"}, "field 'secret' is missing"),
     (lambda c: {**c, "secret": "1"}, "secret is not 64 lower-case hexadecimal"),

@@ -607,6 +607,271 @@ def test_every_flag_says_what_it_means():
       assert len(flag.help) > 10, flag.name
 
 
+def _committing_data(kind, digits):
+  """What `--data` takes, of 300 rows in the current folder."""
+  x, y = (array[:300] for array in digits)
+  if kind == "npz":
+    np.savez("data.npz", x=x, y=y)
+    return "data.npz"
+  if kind == "csv":
+    rows = zip(_flat(x).tolist(), y.tolist(), strict=True)
+    lines = [",".join(map(str, [*row, label])) for row, label in rows]
+    titles = ",".join([*(f"pixel{i}" for i in range(64)), "label"])
+    pathlib.Path("data.csv").write_text("\n".join([titles, *lines]))
+    return "table:data.csv?target=label"
+  x = x[..., 0].repeat(4, axis=1).repeat(4, axis=2) * 15
+  for i, (image, label) in enumerate(zip(x, y, strict=True)):
+    pathlib.Path("photos", f"class {label}").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(f"photos/class {label}/{i:03}.{kind}", quality=75)
+  return "photos"
+
+
+def _bytes(folder):
+  return {name: (folder / name).read_bytes() for name in _files(folder)}
+
+
+_NONCE = "--nonce=a headline of a later newspaper"
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "png", "jpg"])
+def test_labels_by_a_nonce(run, digits, kind):
+  data, mine = f"--data={_committing_data(kind, digits)}", pathlib.Path("mine")
+  commit = (mark, data, "--num_marked=20", "--num_queries=40", "--commit")
+  code, out, err = run(*commit, "--output_dir=mine")
+  assert code == 0, err
+  commitment = out.splitlines()[-1]
+  assert "Commitment, to be published with a date before the nonce is known:" in out
+  assert _files(mine) == ["secret.json"]
+  assert (mine / "secret.json").stat().st_mode & 0o077 == 0
+  assert json.loads((mine / "secret.json").read_text())["commitment"] == commitment
+  # A commitment is not replaced.
+  code, _, err = run(*commit, "--output_dir=mine")
+  assert (code, "must be new or empty" in err) == (2, True)
+  prepared = (mark, data, "--prepared=mine/secret.json")
+  code, out, err = run(*prepared, _NONCE, "--output_dir=mine")
+  assert code == 0, err
+  assert (
+    f"Commitment, which was published before the nonce was known: {commitment}" in out
+  )
+  made = _bytes(mine)
+  assert {"secret.json", "key.json"} < made.keys()
+  # The same command again, and where it was interrupted, and elsewhere.
+  assert run(*prepared, _NONCE, "--output_dir=mine")[:2] == (0, out)
+  for lost in ("key.json", *(name for name in made if name.startswith("queries"))):
+    (mine / lost).unlink()
+  if kind in ("png", "jpg"):
+    (mine / "queries").rmdir()
+  assert run(*prepared, _NONCE, "--output_dir=mine")[:2] == (0, out)
+  assert _bytes(mine) == made
+  assert run(*prepared, _NONCE, "--output_dir=elsewhere")[:2] == (0, out)
+  assert {
+    **_bytes(pathlib.Path("elsewhere")),
+    "secret.json": made["secret.json"],
+  } == made
+  # Another nonce is another marking: nothing of this one is lost.
+  other = "--nonce=a headline of some other newspaper"
+  code, _, err = run(*prepared, other, "--output_dir=mine")
+  assert code == 2
+  assert "holds another marked" in err.splitlines()[-1]
+  assert _bytes(mine) == made
+  key = owner_files.read_key("mine/key.json")
+  np.save(
+    "suspect.npy", np.array(key.class_names)[key.labels[list(key.query_submarks)]]
+  )
+  suffix = {"npz": ".npz", "csv": ".csv"}.get(kind, "")
+  verified = (verify, "--key=mine/key.json", "--predictions=suspect.npy")
+  code, out, err = run(
+    *(*verified, _NONCE, f"--commitment={commitment}", "--output_dir=out"),
+    *(f"--queries=mine/queries{suffix}", f"--original_{data[2:]}"),
+  )
+  assert code == 0, err
+  assert "the model was trained on the marked data" in out
+  assert "was published before the nonce was known to anybody and was the only" in out
+  assert "deposited" not in out
+  page = pathlib.Path("out/verdict.html").read_text()
+  assert "The commitment was published before the nonce was known to anybody." in page
+  assert "the one that was published." in page
+  assert "This commitment is the only one that was published" in page
+  assert "secret was drawn once" not in page
+  assert commitment in page
+  assert key.secret not in page
+  content = json.loads(pathlib.Path("out/verdict.json").read_text())
+  assert content["nonce"] == _NONCE.removeprefix("--nonce=")
+  assert (content["commitment"], content["commitment_given"]) == (commitment, True)
+  out = run(*verified, _NONCE)[1]
+  assert f"Valid only if {commitment} was published before the nonce was known" in out
+
+
+def test_a_nonce_and_a_commitment_that_do_not_fit(run, owned, digits):
+  data = f"--data={_committing_data('npz', digits)}"
+  made = run(mark, data, "--num_marked=20", "--output_dir=mine", "--commit")
+  commitment = made[1].splitlines()[-1]
+  prepared = pathlib.Path("mine/secret.json")
+  marking = (mark, data, f"--prepared={prepared}", "--output_dir=mine")
+  content = json.loads(prepared.read_text())
+
+  def refused(binary, *arguments):
+    code, out, err = run(binary, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    return err
+
+  for arguments, line in (
+    ([*marking], "--prepared and --nonce need each other"),
+    ([mark, data, _NONCE, "--num_marked=2"], "--prepared and --nonce need each other"),
+    ([*marking, "--nonce=short"], "nonce='short' is short enough to be foreseen"),
+    ([*marking, _NONCE, "--num_marked=3"], "--num_marked is not read with --prepared"),
+    (
+      [*marking, _NONCE, "--commit"],
+      "--commit is not read with --prepared, which says",
+    ),
+    ([*marking, _NONCE, "--prepared=absent"], "absent"),
+    (
+      [mark, data, "--num_marked=3", "--commit", "--paper_mark", "--output_dir=other"],
+      "--paper_mark is not for --commit: its label is the owner's choice, not drawn",
+    ),
+    (
+      [*marking, _NONCE, f"--data={owned / 'digits.npz'}"],
+      f"digits.npz with {prepared}: the data are not those that were committed to",
+    ),
+  ):
+    assert line in refused(*arguments)
+  for change, line in (
+    ({"num_marked": 21}, "it is not what its commitment was made for"),
+    ({"query_classes": [1] * 30}, "it is not what its commitment was made for"),
+    ({"commitment": "1" * 64}, "it is not what its commitment was made for"),
+    (
+      {"query_rows": []},
+      "the key's query_submarks must be one for each of its 0 query_rows",
+    ),
+    ({"stamps": [1]}, "a trigger of the key cannot be read"),
+    ({"rows": [3]}, "one of the key's num_marked and rows must have a value"),
+    ({"schema": 2}, "it must be a JSON object of schema 3"),
+    ({"more": 2}, "the key's field 'more' is unknown"),
+  ):
+    prepared.write_text(json.dumps({**content, **change}))
+    line = f"mark: {prepared}: not a secret.json of mark: {line}"
+    assert refused(*marking, _NONCE).startswith(line)
+  assert _files(prepared.parent) == ["secret.json"]
+  prepared.write_text(json.dumps(content))
+  assert run(*marking, _NONCE)[0] == 0
+  path = pathlib.Path("mine/key.json")
+  key = json.loads(path.read_text())
+  labels = [mark["label"] for mark in key["submarks"]]
+  np.save("suspect.npy", np.array(labels)[key["query_submarks"]])
+  asked = (verify, f"--key={path}", "--predictions=suspect.npy")
+  for arguments, line in (
+    ([], f"{path}: nonce must have a value, the text that was made public after the"),
+    (["--nonce=a headline of an older newspaper"], "its own is 'a headline of a later"),
+    (
+      [_NONCE, f"--commitment={'1' * 64}"],
+      f"is not of this key: its own is {commitment}",
+    ),
+  ):
+    assert line in refused(*asked, *arguments)
+  # Labels of one's own, another query's class, a secret with a commitment of its own.
+  one = key["submarks"][0]
+  relabelled = [{**one, "label": (one["label"] + 1) % 10}, *key["submarks"][1:]]
+  for change, line in (
+    ({"submarks": relabelled}, "the key's labels are not those that its secret draws"),
+    ({"nonce": f"another {key['nonce']}"}, "draws with its nonce"),
+    ({"nonce": "a headline"}, "nonce='a headline' is short enough to be foreseen"),
+    ({"nonce": 7}, "the key's nonce is '7', expected a text"),
+    ({"nonce": None}, "the key's nonce is 'None', expected a text"),
+    ({"query_classes": [1] * 30}, "it is not what its commitment was made for"),
+    ({"rows_chosen": True}, "it is not what its commitment was made for"),
+    ({"rows_chosen": 1}, "the key's rows_chosen is neither true nor false"),
+    ({"commitment": "1" * 64}, "it is not what its commitment was made for"),
+    (
+      {"submarks": [{**one, "label": one["label"] + 10}, *key["submarks"][1:]]},
+      "draws with its nonce",
+    ),
+  ):
+    path.write_text(json.dumps({**key, **change}))
+    assert line in refused(*asked, _NONCE)
+  # Nor is a nonce for keys that have none.
+  for folder, arguments in (("plain", ()), ("one", ONE)):
+    more = ("--num_marked=20", f"--output_dir={folder}", *arguments)
+    assert run(mark, data, *more)[0] == 0
+  asked = (verify, "--predictions=suspect.npy")
+  assert "so leave it out" in refused(*asked, "--key=plain/key.json", _NONCE)
+  assert "--nonce is not for a key of one mark" in refused(
+    *asked, "--key=one/key.json", _NONCE
+  )
+
+
+def _owned_by_nonce(run, data, folder, number):
+  """The commitment of marked data, and a file of answers that fit its labels."""
+  marking = (mark, data, f"--output_dir={folder}")
+  code, out, err = run(*marking, f"--num_marked={number}", "--commit")
+  assert code == 0, err
+  assert run(*marking, f"--prepared={folder}/secret.json", _NONCE)[0] == 0
+  key = owner_files.read_key(f"{folder}/key.json")
+  np.save(f"{folder}.npy", key.labels[list(key.query_submarks)])
+  return out.splitlines()[-1]
+
+
+def test_several_keys_of_one_nonce(run, digits):
+  data = f"--data={_committing_data('npz', digits)}"
+  first, second = (_owned_by_nonce(run, data, folder, 20) for folder in ("a", "b"))
+  asked = (verify, "--key=a/key.json,b/key.json", "--predictions=a.npy,b.npy", _NONCE)
+  code, out, err = run(*asked)
+  assert code == 0, err
+  for commitment in (first, second):
+    assert f"Valid only if {commitment} was published before the nonce" in out
+  code, _, err = run(*asked, f"--commitment={first}")
+  assert (code, err.count("\n")) == (2, 1)
+  assert f"b/key.json: commitment={first} is not of this key: its own is" in err
+  # One key's commitment is not another's marking.
+  marking = (mark, data, "--prepared=b/secret.json", _NONCE)
+  code, _, err = run(*marking, "--output_dir=a")
+  assert (code, err.count("\n")) == (2, 1)
+  assert "a/secret.json is of another commitment: name another folder" in err
+
+
+def test_what_is_committed_to_is_marked_into_the_working_folder(
+  run, digits, monkeypatch, tmp_path
+):
+  data = f"--data={pathlib.Path(_committing_data('npz', digits)).resolve()}"
+  folder = tmp_path / "here"
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  assert run(mark, data, "--output_dir=.", "--num_marked=20", "--commit")[0] == 0
+  # A process was killed here while it wrote.
+  (folder / ".incomplete-99999999-left").mkdir()
+  prepared = (mark, data, "--output_dir=.", "--prepared=secret.json", _NONCE)
+  code, _, err = run(*prepared)
+  assert code == 0, err
+  assert _files(folder) == ["key.json", "marked.npz", "queries.npz", "secret.json"]
+  (folder / "mine.txt").write_text("a note")
+  code, _, err = run(*prepared)
+  assert (code, "must be new or empty" in err) == (2, True)
+
+
+def test_a_table_of_other_columns_than_were_committed_to(run):
+  rng = np.random.default_rng(0)
+  lines = ["few,some,many,label"]
+  for i in range(300):
+    lines.append(f"{i % 3},{rng.normal():.6f},{rng.normal():.6f},{i % 4}")
+  pathlib.Path("rows.csv").write_text("\n".join(lines))
+  table = "--data=table:rows.csv?target=label"
+  commit = (mark, "--num_marked=8", "--trigger_size=1", "--seed=0", "--commit")
+  for folder, data, others in (
+    ("all", table, [f"{table}&ignore={name}" for name in ("few", "some", "many")]),
+    ("not_few", f"{table}&ignore=few", [table, f"{table}&ignore=some"]),
+  ):
+    code, _, err = run(*commit, data, f"--output_dir={folder}")
+    assert code == 0, err
+    path = f"{folder}/secret.json"
+    prepared = (mark, f"--prepared={path}", f"--output_dir={folder}", _NONCE)
+    for other in others:
+      code, out, err = run(*prepared, other)
+      assert (code, out) == (2, "")
+      line = f"mark: {other} with {path}: the queries are not those that were committed"
+      assert err.splitlines()[-1].startswith(line)
+    assert _files(pathlib.Path(folder)) == ["secret.json"]
+    assert run(*prepared, data)[0] == 0
+
+
 @pytest.mark.parametrize("inside", ["photos", "photos/mine", "photos/a/deep/mine"])
 def test_nothing_secret_is_written_into_the_data(run, inside):
   rng = np.random.default_rng(0)
