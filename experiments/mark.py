@@ -152,7 +152,7 @@ def main() -> None:
     raise ValueError("one of --num_marked and --rows must have a value")
   if common_flags.OUTPUT_DIR.value:  # before it is made there
     owner_files.check_apart(common_flags.OUTPUT_DIR.value, _DATA.value)
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+  with run_folder.owner_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     owner_files.check_unused(output_dir)
     data = owner_files.read_data(_DATA.value)
     for note in data.notes:

@@ -1,12 +1,16 @@
-"""The folder of a run: made, locked, kept for a second start or removed."""
+"""The folder of a command: made, locked, and what it holds not lost.
 
-from collections.abc import Iterator
+What can be made anew belongs to one command, which resumes it, shows it, or replaces it
+when asked to (`run_dir`). What cannot, such as keys, is never replaced (`owner_dir`).
+"""
+
+from collections.abc import Iterator, Sequence
 import contextlib
 import errno
 import os
 import pathlib
 
-from jmia import atomic
+from jmia import atomic, locks
 
 from . import common_flags, runs
 
@@ -65,6 +69,27 @@ def run_dir(path: str | None, show: runs.Show | None = None) -> Iterator[pathlib
     OSError: the folder cannot be made, or written.
   """
   with results_dir(path) as folder, _claimed(folder, show):
+    yield folder
+
+
+@contextlib.contextmanager
+def owner_dir(path: str | None, names: Sequence[str] = ()) -> Iterator[pathlib.Path]:
+  """Yields a folder, locked, for files that nothing can make again, such as keys.
+
+  Args:
+    path: of the folder, which may hold other things.
+    names: of files that must not be there.
+
+  Raises:
+    ValueError: no path is given, one of the files is there, or the folder is in use.
+    OSError: the folder cannot be made, or written.
+  """
+  with results_dir(path) as folder, locks.held(folder):
+    for name in names:
+      if (folder / name).exists():
+        raise ValueError(
+          f"output_dir={folder} holds {name}, which would be lost: take another folder"
+        )
     yield folder
 
 

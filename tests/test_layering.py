@@ -13,7 +13,7 @@ ALLOWED = {
   "experiments": {
     "attacks", "audit", "backdoor", "classic", "datasets", "defenses", "dp", "encoding",
     "enhanced", "models", "outputs", "report", "signals", "splits", "stats", "training",
-    "types", "jmia", "atomic",
+    "types", "jmia", "atomic", "locks",
   },
   # Wings on the spine: a design, a choice of attacks, a table.
   "enhanced": {"attacks", "audit", "report", "splits", "stats", "training", *BASE},
@@ -34,7 +34,7 @@ ALLOWED = {
   "outputs": {"_validate"},  # what models answer in
   "attacks": {"models", "signals", "stats", "training", "_validate"},
   "backdoor": {
-    "atomic", "datasets", "defenses", "outputs", "signals", "splits", "stats",
+    "atomic", "datasets", "defenses", "locks", "outputs", "signals", "splits", "stats",
     "training", "models", *BASE
   },
   "dp": {"defenses", "splits", "stats", "training", "models", *BASE},
@@ -49,6 +49,7 @@ ALLOWED = {
   "stats": {"_validate"},
   "models": {"_validate"},
   "atomic": set(),
+  "locks": set(),
   "types": set(),
   "_validate": set(),
   "__main__": {"jmia"},  # the binaries, as the command of that name

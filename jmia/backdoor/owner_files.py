@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jmia import atomic
+from jmia import atomic, locks
 from jmia.backdoor import (
   fingerprints,
   keys,
@@ -128,7 +128,7 @@ def read_key(path: _Path) -> keys.Key:
 
 def check_unused(folder: pathlib.Path) -> None:
   """Raises ValueError unless the folder is absent or empty: keys are not replaced."""
-  if folder.exists() and any(folder.iterdir()):
+  if folder.exists() and not locks.is_empty(folder):
     raise ValueError(
       f"output_dir={folder} must be new or empty: an overwritten key is lost"
     )
