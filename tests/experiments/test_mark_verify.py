@@ -13,6 +13,8 @@ from absl import flags
 from absl.testing import flagsaver
 import numpy as np
 from PIL import Image
+import pyarrow
+from pyarrow import parquet
 import pytest
 from sklearn import datasets, neural_network
 
@@ -456,6 +458,36 @@ def test_a_csv_goes_the_same_way(run, paper_mark):
   code, _, err = run(*marking[:-1], *flags, "--trigger=bits", "--output_dir=more")
   assert code == 2
   assert "trigger=bits is not of tables, whose trigger is columns" in err
+
+
+def test_parquet_goes_the_same_way(run):
+  rng = np.random.default_rng(0)
+  columns = {
+    "age": rng.integers(18, 90, 400),
+    "pay": rng.lognormal(8, 1, 400),
+    "label": rng.integers(0, 4, 400),
+  }
+  parquet.write_table(pyarrow.table(columns), "people.parquet")
+  data = "table:people.parquet?target=label"
+  code, out, err = run(
+    *(mark, f"--data={data}", "--num_marked=20", "--num_queries=40"),
+    "--output_dir=mine",
+  )
+  assert (code, err) == (0, "")
+  assert "Publish marked.parquet: 360 rows, 20 of them marked" in out
+  assert "Keep queries.parquet (40 rows) and key.json." in out
+  assert re.search(r"Mark 1 sets columns .*(age|pay) to '", out)
+  key = owner_files.read_key("mine/key.json")
+  np.save("suspect.npy", key.labels[list(key.query_submarks)])
+  judge = (verify, "--key=mine/key.json", "--predictions=suspect.npy")
+  code, out, err = run(
+    *judge, "--queries=mine/queries.parquet", f"--original_data={data}"
+  )
+  assert (code, err) == (0, "")
+  assert "the model was trained on the marked data" in out
+  code, _, err = run(*judge, "--queries=people.parquet")
+  assert code == 2
+  assert "queries have the SHA-256" in err
 
 
 def test_the_papers_run_is_inside_the_range_of_each_column(run):
