@@ -133,7 +133,7 @@ def _set_positional(name: str, values: Sequence[str]) -> None:
       ",".join(values) if isinstance(flag.parser, flags.ListParser) else values[0]
     )
   except flags.Error as error:
-    failures.fail(str(error))
+    failures.fail(failures.of_value(error))
   if len(values) > 1 and not isinstance(flag.parser, flags.ListParser):
     failures.fail(f"unexpected argument {values[1]!r}: flags are written --name=value")
 
@@ -145,7 +145,7 @@ def _parse(argv: list[str]) -> list[str]:
       prepare(argv)
     return flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:
-    failures.fail(" ".join(str(error).split()))
+    failures.fail(" ".join(failures.of_value(error).split()))
     raise
 
 

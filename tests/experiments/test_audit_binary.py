@@ -417,7 +417,7 @@ def _refused(run, tmp_path, *arguments):
     (["--attacks="], "attacks is empty"),
     (["--estimator=linea"], "unknown estimator 'linea'; did you mean 'linear'?"),
     (["--num_membrs=3"], "Unknown command line flag 'num_membrs'. Did you mean"),
-    (["--num_members=many"], "flag --num_members=many: invalid literal"),
+    (["--num_members=many"], "flag --num_members=many: expected a whole number"),
     (["--num_members=0"], "flag --num_members=0: 0 is not a positive integer"),
     (["--num_members=2000"], "exceed the 1797 examples"),
     (["--num_population=49"], "num_members=50 is above the population's 49 rows"),

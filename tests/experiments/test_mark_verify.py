@@ -264,7 +264,7 @@ def test_answers_that_do_not_fit_the_key_are_one_line(run, owned, answers, line)
     ("--queries=other.npz", "queries have the SHA-256"),
     ("--deposit=ab", "deposit=ab is not the SHA-256 of"),
     ("--original_data=fewer.npz", "original_data=fewer.npz is not what"),
-    ("--adjust=both", "flag --adjust=both: value should be one of"),
+    ("--adjust=both", "flag --adjust=both: expected one of holm, bh, none"),
     ("--queries=absent", "absent: no such file, expected an .npz of arrays"),
     ("--predictions=absent", "[Errno 2] No such file or directory: 'absent'"),
     ("--key=absent", "[Errno 2] No such file or directory: 'absent'"),
