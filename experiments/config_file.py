@@ -63,7 +63,7 @@ def _arguments(path: str) -> Iterator[str]:
         f"config={path} has the table {name!r}; expected keys that are names of flags,"
         " in no table"
       )
-    if name in flags.FLAGS and _is_no_setting(name):
+    if _is_no_setting(name):
       raise ValueError(f"config={path} holds {name!r}, which is for the command line")
     if name not in flags.FLAGS:
       near = difflib.get_close_matches(name, flags.FLAGS, n=1)
@@ -73,7 +73,9 @@ def _arguments(path: str) -> Iterator[str]:
 
 
 def _is_no_setting(name: str) -> bool:
-  """Whether a flag is absl's own, of how a program is called, such as --help."""
+  """Whether a flag is absl's own, of how a program is called."""
+  if name in ("help", "helpshort", "helpfull", "helpxml"):
+    return True
   module = str(flags.FLAGS.find_module_defining_flag(name))
   return module.startswith("absl.") and not module.startswith("absl.logging")
 
