@@ -10,6 +10,7 @@ from absl import flags
 from . import command_table
 
 _NUM_FIRST = 5
+_NARROWEST = 40  # columns, below which lines hold no words
 _OF_ABSL = "; repeat this option to specify a list of values"  # which ours say better
 _LAST = (
   "--config=FILE.toml takes flags from a file: its keys are their names, and what the",
@@ -58,7 +59,7 @@ def _as_command(found: re.Match[str]) -> str:
 
 def _described(flag: flags.Flag) -> str:
   """A flag's name, what it means, and the default where it has one."""
-  width = min(shutil.get_terminal_size().columns, 88)
+  width = min(max(shutil.get_terminal_size().columns, _NARROWEST), 88)
   value = flag.default
   value = ",".join(value) if isinstance(value, list) else value
   default = "" if value in (None, "", False) else f" Default: {value}."

@@ -349,9 +349,14 @@ def test_a_log_gets_few_whole_lines(capsys, monkeypatch):
 
 def test_a_terminal_gets_a_bar(capsys, monkeypatch):
   monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-  with bars.shown() as progress:
-    progress("target", 3, 4)
-  assert "\rtraining the target:  75%|" in capsys.readouterr().err
+  for terminal, told in (
+    ("xterm", "\rtraining the target:  75%|"),
+    ("dumb", "training the target:  75% (3 of 4 model-epochs)\n"),  # draws nothing over
+  ):
+    monkeypatch.setenv("TERM", terminal)
+    with bars.shown() as progress:
+      progress("target", 3, 4)
+    assert told in capsys.readouterr().err
 
 
 _COUNT_DEVICES = """
