@@ -57,7 +57,10 @@ def run(main: Callable[[], None]) -> None:
       logging.debug("The error came about as follows.", exc_info=error)
       hint = "" if failures.is_expected(error) else " (--verbosity=1 shows where)"
       hint += run_folder.following() if isinstance(error, OSError) else ""
-      failures.fail((" ".join(str(error).split()) or type(error).__name__) + hint)
+      said = " ".join(str(error).split()) or type(error).__name__
+      if run_folder.is_full(error):  # not the folder, which would be named
+        said = f"what it prints cannot be written: {said}"
+      failures.fail(said + hint)
 
   def parse(argv: list[str]) -> list[str]:
     _help_if_asked(module, argv)

@@ -161,7 +161,7 @@ def main() -> None:
     marked = _one_mark(data) if _PAPER_MARK.value else _submarks(data)
     owner_files.write(output_dir, marked, data)
     key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
-    print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
+  print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
 
 
 def _submarks(data: owner_files.Data) -> submarks.Marked:

@@ -101,9 +101,9 @@ def check(path: str) -> None:
     OSError: it cannot be written.
   """
   folder = pathlib.Path(path).expanduser()
-  if not path or not folder.exists():
-    return
   with _named(path):
+    if not path or not folder.exists():
+      return
     _check_writable(folder)
   if _command is not None:
     runs.check(folder, _command)
@@ -119,9 +119,9 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
   if not path:
     raise ValueError("--output_dir must have a value: the folder for the results")
   folder = pathlib.Path(path).expanduser()
-  made = [p for p in (folder, *folder.parents) if not p.exists()]
   with _named(path):
-    folder.mkdir(parents=True, exist_ok=True)
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    _make(folder)
     _check_writable(folder)
   atomic.remove_left(folder)
   global _has_kept
@@ -132,9 +132,16 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
     with contextlib.suppress(OSError):  # not empty
       for new in made:
         new.rmdir()
-    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
-      raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
+    if is_full(error):
+      assert isinstance(error, OSError)
+      raise OSError(error.errno, error.strerror, str(folder)) from error
     raise
+
+
+def is_full(error: BaseException) -> bool:
+  """Whether a disk was full as something was written that is not named."""
+  is_nameless = isinstance(error, OSError) and error.filename is None
+  return is_nameless and getattr(error, "errno", None) in _FULL
 
 
 @contextlib.contextmanager
@@ -144,6 +151,15 @@ def _named(path: str) -> Iterator[None]:
     yield
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
+
+
+def _make(folder: pathlib.Path) -> None:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except FileExistsError:
+    is_link = folder.is_symlink() and not folder.exists()
+    what = "a link to nothing" if is_link else "no folder"
+    raise NotADirectoryError(f"it is {what}") from None
 
 
 def _check_writable(folder: pathlib.Path) -> None:

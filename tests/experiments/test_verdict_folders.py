@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 import sys
 
 from absl.testing import flagsaver
@@ -46,6 +47,54 @@ def _verify(run, *arguments):
 
 def _content(folder):
   return {p.name: p.read_bytes() for p in pathlib.Path(folder).iterdir()}
+
+
+def test_a_folder_that_cannot_be_made_is_named(run, marked):
+  pathlib.Path("file").touch()
+  os.symlink("nowhere", "link")
+  data = ("--data=digits.npz", "--num_marked=20")
+  for path, why in (
+    ("n" * 300, "File name too long"),
+    ("file", "it is no folder"),
+    ("link", "it is a link to nothing"),
+    ("file/inside", "Not a directory"),
+  ):
+    code, out, err = run(mark, *data, f"--output_dir={path}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"mark: output_dir={path} cannot be used: ")
+    assert why in err
+    assert err.count("\n") == 1
+  assert sorted(os.listdir()) == [
+    *("a.npy", "b.npy", "digits.npz", "file", "link", "mine")
+  ]
+
+
+def test_links_and_odd_names_are_folders(run, marked):
+  os.mkdir("real")
+  os.symlink("real", "link")
+  data = ("--data=digits.npz", "--num_marked=20")
+  for path in ("link", "with a\nline", "ümlaut \u2013 and more"):
+    assert run(mark, *data, f"--output_dir={path}")[0] == 0
+    assert {*os.listdir(path)} == {"key.json", "marked.npz", "queries.npz"}
+  assert {*os.listdir("real")} == {"key.json", "marked.npz", "queries.npz"}
+
+
+def test_what_is_printed_to_a_full_disk_is_said_and_the_files_are_there(marked):
+  root = pathlib.Path(__file__).parents[2]
+  command = [sys.executable, "-m", "experiments.mark", "--compilation_cache="]
+  with open("/dev/full", "w", encoding="utf-8") as full:
+    done = subprocess.run(
+      [*command, "--data=digits.npz", "--num_marked=20", "--output_dir=out"],
+      env={**os.environ, "PYTHONPATH": str(root)},
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  assert done.returncode == 2
+  assert done.stderr == (
+    "mark: what it prints cannot be written: [Errno 28] No space left on device\n"
+  )
+  assert {*os.listdir("out")} == {"key.json", "marked.npz", "queries.npz"}
 
 
 def test_a_verdict_is_not_replaced_by_another(run, marked):
