@@ -132,8 +132,7 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
     with contextlib.suppress(OSError):  # not empty
       for new in made:
         new.rmdir()
-    if is_full(error):
-      assert isinstance(error, OSError)
+    if isinstance(error, OSError) and is_full(error):
       raise OSError(error.errno, error.strerror, str(folder)) from error
     raise
 
