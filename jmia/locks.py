@@ -9,14 +9,20 @@ from collections.abc import Iterator
 import contextlib
 import os
 import pathlib
+import threading
 import types
 
 NAME = ".jmia-run.lock"
+# (device, inode) of folders that threads of this process hold, and the thread.
+_HOLDERS: dict[tuple[int, int], int] = {}
 
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
   """Holds a folder's lock, where the file system has locks.
+
+  Who holds it may hold it once more: a command that holds its folder calls what holds
+  it for the writing alone.
 
   Args:
     folder: that exists.
@@ -24,6 +30,22 @@ def held(folder: pathlib.Path) -> Iterator[None]:
   Raises:
     ValueError: another process, or another thread, holds it.
   """
+  stat = folder.stat()
+  at = stat.st_dev, stat.st_ino
+  if _HOLDERS.get(at) == threading.get_ident():
+    yield
+    return
+  with _locked(folder):
+    _HOLDERS[at] = threading.get_ident()
+    try:
+      yield
+    finally:
+      del _HOLDERS[at]
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Holds the lock of a folder that this thread does not hold."""
   try:
     import fcntl
   except ImportError:  # no lock on such a system

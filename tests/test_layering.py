@@ -22,7 +22,7 @@ ALLOWED = {
   },
   "audit": {
     "adapters", "attacks", "datasets", "defenses", "outputs", "report", "signals",
-    "splits", "stats", "training", "atomic", *BASE
+    "splits", "stats", "training", "atomic", "locks", *BASE
   },
   # The middle floor. Recipes know models and no dataset; attacks know no
   # dataset either, but two of them train networks of their own on arrays.
