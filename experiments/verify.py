@@ -37,7 +37,9 @@ flags.declare_key_flag("output_dir")
 flags.declare_key_flag("restart")
 flags.adopt_module_key_flags(claim_flags)
 _KEY = flags.DEFINE_list(
-  "key", None, "The key.json that experiments.mark wrote; one, or one a suspect."
+  "key",
+  None,
+  "The key.json that experiments.mark wrote: one for all suspects, or one for each.",
 )
 _PREDICTIONS = flags.DEFINE_list(
   "predictions",
