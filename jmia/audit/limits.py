@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def check(
   Raises:
     ValueError: there is such a limit.
   """
-  attacked = {name: {"at_once": {}} for name in names}
+  attacked: dict[str, Any] = {name: {"at_once": {}} for name in names}
   report = {"attacks": attacked, "targets": _targets(design)}
   for limit in limits:
     if not _most(report, limit.figure) > limit.value:
