@@ -1,9 +1,11 @@
 """What a folder holds is not lost: verdicts, keys, queries; one command at a time."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 from absl.testing import flagsaver
 import numpy as np
@@ -159,6 +161,26 @@ def test_the_verdict_may_lie_beside_the_key(run, marked):
   assert _verify(run, "--predictions=b.npy", "--output_dir=mine")[0] == 2
 
 
+@contextlib.contextmanager
+def _held_by_another(folder):
+  """Another thread's, as another process's would be."""
+  held, done = threading.Event(), threading.Event()
+
+  def hold():
+    with locks.held(folder):
+      held.set()
+      done.wait()
+
+  other = threading.Thread(target=hold)
+  other.start()
+  held.wait()
+  try:
+    yield
+  finally:
+    done.set()
+    other.join()
+
+
 def test_two_at_once_in_one_folder(run, marked):
   commands = (
     (verify, "--key=mine/key.json", "--predictions=a.npy"),
@@ -167,7 +189,7 @@ def test_two_at_once_in_one_folder(run, marked):
     (watermark, "embed", "--data_file=digits.npz", "--num_epochs=1"),
   )
   os.mkdir("out")
-  with locks.held(pathlib.Path("out")):
+  with _held_by_another(pathlib.Path("out")):
     for command in commands:
       code, out, err = run(*command, "--output_dir=out")
       assert (code, out) == (2, "")
