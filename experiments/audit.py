@@ -45,12 +45,13 @@ import numpy as np
 
 from jmia import attacks, audit, datasets, types
 from jmia.attacks import evidence
+from jmia.audit import config as config_lib
 from jmia.audit import estimate, limits, repeat
 from jmia.datasets import groups
 from jmia.outputs import kinds
 from jmia.report import advice, tables, wording
 from jmia.stats import nulls
-from jmia.training import config as config_lib
+from jmia.training import config as training_config
 
 from . import (
   attack_flags,
@@ -117,8 +118,9 @@ _FAIL_ABOVE = flags.DEFINE_list(
   None,
   "Exit with code 3, once the files are written, where the lower end of an interval is"
   " above: auc:VALUE or tpr@FPR:VALUE, such as auc:0.6,tpr@0.01:0.05. The intervals are"
-  " widened for all attacks at once. With code 2 where so few samples could not be"
-  " above, whatever the model leaks: tpr@0.01 takes 750 non-members with 6 attacks.",
+  " widened for all attacks at once. Refused, before anything is trained, where so few"
+  " samples could not be above, whatever the model leaks: tpr@0.01 takes 750"
+  " non-members with 6 attacks.",
 )
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run",
@@ -186,7 +188,7 @@ def main() -> None:
   allowed = [limits.parse(text) for text in _FAIL_ABOVE.value or ()]
   _refuse_useless()
   if _DRY_RUN.value:
-    _say_plan()
+    _say_plan(allowed)
     return
 
   def show(output_dir: pathlib.Path) -> None:
@@ -197,7 +199,7 @@ def main() -> None:
     if _SIGNALS.value is not None:
       result = _audit_signals()
     else:
-      result = _audit_dataset(output_dir / "checkpoints")
+      result = _audit_dataset(output_dir / "checkpoints", allowed)
     launch.leave_files_to_first_process()
     audit.write(result, output_dir)
   _show(result.report, output_dir, allowed)
@@ -269,7 +271,7 @@ def _next(report, output_dir) -> list[str]:
   ]
 
 
-def _say_plan() -> None:
+def _say_plan(allowed: Sequence[limits.Limit]) -> None:
   if _SIGNALS.value is not None:
     raise ValueError("dry_run: with --signals nothing is trained")
   if common_flags.OUTPUT_DIR.value is not None:
@@ -277,6 +279,7 @@ def _say_plan() -> None:
   dataset, config = _dataset_and_config()
   by, columns = _of_rows(dataset)
   plan = estimate.plan(dataset, config, by, columns)
+  _check_limits(dataset, config, allowed)
   cost = estimate.cost(dataset, plan, width=config.width)
   print(
     f"Would train {plan}, in about {wording.duration(cost.seconds)} and"
@@ -302,8 +305,9 @@ def _audit_signals() -> audit.Result:
   )
 
 
-def _audit_dataset(checkpoint_dir) -> audit.Result:
+def _audit_dataset(checkpoint_dir, allowed: Sequence[limits.Limit]) -> audit.Result:
   dataset, config = _dataset_and_config()
+  _check_limits(dataset, config, allowed)
   by, columns = _of_rows(dataset)
   told: list[str] = []
   with bars.shown() as show:
@@ -322,6 +326,16 @@ def _audit_dataset(checkpoint_dir) -> audit.Result:
       checkpoint_dir=checkpoint_dir,
       progress=progress,
     )
+
+
+def _check_limits(
+  dataset: types.Dataset, config: audit.AuditConfig, allowed: Sequence[limits.Limit]
+) -> None:
+  """Raises ValueError where a limit could not be exceeded, before the training."""
+  if allowed:
+    split = config_lib.split_of(dataset, config, None)
+    design = config_lib.design_of(split, config)
+    limits.check(design, config.attacks, allowed)
 
 
 def _of_rows(
@@ -393,7 +407,9 @@ def _config(dataset_name: str, dataset: types.Dataset) -> audit.AuditConfig:
     num_queries=shared_flags.NUM_QUERIES.value or 1,
     estimator=_ESTIMATOR.value,
     delta=shared_flags.DELTA.value or 0.0,
-    train=training_flags.override(config_lib.preset(dataset_name, dataset.x.shape[1:])),
+    train=training_flags.override(
+      training_config.preset(dataset_name, dataset.x.shape[1:])
+    ),
     defenses=defense_flags.chosen(reads_delta=True),
     near_copies=_NEAR_COPIES.value,
     title=_TITLE.value,

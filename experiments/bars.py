@@ -39,9 +39,11 @@ def shown(
   from . import forecast
 
   bars: dict[str, Any] = {}
-  make = tqdm.tqdm if sys.stderr.isatty() else _Lines
+  # A dumb terminal cannot draw over what it shows.
+  has_bars = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+  make = tqdm.tqdm if has_bars else _Lines
   # The environment may say, as of every bar of tqdm's.
-  often = 0.1 if sys.stderr.isatty() else 10.0
+  often = 0.1 if has_bars else 10.0
   often = float(os.environ.get("TQDM_MININTERVAL", often))
 
   def say(line: str) -> None:

@@ -35,6 +35,19 @@ RECORDS: Mapping[str, Command] = {
   "gpu_day": Command("gpu_day", "What a GPU is asked in eight minutes"),
   "ledger": Command("ledger", "Every figure of the papers beside ours"),
 }
+# What a flag that several binaries take means to one of them, where it is not the same.
+MEANS: Mapping[str, Mapping[str, str]] = {
+  "attack_power": {"sizes": "Numbers of reference models. Default: 1,2,4,8,16,64."},
+  "classic_mia": {
+    "sizes": "Of --study=gap: members of a model. Default: all, a half, a quarter."
+  },
+  "mark": {
+    "num_queries": "Rows to hold back as queries, in all. Default: the paper's 30 for"
+    " each sub-mark, or fewer where the data are few.",
+    "seed": "Repeats the marks: whoever has it and your data has them too. Default: the"
+    " operating system's entropy; with --paper_mark 0.",
+  },
+}
 # What most runs of a binary set. Others: the first five of its own.
 FIRST: Mapping[str, Sequence[str]] = {
   "attack_power": ("output_dir", "dataset", "sizes", "attacks", "num_targets"),

@@ -23,7 +23,9 @@ from . import common_flags, launch, run_folder
 POSITIONAL = "audits"
 flags.declare_key_flag("output_dir")
 flags.declare_key_flag("restart")
-_AUDITS = flags.DEFINE_list("audits", None, "Folders of audits; or give them bare.")
+_AUDITS = flags.DEFINE_list(
+  "audits", None, "Folders of audits; may be given without the flag's name."
+)
 _NAMES = flags.DEFINE_list(
   "names", None, "What to call the audits. Default: their folders' names."
 )

@@ -41,13 +41,7 @@ def main() -> None:
       f"canary={kind} is of training that is done here, by dp_audit; expected"
       f" {' or '.join(planting.KINDS)}"
     )
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
-    there = [name for name in FILES if (output_dir / name).exists()]
-    if there:
-      raise ValueError(
-        f"output_dir={output_dir} holds {there[0]}, and its coins would be lost: name"
-        " another folder"
-      )
+  with run_folder.owner_dir(common_flags.OUTPUT_DIR.value, FILES) as output_dir:
     dataset = _dataset()
     rows = slice(dataset.num_train)
     x = dataset.x if dataset.given is None else dataset.given

@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import re
 import signal
 import sys
 import traceback
@@ -21,6 +22,19 @@ def is_expected(error: BaseException) -> bool:
     "experiments",
     "__main__",
   )
+
+
+def of_value(error: Exception) -> str:
+  """What is wrong with a flag's value, in words: absl's are for programmers."""
+  said = str(error)
+  for theirs, ours in (
+    (r"invalid literal for int\(\) with base \d+: .*", "expected a whole number"),
+    (r"could not convert string to float: .*", "expected a number"),
+    (r"\('Non-boolean argument to boolean flag', .*\)", "expected true or false"),
+    (r"value should be one of <(.*)>", r"expected one of \1"),
+  ):
+    said = re.sub(theirs, ours, said, flags=re.DOTALL)
+  return said.replace("|", ", ") if said.startswith("expected one of") else said
 
 
 def print_anything() -> None:

@@ -10,6 +10,7 @@ from absl import flags
 from . import command_table
 
 _NUM_FIRST = 5
+_NARROWEST = 40  # columns, below which lines hold no words
 _OF_ABSL = "; repeat this option to specify a list of values"  # which ours say better
 _LAST = (
   "--config=FILE.toml takes flags from a file: its keys are their names, and what the",
@@ -37,10 +38,11 @@ def text(
   if is_short:
     about = about.splitlines()[0]
   lines = [about, "", "The flags that matter most:", ""]
-  lines += [_described(flags_by_name[name]) for name in first]
+  means = command_table.MEANS.get(name, {})
+  lines += [_described(flags_by_name[n], means.get(n)) for n in first]
   if rest:
     lines += ["", "All others:", ""]
-    lines += [_described(flags_by_name[name]) for name in rest]
+    lines += [_described(flags_by_name[n], means.get(n)) for n in rest]
   said = "\n".join([*lines, "", *_LAST])
   if program.startswith("jmia"):
     said = re.sub(r"(?:python -m )?\bexperiments\.(\w+)", _as_command, said)
@@ -56,13 +58,13 @@ def _as_command(found: re.Match[str]) -> str:
   )
 
 
-def _described(flag: flags.Flag) -> str:
-  """A flag's name, what it means, and the default where it has one."""
-  width = min(shutil.get_terminal_size().columns, 88)
+def _described(flag: flags.Flag, means: str | None) -> str:
+  """A flag's name, what it means (to this binary), and the default where it has one."""
+  width = min(max(shutil.get_terminal_size().columns, _NARROWEST), 88)
   value = flag.default
   value = ",".join(value) if isinstance(value, list) else value
   default = "" if value in (None, "", False) else f" Default: {value}."
-  said = " ".join(str(flag.help).split()).removesuffix(_OF_ABSL)
+  said = means or " ".join(str(flag.help).split()).removesuffix(_OF_ABSL)
   if default.strip().lower() in said.lower() or "Default:" in said:
     default = ""
   name = f"  --{flag.name}" if not flag.boolean else f"  --[no]{flag.name}"

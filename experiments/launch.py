@@ -57,7 +57,10 @@ def run(main: Callable[[], None]) -> None:
       logging.debug("The error came about as follows.", exc_info=error)
       hint = "" if failures.is_expected(error) else " (--verbosity=1 shows where)"
       hint += run_folder.following() if isinstance(error, OSError) else ""
-      failures.fail((" ".join(str(error).split()) or type(error).__name__) + hint)
+      said = " ".join(str(error).split()) or type(error).__name__
+      if run_folder.is_full(error):  # not the folder, which would be named
+        said = f"what it prints cannot be written: {said}"
+      failures.fail(said + hint)
 
   def parse(argv: list[str]) -> list[str]:
     _help_if_asked(module, argv)
@@ -133,7 +136,7 @@ def _set_positional(name: str, values: Sequence[str]) -> None:
       ",".join(values) if isinstance(flag.parser, flags.ListParser) else values[0]
     )
   except flags.Error as error:
-    failures.fail(str(error))
+    failures.fail(failures.of_value(error))
   if len(values) > 1 and not isinstance(flag.parser, flags.ListParser):
     failures.fail(f"unexpected argument {values[1]!r}: flags are written --name=value")
 
@@ -145,7 +148,7 @@ def _parse(argv: list[str]) -> list[str]:
       prepare(argv)
     return flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:
-    failures.fail(" ".join(str(error).split()))
+    failures.fail(" ".join(failures.of_value(error).split()))
     raise
 
 

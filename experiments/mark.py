@@ -9,16 +9,17 @@ r"""Marks your data, so that you can tell later whether a model was trained on i
         --prepared=DIR/secret.json --nonce=NONCE
 
 FILE.npz holds x [N, ...] and y [N], labels integers or text; FOLDER images and a CSV of
-filename,label, or a folder of images for each class; FILE.csv a table, in which marked
-rows get cells that others have (&ignore=NAME,NAME leaves columns as they are). PNG and
-JPEG stay what they are, a JPEG at its quality, but all are encoded anew: what else the
-files held (EXIF, dates) is gone, and in folders of classes so are their names. A few
-sub-marks are made, each with a trigger and a label that a secret draws; the secret is
-the operating system's entropy. --plan marks nothing: it says what a number of marked
-rows is good for. Audio and text cannot be marked.
+filename,label, or a folder of images for each class; FILE.csv a table, or Parquet,
+which keeps its schema, in which marked rows get cells that others have
+(&ignore=NAME,NAME leaves columns as they are). PNG and JPEG stay what they are, a JPEG
+at its quality, but all are encoded anew: what else the files held (EXIF, dates) is
+gone, and in folders of classes so are their names. A few sub-marks are made, each with
+a trigger and a label that a secret draws; the secret is the operating system's entropy.
+--plan marks nothing: it says what a number of marked rows is good for. Audio and text
+cannot be marked.
 
-DIR/marked.npz (or .csv, or marked/) is what to publish in place of the data. The query
-set, DIR/queries.npz (or .csv, or queries/), and DIR/key.json are for
+DIR/marked.npz (or .csv, .parquet, or marked/) is what to publish in place of the data.
+The query set, DIR/queries.npz (or likewise), and DIR/key.json are for
 experiments.verify: keep them to yourself. The queries are rows of your data that the
 published data no longer hold.
 
@@ -76,7 +77,7 @@ _DATA = flags.DEFINE_string(
   "data",
   None,
   "An .npz of x and y, a folder of images with their labels, or"
-  " table:PATH?target=NAME, a CSV.",
+  " table:PATH?target=NAME, a CSV or Parquet file.",
 )
 _NUM_MARKED = flags.DEFINE_integer(
   "num_marked", None, "Rows to mark, drawn at random.", lower_bound=1
@@ -176,7 +177,7 @@ def main() -> None:
     print(_planned())
     return
   path = _checked_data()
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+  with run_folder.owner_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     if nonce_flags.PREPARED.value is None:
       owner_files.check_unused(output_dir)
     data = owner_files.read_data(path)

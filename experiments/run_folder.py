@@ -1,12 +1,16 @@
-"""The folder of a run: made, locked, kept for a second start or removed."""
+"""The folder of a command: made, locked, and what it holds not lost.
 
-from collections.abc import Iterator
+What can be made anew belongs to one command, which resumes it, shows it, or replaces it
+when asked to (`run_dir`). What cannot, such as keys, is never replaced (`owner_dir`).
+"""
+
+from collections.abc import Iterator, Sequence
 import contextlib
 import errno
 import os
 import pathlib
 
-from jmia import atomic
+from jmia import atomic, locks
 
 from . import common_flags, runs
 
@@ -68,6 +72,27 @@ def run_dir(path: str | None, show: runs.Show | None = None) -> Iterator[pathlib
     yield folder
 
 
+@contextlib.contextmanager
+def owner_dir(path: str | None, names: Sequence[str] = ()) -> Iterator[pathlib.Path]:
+  """Yields a folder, locked, for files that nothing can make again, such as keys.
+
+  Args:
+    path: of the folder, which may hold other things.
+    names: of files that must not be there.
+
+  Raises:
+    ValueError: no path is given, one of the files is there, or the folder is in use.
+    OSError: the folder cannot be made, or written.
+  """
+  with results_dir(path) as folder, locks.held(folder):
+    for name in names:
+      if (folder / name).exists():
+        raise ValueError(
+          f"output_dir={folder} holds {name}, which would be lost: take another folder"
+        )
+    yield folder
+
+
 def check(path: str) -> None:
   """Raises as `run_dir` where a folder that is there would be refused; makes none.
 
@@ -76,9 +101,9 @@ def check(path: str) -> None:
     OSError: it cannot be written.
   """
   folder = pathlib.Path(path).expanduser()
-  if not path or not folder.exists():
-    return
   with _named(path):
+    if not path or not folder.exists():
+      return
     _check_writable(folder)
   if _command is not None:
     runs.check(folder, _command)
@@ -94,9 +119,9 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
   if not path:
     raise ValueError("--output_dir must have a value: the folder for the results")
   folder = pathlib.Path(path).expanduser()
-  made = [p for p in (folder, *folder.parents) if not p.exists()]
   with _named(path):
-    folder.mkdir(parents=True, exist_ok=True)
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    _make(folder)
     _check_writable(folder)
   atomic.remove_left(folder)
   global _has_kept
@@ -107,9 +132,15 @@ def results_dir(path: str | None) -> Iterator[pathlib.Path]:
     with contextlib.suppress(OSError):  # not empty
       for new in made:
         new.rmdir()
-    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
-      raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
+    if isinstance(error, OSError) and is_full(error):
+      raise OSError(error.errno, error.strerror, str(folder)) from error
     raise
+
+
+def is_full(error: BaseException) -> bool:
+  """Whether a disk was full as something was written that is not named."""
+  is_nameless = isinstance(error, OSError) and error.filename is None
+  return is_nameless and getattr(error, "errno", None) in _FULL
 
 
 @contextlib.contextmanager
@@ -119,6 +150,15 @@ def _named(path: str) -> Iterator[None]:
     yield
   except OSError as error:
     raise OSError(f"output_dir={path} cannot be used: {error}") from error
+
+
+def _make(folder: pathlib.Path) -> None:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except FileExistsError:
+    is_link = folder.is_symlink() and not folder.exists()
+    what = "a link to nothing" if is_link else "no folder"
+    raise NotADirectoryError(f"it is {what}") from None
 
 
 def _check_writable(folder: pathlib.Path) -> None:

@@ -8,24 +8,24 @@ are somebody's too. The folder is locked, by a lock that ends with the process.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import hashlib
 import json
-import os
 import pathlib
 import shutil
 import sys
-import types
 from typing import Any, NamedTuple
 
 from absl import flags
 
 import jmia
-from jmia import atomic
+from jmia import atomic, locks
 
 RECORD = ".jmia-run.json"
-LOCK = ".jmia-run.lock"
 CHECKPOINTS = "checkpoints"
 # One of them is in all results.
-_NUMBERS = ("report.json", "results.json", "scores.npz", "comparison.json")
+_NUMBERS = (
+  *("report.json", "results.json", "scores.npz", "comparison.json", "verdict.json"),
+)
 # Flags that change nothing in results, or are applied to finished ones too.
 _NO_MATTER = (
   *("output_dir", "restart", "dry_run", "fail_above"),
@@ -119,7 +119,7 @@ def claimed(
   Raises:
     ValueError: the folder is in use, or belongs to another or an unknown command.
   """
-  with _locked(folder):
+  with locks.held(folder):
     atomic.remove_left(folder, of_running=True)  # the lock is ours
     record, before = _examined(folder, command), _numbers(folder)
     if RESTART.value:
@@ -144,7 +144,9 @@ def claimed(
       raise
     # In this order: killed in between, it trains nothing again.
     made = sorted(name for name, of in _files(folder).items() if of != found.get(name))
-    _write(folder, {**command.content(), "finished": True, "files": made})
+    numbers = {name: _sha256(folder / name) for name in _numbers(folder)}
+    content = {**command.content(), "finished": True}
+    _write(folder, {**content, "files": made, "sha256": numbers})
     remove_checkpoints(folder)
 
 
@@ -201,6 +203,11 @@ def _numbers(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
   return {name: of for name, of in _files(folder).items() if name in _NUMBERS}
 
 
+def _sha256(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _give_back(folder: pathlib.Path, record: Mapping[str, Any] | None) -> None:
   """Leaves the folder to whose it was; None for nobody."""
   with contextlib.suppress(OSError):
@@ -248,7 +255,7 @@ def _check_same(
 
 
 def _check_whole(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Refuses finished results of which files have gone; older records name none."""
+  """Refuses finished results that have changed; older records name no files."""
   names = map(str, record.get("files", []))
   gone = [name for name in names if not (folder / name).exists()]
   if gone:
@@ -257,6 +264,12 @@ def _check_whole(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
       f"output_dir={folder} holds this command's finished results, but"
       f" {', '.join(gone)} {are} gone: --restart makes all of them anew"
     )
+  for name, sha256 in record.get("sha256", {}).items():
+    if _sha256(folder / name) != sha256:  # as where Python wrote others over them
+      raise ValueError(
+        f"output_dir={folder} holds {name} other than this command made it: take"
+        " another folder, or --restart to replace it"
+      )
 
 
 def _show_finished(folder: pathlib.Path, command: Command, show: Show | None) -> None:
@@ -268,7 +281,7 @@ def _show_finished(folder: pathlib.Path, command: Command, show: Show | None) ->
   if show is not None:
     show(folder)
   else:
-    own = (RECORD, LOCK)
+    own = (RECORD, locks.NAME)
     files = sorted(path.name for path in folder.iterdir() if path.name not in own)
     print(f"The results are {', '.join(files)} in {folder}")
   sys.exit(0)
@@ -285,6 +298,7 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
     isinstance(content, dict)
     and all(isinstance(content.get(name), dict) for name in named)
     and isinstance(content.get("files", []), list)
+    and isinstance(content.get("sha256", {}), dict)
   )
   return content if is_whole else None
 
@@ -293,46 +307,3 @@ def _write(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Writes the record, whole or not at all."""
   text = json.dumps(content, indent=2) + "\n"
   atomic.write(folder / RECORD, text.encode())
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """Holds the folder's lock, where the file system has locks.
-
-  The lock is of a file that is open for writing, which an NFS client asks its server
-  for; of a folder it would be this machine's alone, or none. flock and not lockf, which
-  is lost as soon as any descriptor of the file is closed.
-  """
-  try:
-    import fcntl
-  except ImportError:  # no lock on such a system
-    yield
-    return
-  path = folder / LOCK
-  descriptor = _lock(path, fcntl)
-  try:
-    yield
-  finally:
-    path.unlink(missing_ok=True)  # while it is held: see `_lock`
-    os.close(descriptor)
-
-
-def _lock(path: pathlib.Path, fcntl: types.ModuleType) -> int:
-  """Returns the descriptor of the file of that name, locked."""
-  while True:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      os.close(descriptor)
-      raise ValueError(
-        f"output_dir={path.parent} is in use by another run: wait for it, or take"
-        " another folder"
-      ) from None
-    except OSError:  # a file system without locks, as some network ones
-      return descriptor
-    # Whoever held it may have removed it since it was opened.
-    with contextlib.suppress(FileNotFoundError):
-      if os.path.samestat(os.fstat(descriptor), path.stat()):
-        return descriptor
-    os.close(descriptor)

@@ -29,8 +29,6 @@ NUM_QUERIES = flags.DEFINE_integer(
   "num_queries",
   None,
   "Of images: copies of each that LiRA and RMIA ask about: itself, its mirror image,"
-  " and shifted ones; rows that are no images are asked about once. Default: 1. mark:"
-  " rows to hold back as queries, in all. Default: the paper's 30 for each sub-mark, or"
-  " fewer where the data are few.",
+  " and shifted ones; rows that are no images are asked about once. Default: 1.",
   lower_bound=1,
 )

@@ -11,7 +11,7 @@ else. A query that the suspect refuses is answered with no class: give it a labe
 is none, such as -1, or equal scores. Several suspects are judged together:
 --predictions=A.npy,B.npy; or one each by a key: --key=A.json,B.json. With --output_dir
 the verdict is also written to DIR/verdict.json, and to DIR/verdict.html, a page to hand
-to somebody else.
+to somebody else. Another verdict in DIR is refused, unless --restart is to replace it.
 
 --nonce and --commitment are for a key whose labels a nonce has drawn (experiments.mark
 --commit): as they were made public, and the commitment first. The key and its labels
@@ -44,15 +44,18 @@ from . import (
   common_flags,
   launch,
   nonce_flags,
-  run_folder,
+  verdict_files,
 )
 
 flags.declare_key_flag("output_dir")
+flags.declare_key_flag("restart")
 flags.adopt_module_key_flags(claim_flags)
 flags.declare_key_flag("nonce")
 flags.declare_key_flag("commitment")
 _KEY = flags.DEFINE_list(
-  "key", None, "The key.json that experiments.mark wrote; one, or one a suspect."
+  "key",
+  None,
+  "The key.json that experiments.mark wrote: one for all suspects, or one for each.",
 )
 _PREDICTIONS = flags.DEFINE_list(
   "predictions",
@@ -98,6 +101,7 @@ def main() -> None:
   for flag in (_KEY, _PREDICTIONS):
     if not flag.value:
       raise ValueError(f"--{flag.name} must have a value")
+  verdict_files.check()
   paths, suspects = list(_KEY.value or []), list(_PREDICTIONS.value or [])
   if len(paths) not in (1, len(suspects)):
     raise ValueError(
@@ -117,14 +121,8 @@ def main() -> None:
   shown = _hashes(paths, suspects, found, hashes)
   content, text, page = (_by_one_mark if old else _by_submarks)(found, suspects, shown)
   content = {**content, "key_sha256": hashes[0] if len(suspects) == 1 else hashes}
-  if common_flags.OUTPUT_DIR.value is not None:
-    with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
-      results.write(output_dir / "verdict.json", content)
-      claim_page.write(output_dir / "verdict.html", page)
-      text = f"{text}\n\nThe page to hand on is {output_dir / 'verdict.html'}."
-  print(text)
-  for one in dict.fromkeys(hashes):
-    print(f"SHA-256 of the key: {one}{_deposited()}.")
+  said = [f"SHA-256 of the key: {one}{_deposited()}." for one in dict.fromkeys(hashes)]
+  verdict_files.show("\n".join([text, *said]), content, page)
 
 
 def _checked(path: str, key: keys.Key) -> str:

@@ -56,7 +56,7 @@ import numpy as np
 from jmia import datasets, types
 from jmia.encoding import answers, claims, draws, files, owner, suspect
 from jmia.encoding import keys as keys_lib
-from jmia.report import claim_page, results
+from jmia.report import claim_page
 from jmia.training import config as config_lib
 from jmia.training import recipe as recipe_lib
 
@@ -69,11 +69,13 @@ from . import (
   nonce_flags,
   run_folder,
   training_flags,
+  verdict_files,
 )
 
 POSITIONAL = "command"
 flags.declare_key_flag("seed")
 flags.declare_key_flag("output_dir")
+flags.declare_key_flag("restart")
 # All that train but --num_members: a watermark is of all rows.
 _OF_TRAINING = tuple(
   flag.name
@@ -192,12 +194,9 @@ def main() -> None:
 def commit() -> None:
   """Writes what is committed to, and prints the commitment."""
   _require(_DATA_FILE)
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
-    path = output_dir / "secret.json"
-    if path.exists():
-      raise ValueError(
-        f"output_dir holds {path.name}, which would be lost: name another"
-      )
+  name = "secret.json"
+  with run_folder.owner_dir(common_flags.OUTPUT_DIR.value, [name]) as output_dir:
+    path = output_dir / name
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
     prepared, commitment = owner.commit(
       dataset,
@@ -220,8 +219,7 @@ def embed() -> None:
   _require(_DATA_FILE)
   if nonce_flags.PREPARED.value is not None:
     common_flags.refuse(_OF_PREPARED, "is not read with --prepared, which says it")
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
-    owner.check_unused(output_dir)
+  with run_folder.owner_dir(common_flags.OUTPUT_DIR.value, owner.FILES) as output_dir:
     dataset = datasets.load(f"npz:{_DATA_FILE.value}")
     # A secret that was drawn ends with its process: no other run could go on from it.
     is_given = _SECRET.value is not None or nonce_flags.PREPARED.value is not None
@@ -279,10 +277,11 @@ def write_queries() -> None:
   """Writes what a black-box model is to be asked."""
   _require(_KEY_FILE, _CLAIM_FILE)
   key, claim = _key_and_claim()
-  with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
+  with run_folder.owner_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     x = owner.queries(
       key, claim, num_wrong_keys=_NUM_WRONG_KEYS.value, seed=common_flags.SEED.value
     )
+    _check_no_others(output_dir / "queries.npz", x)
     files.write_queries(output_dir / "queries.npz", x)
   print(
     f"{output_dir / 'queries.npz'} holds {2 * key.key.num_synthetic:,} synthetic rows"
@@ -290,6 +289,15 @@ def write_queries() -> None:
     " and controls. They are as a model sees them: features are multiplied by"
     f" {claim.feature_scale:g} already."
   )
+
+
+def _check_no_others(path: pathlib.Path, x: np.ndarray) -> None:
+  """Raises ValueError where other queries would be lost, which may have been sent."""
+  if path.exists() and not np.array_equal(files.read_queries(path), x):
+    raise ValueError(
+      f"output_dir={path.parent} holds other queries, {path.name}, which would be lost:"
+      " take another folder"
+    )
 
 
 def verify() -> None:
@@ -301,6 +309,7 @@ def verify() -> None:
     _require(_QUERIES_FILE)
   elif _QUERIES_FILE.value is not None:
     raise ValueError("--queries_file is not read without --answers_file")
+  verdict_files.check()  # before minutes of decoding
   key, claim = _key_and_claim()
   with bars.shown("key") as progress:
     verdict = owner.verify(
@@ -314,16 +323,12 @@ def verify() -> None:
       seed=common_flags.SEED.value,
       progress=lambda done, total: progress("decoders", done, total),
     )
-  if common_flags.OUTPUT_DIR.value is not None:
-    with run_folder.results_dir(common_flags.OUTPUT_DIR.value) as output_dir:
-      content = {"schema": 1, **verdict.content()}
-      results.write(output_dir / "verdict.json", content)
-      _write_page(output_dir / "verdict.html", verdict)
-  print(verdict.statement)
+  content = {"schema": 1, **verdict.content()}
+  verdict_files.show(verdict.statement, content, _page(verdict))
 
 
-def _write_page(path: pathlib.Path, verdict: claims.Verdict) -> None:
-  """Writes the verdict as a page to hand to somebody else."""
+def _page(verdict: claims.Verdict) -> claim_page.Claim:
+  """The verdict as a page to hand to somebody else."""
   asked, basis = str(_MODEL_FILE.value or _ANSWERS_FILE.value), verdict.basis
   known = (
     "the one that was published."
@@ -337,7 +342,7 @@ def _write_page(path: pathlib.Path, verdict: claims.Verdict) -> None:
     (f"The rows, {_CLAIM_FILE.value}", claim_pages.sha256(str(_CLAIM_FILE.value)), ""),
     (f"Asked, {asked}", claim_pages.sha256(asked), ""),
   ]
-  claim_page.write(path, claim_pages.of_watermark(verdict, asked, hashes))
+  return claim_pages.of_watermark(verdict, asked, hashes)
 
 
 def _training(dataset: types.Dataset) -> config_lib.TrainConfig:

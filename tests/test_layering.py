@@ -13,7 +13,7 @@ ALLOWED = {
   "experiments": {
     "attacks", "audit", "backdoor", "classic", "datasets", "defenses", "dp", "encoding",
     "enhanced", "models", "outputs", "report", "signals", "splits", "stats", "training",
-    "types", "jmia", "atomic",
+    "types", "jmia", "atomic", "locks",
   },
   # Wings on the spine: a design, a choice of attacks, a table.
   "enhanced": {"attacks", "audit", "report", "splits", "stats", "training", *BASE},
@@ -22,7 +22,7 @@ ALLOWED = {
   },
   "audit": {
     "adapters", "attacks", "datasets", "defenses", "outputs", "report", "signals",
-    "splits", "stats", "training", "atomic", *BASE
+    "splits", "stats", "training", "atomic", "locks", *BASE
   },
   # The middle floor. Recipes know models and no dataset; attacks know no
   # dataset either, but two of them train networks of their own on arrays.
@@ -34,8 +34,8 @@ ALLOWED = {
   "outputs": {"_validate"},  # what models answer in
   "attacks": {"models", "signals", "stats", "training", "_validate"},
   "backdoor": {
-    "atomic", "commitments", "datasets", "defenses", "outputs", "signals", "splits",
-    "stats", "training", "models", *BASE
+    "atomic", "commitments", "datasets", "defenses", "locks", "outputs", "signals",
+    "splits", "stats", "training", "models", *BASE
   },
   "dp": {
     "datasets", "defenses", "outputs", "signals", "splits", "stats", "training",
@@ -53,6 +53,7 @@ ALLOWED = {
   "models": {"_validate"},
   "atomic": set(),
   "commitments": set(),
+  "locks": set(),
   "types": set(),
   "_validate": set(),
   "__main__": {"jmia"},  # the binaries, as the command of that name

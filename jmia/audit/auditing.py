@@ -58,8 +58,13 @@ class Result(NamedTuple):
     """The columns of `exposed.csv` as a pandas frame; ImportError without pandas."""
     import io
 
-    import pandas as pd
-
+    try:
+      import pandas as pd
+    except ImportError as error:
+      raise ImportError(
+        "frame() needs pandas: pip install pandas; audit.write leaves the same as"
+        " exposed.csv without it"
+      ) from error
     return pd.read_csv(io.StringIO(exposed_file.content(self.report, self.samples)))
 
   @property

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jmia import atomic
+from jmia import atomic, locks
 from jmia.audit import compare
 from jmia.report import compare_page, results, wording
 
@@ -29,7 +29,7 @@ def write(
     What `compare.compare` does.
 
   Raises:
-    ValueError: as `compare.compare`.
+    ValueError: as `compare.compare`; or another process, or thread, writes there.
     OSError: the folder cannot be written.
   """
   found = compare.compare(audits)
@@ -39,7 +39,7 @@ def write(
   changes = compare.changes(audits, attack)
   output_dir = pathlib.Path(output_dir)
   output_dir.mkdir(parents=True, exist_ok=True)
-  with atomic.folder(output_dir) as folder:
+  with locks.held(output_dir), atomic.folder(output_dir) as folder:
     _write_changes(folder / "changes.csv", changes)
     reports = [audit.report for audit in audits]
     curves = [_curve(audit) for audit in audits]

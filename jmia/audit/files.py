@@ -8,7 +8,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
-from jmia import atomic
+from jmia import atomic, locks
 from jmia.audit.auditing import Result
 from jmia.report import exposed_file
 
@@ -28,11 +28,18 @@ def write(result: Result, output_dir: str | os.PathLike[str]) -> None:
     output_dir: made if absent; files of those names in it are replaced.
 
   Raises:
+    ValueError: another process, or another thread, writes there.
     OSError: if the folder cannot be written.
   """
   output_dir = pathlib.Path(output_dir)
   output_dir.mkdir(parents=True, exist_ok=True)
-  atomic.remove_left(output_dir)
+  with locks.held(output_dir):
+    atomic.remove_left(output_dir)
+    _write(result, output_dir)
+
+
+def _write(result: Result, output_dir: pathlib.Path) -> None:
+  """Writes into a folder that is held."""
   with atomic.folder(output_dir) as folder:
     np.savez(folder / "scores.npz", **arrays(result))
     _write_report(folder, result.report)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jmia.audit import design as design_lib
 from jmia.audit import outcome
 from jmia.report import wording
 from jmia.stats import levels, over_targets
@@ -86,6 +87,41 @@ def untested(report: wording.Report, limits: Sequence[Limit]) -> list[str]:
     for limit in limits
     if not exceeded(report, [limit]) and not _most(report, limit.figure) > limit.value
   ]
+
+
+def check(
+  design: design_lib.Design, names: Sequence[str], limits: Sequence[Limit]
+) -> None:
+  """Refuses limits that no attack of a design could exceed: `untested`, beforehand.
+
+  Attacks that will be run on fewer samples than the targets have may leave a limit
+  untested that this lets pass.
+
+  Args:
+    design: who trains on what.
+    names: of the attacks.
+    limits: of `parse`.
+
+  Raises:
+    ValueError: there is such a limit.
+  """
+  attacked: dict[str, Any] = {name: {"at_once": {}} for name in names}
+  report = {"attacks": attacked, "targets": _targets(design)}
+  for limit in limits:
+    if not _most(report, limit.figure) > limit.value:
+      raise ValueError(f"fail_above: {_untested(report, limit)}")
+
+
+def _targets(design: design_lib.Design) -> list[dict[str, int]]:
+  """The sizes of each target's samples."""
+  idx, sizes = design.members
+  everyone = np.arange(design.num_evaluated)
+  found = []
+  for number, model in enumerate(design.models("target")):
+    samples = everyone if design.samples is None else design.samples[number]
+    num = int(np.isin(samples, idx[model, : sizes[model]]).sum())
+    found.append({"num_members": num, "num_nonmembers": len(samples) - num})
+  return found
 
 
 class _Sizes(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jmia import atomic
+from jmia import atomic, locks
 from jmia.backdoor import (
   fingerprints,
   keys,
@@ -55,7 +55,7 @@ class Data(NamedTuple):
   def suffix(self) -> str:
     """Of what `write` calls `marked` and `queries`."""
     if self.table is not None:
-      return ".csv"
+      return self.table.suffix
     return ".npz" if self.folder is None else "/"
 
   def fingerprint(self) -> str:
@@ -71,7 +71,7 @@ def read_data(path: _Path) -> Data:
   Args:
     path: an `.npz` of `x [N, ...]` and `y [N]` and nothing else; a folder of images of
       one size, as an audit reads it (`datasets.image_folder.read`), all listed; or
-      `table:PATH?target=NAME`, a CSV (`owner_tables.read`).
+      `table:PATH?target=NAME`, a CSV or Parquet file (`owner_tables.read`).
 
   Raises:
     FileNotFoundError: there is no such file or folder, or a listed image is missing.
@@ -100,7 +100,7 @@ def read_data(path: _Path) -> Data:
 
 
 def read_queries(path: _Path) -> np.ndarray:
-  """Reads a query set that `write` left: a `queries.npz`, `queries.csv` or folder.
+  """Reads a query set that `write` left: `queries.npz`, `.csv`, `.parquet`, a folder.
 
   Returns:
     `[m, ...]`; of a table the cells of all lines, titles too.
@@ -110,7 +110,7 @@ def read_queries(path: _Path) -> np.ndarray:
     ValueError: it is no query set.
   """
   path = pathlib.Path(path).expanduser()
-  if path.suffix.lower() == ".csv":
+  if path.suffix.lower() in (".csv", ".parquet"):
     return owner_tables.read_queries(path)
   if not path.is_dir():
     return _read_npz(path, ("x",))["x"]
@@ -211,7 +211,8 @@ def check_unused(folder: pathlib.Path, but: Sequence[str] = ()) -> None:
     folder: to write to.
     but: names of what may be in it.
   """
-  if folder.exists() and any(file.name not in but for file in folder.iterdir()):
+  may = {*but, locks.NAME}  # the lock is this process's own
+  if folder.exists() and any(file.name not in may for file in folder.iterdir()):
     raise ValueError(
       f"output_dir={folder} must be new or empty: an overwritten key is lost"
     )
@@ -251,7 +252,7 @@ def write(folder: pathlib.Path, marked: _Marked, data: Data) -> keys.Key:
 
   They are made under another name, in the folder where there is one: it may be the
   working folder, or a mount point, neither of which can be replaced. `marked` and
-  `queries` then take their places, as `.npz`, as `.csv` or as folders, and `key.json`.
+  `queries` then take their places, as `.npz`, as tables or as folders, and `key.json`.
   All images are encoded anew, by one encoder, so that the files of marked ones look no
   different from the others. The key is readable to its owner alone; its hashes, and the
   queries, are of what the files show: JPEG loses a little, and a table's are of its

@@ -10,14 +10,21 @@ different from the others. The key's hashes are of cells, not of their numbers.
 """
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import csv
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from jmia.backdoor import classes, fingerprints, paper_mark, submarks, triggers
+from jmia.backdoor import (
+  classes,
+  fingerprints,
+  owner_parquet,
+  paper_mark,
+  submarks,
+  triggers,
+)
 from jmia.datasets import columns, delimited, labels, table_file
 
 _Marked = submarks.Marked | paper_mark.Marked
@@ -28,6 +35,8 @@ _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class Table(NamedTuple):
   """A table's rows as numbers, and what is needed to write them as they came.
 
+  A Parquet file's cells are text too (`owner_parquet`), which says what is written.
+
   Attributes:
     x: `[N, D]` int64, of each marked column the number of the row's cell.
     y: `[N]` labels as written: integers if all are, else text.
@@ -37,6 +46,7 @@ class Table(NamedTuple):
     values: `D` times `[k]` text: the cell that each number stands for.
     encoding: to write: UTF-8, with a byte order mark if there was one (Excel's).
     notes: what is published without a mark, a sentence each.
+    parquet: the file as read; None of a CSV.
   """
 
   x: np.ndarray
@@ -47,6 +57,12 @@ class Table(NamedTuple):
   values: tuple[np.ndarray, ...]
   encoding: str
   notes: tuple[str, ...] = ()
+  parquet: owner_parquet.File | None = None
+
+  @property
+  def suffix(self) -> str:
+    """Of the files that `write` leaves."""
+    return owner_parquet.SUFFIX if self.parquet is not None else ".csv"
 
 
 def read(spec: str) -> Table:
@@ -57,14 +73,13 @@ def read(spec: str) -> Table:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is no CSV, has no such column, a row has no class, or no column is
+    ValueError: it is no table, has no such column, a row has no class, or no column is
       left to mark; names the file.
   """
   path_text, options = table_file.parse(spec)
   path = pathlib.Path(path_text).expanduser()
-  if table_file.is_parquet(path):
-    raise ValueError(f"{path}: is Parquet, and a CSV is marked: save it as one")
-  cells = table_file.read_cells(path, options["target"])
+  parquet = owner_parquet.read(path) if table_file.is_parquet(path) else None
+  cells = parquet.cells if parquet else table_file.read_cells(path, options["target"])
   try:
     target, ignored = table_file.chosen(cells.columns, options)
     found, said = labels.clean(f"target {target}", cells.columns[target])
@@ -72,13 +87,15 @@ def read(spec: str) -> Table:
     for title, column in cells.columns.items():
       if title == target:
         continue
-      plain = table_file.with_points(column, cells.delimiter)
-      why = "ignored" if title in ignored else columns.left_out(title, plain)
+      plain = column if parquet else table_file.with_points(column, cells.delimiter)
+      why = parquet.why_left(title) if parquet else ""
+      why = "ignored" if title in ignored else why or columns.left_out(title, plain)
       if why:
         notes.append(f"Column {title} is published as it is, without a mark: {why}.")
       else:
         coded[title], values[title] = _numbered(column, plain)
-    table_file.check_points(cells, coded)
+    if not parquet:
+      table_file.check_points(cells, coded)
     if not coded:
       raise ValueError(f"no column but the target {target!r} is left to mark")
   except ValueError as error:
@@ -92,6 +109,7 @@ def read(spec: str) -> Table:
     values=tuple(values.values()),
     encoding=_encoding(path),
     notes=tuple(notes),
+    parquet=parquet,
   )
 
 
@@ -100,8 +118,10 @@ def read_queries(path: pathlib.Path) -> np.ndarray:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is no CSV.
+    ValueError: it is no table.
   """
+  if table_file.is_parquet(path):
+    return _lines(owner_parquet.read(path).cells.columns)
   lines = delimited.read_lines(path)
   if len({len(line) for line in lines}) != 1:
     raise ValueError(f"{path}: not a table of as many columns in each line")
@@ -135,12 +155,18 @@ def query_fingerprint(x: np.ndarray, rows: Sequence[int], table: Table) -> str:
 
 
 def write(folder: pathlib.Path, marked: _Marked, table: Table) -> None:
-  """Writes `marked.csv` and, without the target, `queries.csv`.
+  """Writes `marked.csv` and, without the target, `queries.csv`; or `.parquet`.
 
   Raises:
     ValueError: a file would not read as it is meant.
     OSError: it cannot be written.
   """
+  if table.parquet is not None:
+    table.parquet.write(folder / "marked", _published(marked, table), marked.kept)
+    rows = np.asarray(marked.key.query_rows)
+    queries = _columns(marked.queries, rows, table)
+    table.parquet.write(folder / "queries", queries, rows)
+    return
   header = [table.cells.header] if table.cells.header else []
   published = [*header, *zip(*_published(marked, table).values(), strict=True)]
   queries = _query_lines(marked.queries, marked.key.query_rows, table).tolist()
@@ -205,6 +231,13 @@ def _columns(
     for title, cells in table.cells.columns.items()
     if title != table.target
   }
+
+
+def _lines(found: Mapping[str, np.ndarray]) -> np.ndarray:
+  """`[lines, columns]` text of titled columns: the titles, and a line for each row."""
+  return np.array(
+    [tuple(found), *zip(*(c.tolist() for c in found.values()), strict=True)]
+  )
 
 
 def _text(cells: Iterable[object]) -> np.ndarray:

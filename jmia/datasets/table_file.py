@@ -58,7 +58,8 @@ def load(name: str, spec: str) -> types.Dataset:
   path = pathlib.Path(path_text).expanduser()
   table, cells = {}, None
   if is_parquet(path):
-    table = _read_parquet(path)
+    arrow, _ = read_parquet(path)
+    table = {name: _plain(arrow.column(name)) for name in arrow.column_names}
   else:
     cells = read_cells(path, options["target"])
     table = {c: with_points(v, cells.delimiter) for c, v in cells.columns.items()}
@@ -310,16 +311,20 @@ def _has_decimal_points(column: np.ndarray) -> bool:
   )
 
 
-def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The columns of a Parquet file, missing values as NaN or None."""
+def read_parquet(path: pathlib.Path) -> tuple[Any, str]:
+  """Returns a Parquet file's `pyarrow.Table`, and how its cells are compressed.
+
+  Raises:
+    ValueError: it is not whole, has two columns of one name, or is too large.
+  """
   import pyarrow  # slow to import
   from pyarrow import parquet
 
   try:
     with parquet.ParquetFile(path) as file:
-      groups = range(file.metadata.num_row_groups)
-      size = sum(file.metadata.row_group(g).total_byte_size for g in groups)
-      memory.check(f"{path}: the table", size)
+      groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
+      memory.check(f"{path}: the table", sum(g.total_byte_size for g in groups))
+      codecs = {g.column(0).compression for g in groups if g.num_columns}
       table = file.read()
   except (pyarrow.ArrowException, OSError) as error:
     cause = str(error).strip().splitlines()
@@ -327,7 +332,7 @@ def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
   names = table.column_names
   if len({*names}) != len(names):
     raise ValueError(f"{path}: columns are {names}, expected all different")
-  return {name: _plain(table.column(name)) for name in names}
+  return table, min(codecs, default="SNAPPY")
 
 
 def _plain(column: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jmia import types
+from jmia import atomic, types
 from jmia.encoding import (
   activations,
   claims,
@@ -279,7 +279,9 @@ def check_unused(folder: str | os.PathLike[str]) -> None:
 
 
 def write(folder: str | os.PathLike[str], made: Watermarked) -> None:
-  """Writes `FILES` as `jmia watermark embed` does, key and claim for their owner alone.
+  """Writes `FILES`, all or none, as `jmia watermark embed` does.
+
+  Key and claim are for their owner alone.
 
   Args:
     folder: that exists and holds none of them.
@@ -290,10 +292,11 @@ def write(folder: str | os.PathLike[str], made: Watermarked) -> None:
     OSError: it cannot be written.
   """
   check_unused(folder)
-  folder = pathlib.Path(folder)
-  files.write_claim(folder / "claim.npz", made.claim)
-  files.write_key(folder / "key.json", made.key)
-  files.write_model(folder / "model.npz", made.model)
+  with atomic.folder(folder) as new:
+    files.write_claim(new / "claim.npz", made.claim)
+    files.write_key(new / "key.json", made.key)
+    files.write_model(new / "model.npz", made.model)
+    atomic.move(new, pathlib.Path(folder), reversed(FILES))  # the model last
 
 
 def _train(

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from typing import Any
 
 import jax
@@ -70,19 +71,53 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
   atomic.write(path, (text + "\n").encode())
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
   """Returns rows of cells, the first of them the header, in aligned columns.
+
+  Where they are too many for a line they are told in parts, one below another, each
+  with the first column: a line that a terminal breaks is read with the wrong title.
 
   Args:
     rows: as many cells in each; the first column is set to the left, others to the
       right.
+    width: of a line. Default: the terminal's, none where there is no terminal.
 
   Raises:
     ValueError: if the rows' lengths differ.
   """
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  columns = [*zip(*rows, strict=True)]
+  widths = [max(map(len, column)) for column in columns]
+  parts = _parts(widths, terminal_width() if width is None else width)
+  return "\n\n".join(_aligned([columns[c] for c in part]) for part in parts)
+
+
+def terminal_width() -> int | None:
+  """Returns the columns of the terminal that is printed to; None if it is none."""
+  if os.environ.get("COLUMNS", "").isdecimal():
+    return int(os.environ["COLUMNS"]) or None
+  try:
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None
+  except (AttributeError, OSError, ValueError):  # no file, such as a notebook's
+    return None
+
+
+def _parts(widths: Sequence[int], limit: int | None) -> list[list[int]]:
+  """Columns that stand side by side, the first one in each part."""
+  parts, used = [[0]], widths[0]
+  for column, width in enumerate(widths[1:], start=1):
+    if limit is not None and len(parts[-1]) > 1 and used + 2 + width > limit:
+      parts.append([0])
+      used = widths[0]
+    parts[-1].append(column)
+    used += 2 + width
+  return parts
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> str:
+  """Columns side by side, with a rule below their titles."""
+  widths = [max(map(len, column)) for column in columns]
   lines = []
-  for first, *others in rows:
+  for first, *others in zip(*columns, strict=True):
     cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
     lines.append("  ".join(cells).rstrip())
   rule = "-" * (sum(widths) + 2 * (len(widths) - 1))

@@ -1,13 +1,15 @@
 import dataclasses
 import json
 import os
+import sys
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmia import audit, datasets, splits, types
+from jmia import audit, datasets, locks, splits, types
 from jmia.audit import auditing, others, signals_file, trainer, training, view
 from jmia.audit import config as audit_config
 from jmia.report import page, tables
@@ -584,6 +586,33 @@ def test_write_leaves_the_contracts_files(result, tmp_path):
     for attack, scores in result.samples.scores.items():
       assert arrays[f"score_{attack}"].dtype == np.float32
       np.testing.assert_array_equal(arrays[f"score_{attack}"], scores)
+
+
+def test_a_folder_that_another_writes_to_is_refused(result, tmp_path):
+  held, done = threading.Event(), threading.Event()
+
+  def hold():
+    with locks.held(tmp_path):
+      held.set()
+      done.wait()
+
+  other = threading.Thread(target=hold)
+  other.start()
+  held.wait()
+  try:
+    with pytest.raises(ValueError, match="is in use by another run"):
+      audit.write(result, tmp_path)
+    assert os.listdir(tmp_path) == [locks.NAME]
+  finally:
+    done.set()
+    other.join()
+  audit.write(result, tmp_path)
+
+
+def test_a_frame_without_pandas_says_what_to_install(result, monkeypatch):
+  monkeypatch.setitem(sys.modules, "pandas", None)
+  with pytest.raises(ImportError, match=r"frame\(\) needs pandas: pip install pandas"):
+    result.frame()
 
 
 def test_a_write_that_fails_leaves_the_numbers_and_nothing_half_written(

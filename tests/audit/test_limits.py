@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from jmia import types
+from jmia.audit import config as config_lib
 from jmia.audit import limits, outcome
 
 
@@ -102,6 +104,25 @@ def test_a_limit_that_perfect_scores_would_not_exceed_is_untested(text, num_atta
   least = int(found[1].replace(",", ""))
   assert said(least) == []
   assert said(least - 1) == [sentence]
+
+
+@pytest.mark.parametrize("num_targets", [1, 3])
+def test_what_would_be_untested_is_refused_by_its_design(num_targets):
+  """The sizes are those that the report of such an audit has."""
+  rows = np.arange(60 + 300 + 200)
+  split = types.AuditSplit(*np.split(rows, [60, 360]))
+  config = config_lib.AuditConfig(
+    attacks=("population", "metric_loss"), num_targets=num_targets, num_calibration=50
+  )
+  design = config_lib.design_of(split, config)
+  report = _perfect_report(60, 300, 2)
+  report["targets"] = [{"num_members": 60, "num_nonmembers": 300}] * num_targets
+  for figure in ("auc", "tpr@0.1"):
+    most = limits._most(report, limits.parse(f"{figure}:0").figure)
+    limits.check(design, config.attacks, [limits.parse(f"{figure}:{most - 1e-6}")])
+    with pytest.raises(ValueError, match=r"^fail_above: .* is not tested: even"):
+      limits.check(design, config.attacks, [limits.parse(f"{figure}:{most}")])
+  limits.check(design, config.attacks, [])
 
 
 def test_the_default_audit_of_digits_does_not_test_a_tpr_at_one_percent():

@@ -177,7 +177,7 @@ def test_tables_that_cannot_be_marked(tmp_path, change, said):
     owner_files.read_data(name)
 
 
-def test_a_table_needs_its_target_and_is_a_csv(tmp_path):
+def test_a_table_needs_its_target_and_is_whole(tmp_path):
   _table(tmp_path, _lines())
   path = tmp_path / "people.csv"
   with pytest.raises(ValueError, match=r"expected table:.*people\.csv\?target=NAME"):
@@ -187,7 +187,7 @@ def test_a_table_needs_its_target_and_is_a_csv(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
     owner_files.read_data(f"table:{tmp_path / 'none.csv'}?target=class")
   (tmp_path / "people.parquet").write_bytes(b"PAR1 and more")
-  with pytest.raises(ValueError, match=r"is Parquet, and a CSV is marked"):
+  with pytest.raises(ValueError, match=r"people\.parquet: not a whole Parquet file"):
     owner_files.read_data(f"table:{tmp_path / 'people.parquet'}?target=class")
 
 

@@ -117,6 +117,19 @@ def test_a_limit_that_is_surely_exceeded_is_exit_code_3(run, tmp_path):
   assert "fail_above='auc', expected auc:VALUE or tpr@FPR:VALUE" in line
 
 
+@pytest.mark.parametrize("how", [(), ("--dry_run",)])
+def test_a_limit_that_cannot_be_tested_is_said_before_training(run, tmp_path, how):
+  code, out, err = run(
+    f"--output_dir={tmp_path / 'out'}", "--fail_above=auc:0.5,tpr@0.01:0.05", *how
+  )
+  assert (code, out) == (2, "")
+  assert err.startswith(
+    "audit: fail_above: TPR at 1% FPR: the limit of 0.05 is not tested: even attacks"
+  )
+  assert err.count("\n") == 1  # nothing was trained
+  assert os.listdir(tmp_path) == []
+
+
 def test_what_comes_next_can_be_pasted():
   attack = {"auc": 0.9, "auc_ci": [0.8, 0.95], "tpr_at_fpr": {}, "tpr_at_fpr_ci": {}}
   report = {
@@ -404,7 +417,7 @@ def _refused(run, tmp_path, *arguments):
     (["--attacks="], "attacks is empty"),
     (["--estimator=linea"], "unknown estimator 'linea'; did you mean 'linear'?"),
     (["--num_membrs=3"], "Unknown command line flag 'num_membrs'. Did you mean"),
-    (["--num_members=many"], "flag --num_members=many: invalid literal"),
+    (["--num_members=many"], "flag --num_members=many: expected a whole number"),
     (["--num_members=0"], "flag --num_members=0: 0 is not a positive integer"),
     (["--num_members=2000"], "exceed the 1797 examples"),
     (["--num_population=49"], "num_members=50 is above the population's 49 rows"),

@@ -149,6 +149,16 @@ def test_help_shows_what_matters_first(monkeypatch, capsys):
   assert "    jmia study mib --output_dir=DIR" in out
 
 
+@pytest.mark.parametrize("name", command_table.MEANS)
+def test_a_flag_that_means_something_else_here_says_so(monkeypatch, capsys, name):
+  studies = ("study",) if name in command_table.STUDIES else ()
+  _, out, _ = _run(monkeypatch, capsys, *studies, name, "--help")
+  said = " ".join(out.split())
+  for flag, means in command_table.MEANS[name].items():
+    assert f" --{flag} {means}" in said
+  assert "LiRA" not in said or name != "mark"
+
+
 def test_what_a_wheel_holds_is_one_package():
   """`experiments` would hide a user's own folder of that name."""
   assert (_ROOT / "jmia" / "_binaries").resolve() == _ROOT / "experiments"

@@ -193,7 +193,7 @@ def test_an_interruption_of_what_keeps_nothing_promises_nothing(run):
       "--outputdir=1",
       "Unknown command line flag 'outputdir'. Did you mean: output_dir ?",
     ),
-    ("--seed=one", "flag --seed=one: invalid literal for int() with base 10: 'one'"),
+    ("--seed=one", "flag --seed=one: expected a whole number"),
     ("--seed=-1", "flag --seed=-1: -1 is not an integer in the range [0, 4294967295]"),
     ("seed=1", "unexpected argument 'seed=1': flags are written --name=value"),
     # Another binary's, which would be ignored.
@@ -349,9 +349,14 @@ def test_a_log_gets_few_whole_lines(capsys, monkeypatch):
 
 def test_a_terminal_gets_a_bar(capsys, monkeypatch):
   monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-  with bars.shown() as progress:
-    progress("target", 3, 4)
-  assert "\rtraining the target:  75%|" in capsys.readouterr().err
+  for terminal, told in (
+    ("xterm", "\rtraining the target:  75%|"),
+    ("dumb", "training the target:  75% (3 of 4 model-epochs)\n"),  # draws nothing over
+  ):
+    monkeypatch.setenv("TERM", terminal)
+    with bars.shown() as progress:
+      progress("target", 3, 4)
+    assert told in capsys.readouterr().err
 
 
 _COUNT_DEVICES = """

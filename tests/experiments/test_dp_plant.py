@@ -119,7 +119,7 @@ def test_coins_are_not_replaced(run):
   before = np.load("planted/coins.npz")["is_in"]
   code, out, err = run(dp_plant, *flags)
   assert (code, out) == (2, "")
-  assert "holds train.npz, and its coins would be lost: name another folder" in err
+  assert "holds train.npz, which would be lost: take another folder" in err
   np.testing.assert_array_equal(np.load("planted/coins.npz")["is_in"], before)
 
 

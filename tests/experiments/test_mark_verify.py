@@ -13,6 +13,8 @@ from absl import flags
 from absl.testing import flagsaver
 import numpy as np
 from PIL import Image
+import pyarrow
+from pyarrow import parquet
 import pytest
 from sklearn import datasets, neural_network
 
@@ -262,7 +264,7 @@ def test_answers_that_do_not_fit_the_key_are_one_line(run, owned, answers, line)
     ("--queries=other.npz", "queries have the SHA-256"),
     ("--deposit=ab", "deposit=ab is not the SHA-256 of"),
     ("--original_data=fewer.npz", "original_data=fewer.npz is not what"),
-    ("--adjust=both", "flag --adjust=both: value should be one of"),
+    ("--adjust=both", "flag --adjust=both: expected one of holm, bh, none"),
     ("--queries=absent", "absent: no such file, expected an .npz of arrays"),
     ("--predictions=absent", "[Errno 2] No such file or directory: 'absent'"),
     ("--key=absent", "[Errno 2] No such file or directory: 'absent'"),
@@ -456,6 +458,35 @@ def test_a_csv_goes_the_same_way(run, paper_mark):
   code, _, err = run(*marking[:-1], *flags, "--trigger=bits", "--output_dir=more")
   assert code == 2
   assert "trigger=bits is not of tables, whose trigger is columns" in err
+
+
+def test_parquet_goes_the_same_way(run):
+  rng = np.random.default_rng(0)
+  columns = {
+    "age": rng.integers(18, 90, 400),
+    "pay": rng.lognormal(8, 1, 400),
+    "kids": rng.integers(0, 5, 400),
+    "size": rng.normal(170, 9, 400),
+    "label": rng.integers(0, 4, 400),
+  }
+  parquet.write_table(pyarrow.table(columns), "people.parquet")
+  data = "table:people.parquet?target=label"
+  code, out, err = run(mark, f"--data={data}", "--num_marked=20", "--output_dir=mine")
+  assert (code, err) == (0, "")
+  assert re.search(r"Publish marked\.parquet: \d+ rows, 20 of them marked", out)
+  assert re.search(r"Keep queries\.parquet \(\d+ rows\) and key\.json\.", out)
+  assert re.search(r"Mark 1 sets columns \w+ to '", out)
+  key = owner_files.read_key("mine/key.json")
+  np.save("suspect.npy", key.labels[list(key.query_submarks)])
+  judge = (verify, "--key=mine/key.json", "--predictions=suspect.npy")
+  code, out, err = run(
+    *judge, "--queries=mine/queries.parquet", f"--original_data={data}"
+  )
+  assert (code, err) == (0, "")
+  assert "the model was trained on the marked data" in out
+  code, _, err = run(*judge, "--queries=people.parquet")
+  assert code == 2
+  assert "queries have the SHA-256" in err
 
 
 def test_the_papers_run_is_inside_the_range_of_each_column(run):

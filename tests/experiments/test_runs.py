@@ -10,6 +10,7 @@ from absl.testing import flagsaver
 import pytest
 
 from experiments import common_flags, launch, run_folder, runs
+from jmia import locks
 
 _SHARED = ("seed", "dataset", "restart", "output_dir")
 
@@ -217,10 +218,10 @@ def test_a_restart_that_fails_among_its_results_is_whose_they_are(run):
 
 _HELD = """
 import pathlib, sys
-from experiments import runs
-with runs._locked(pathlib.Path(sys.argv[1])):
+from jmia import locks
+with locks.held(pathlib.Path(sys.argv[1])):
   print("held", flush=True)
-  open(pathlib.Path(sys.argv[1]) / runs.LOCK).close()
+  open(pathlib.Path(sys.argv[1]) / locks.NAME).close()
   sys.stdin.read()
 """
 
@@ -236,7 +237,7 @@ def test_one_run_at_a_time(run):
     assert code == 2
     assert "is in use by another run" in err
     other.kill()
-  assert os.listdir(run.folder) == [runs.LOCK]  # a dead process holds nothing
+  assert os.listdir(run.folder) == [locks.NAME]  # a dead process holds nothing
   assert run()[0] == 0
   assert sorted(os.listdir(run.folder)) == [runs.RECORD, "results.json"]
 
@@ -250,12 +251,12 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(run, monkeypatc
   def as_another_ends(descriptor, how):
     opened.append(os.fstat(descriptor).st_ino)
     if len(opened) == 1:
-      (run.folder / runs.LOCK).rename(run.folder / "gone")
+      (run.folder / locks.NAME).rename(run.folder / "gone")
     flock(descriptor, how)
 
   monkeypatch.setattr(fcntl, "flock", as_another_ends)
-  with runs._locked(run.folder):
-    assert os.stat(run.folder / runs.LOCK).st_ino == opened[1] != opened[0]
+  with locks.held(run.folder):
+    assert os.stat(run.folder / locks.NAME).st_ino == opened[1] != opened[0]
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,12 @@ def test_a_nonce_and_what_was_committed_to_that_do_not_fit(owned, tmp_path):
   refused("expected from 80 to 420", **prepared, nonce=NONCE, encoded_fraction=0.1)
   refused("encoded_fraction=2.0 of 500", "commit", data_file=data, encoded_fraction=2.0)
   refused("unknown layer 'Dens'", "commit", data_file=data, layer="Dens")
-  refused("output_dir holds secret.json", "commit", data_file=data, output_dir=folder)
+  refused(
+    "holds secret.json, which would be lost",
+    "commit",
+    data_file=data,
+    output_dir=folder,
+  )
   content = json.loads((folder / "secret.json").read_text())
   changed = tmp_path / "secret.json"
   for field, value in (("num_claimed", 70), ("feature_scale", 2.0), ("schema", 2)):
@@ -537,7 +542,7 @@ def test_bad_input_is_named(owned, tmp_path):
     claim_file=black["claim.npz"],
   )
   refused(
-    "output_dir holds model.npz",
+    "holds model.npz, which would be lost",
     "embed",
     data_file=owned / "data.npz",
     output_dir=folder,
