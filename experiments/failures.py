@@ -1,5 +1,6 @@
 """How a binary ends where it fails: one line on stderr, and an exit code."""
 
+from collections.abc import Callable
 import io
 import os
 import pathlib
@@ -26,15 +27,20 @@ def is_expected(error: BaseException) -> bool:
 
 def of_value(error: Exception) -> str:
   """What is wrong with a flag's value, in words: absl's are for programmers."""
+
+  def choices(found: re.Match[str]) -> str:
+    return f"expected one of {found[1].replace('|', ', ')}"
+
   said = str(error)
-  for theirs, ours in (
+  rules: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"invalid literal for int\(\) with base \d+: .*", "expected a whole number"),
     (r"could not convert string to float: .*", "expected a number"),
     (r"\('Non-boolean argument to boolean flag', .*\)", "expected true or false"),
-    (r"value should be one of <(.*)>", r"expected one of \1"),
-  ):
+    (r"value should be one of <(.*)>", choices),
+  )
+  for theirs, ours in rules:
     said = re.sub(theirs, ours, said, flags=re.DOTALL)
-  return said.replace("|", ", ") if said.startswith("expected one of") else said
+  return said
 
 
 def print_anything() -> None:

@@ -183,13 +183,8 @@ def main() -> None:
     data = owner_files.read_data(path)
     for note in data.notes:
       print(f"mark: {note}", file=sys.stderr)
-    if _COMMIT.value:
-      print(_commit(output_dir, data))
-      return
-    marked = _marked(data)
-    marked = marked._replace(key=owner_files.write(output_dir, marked, data))  # type: ignore[arg-type]
-    key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
-    print(mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value))
+    said = (_commit if _COMMIT.value else _mark)(output_dir, data)
+  print(said)
 
 
 def _checked_data() -> str:
@@ -222,6 +217,14 @@ def _commit(output_dir: pathlib.Path, data: owner_files.Data) -> str:
   owner_files.write_prepared(output_dir, prepared)
   path, confidence = output_dir / owner_files.PREPARED, claim_flags.CONFIDENCE.value
   return mark_summary.of_commitment(prepared, data, path, confidence)
+
+
+def _mark(output_dir: pathlib.Path, data: owner_files.Data) -> str:
+  """Writes the marked data, the queries and the key, and returns what to tell."""
+  marked = _marked(data)
+  marked = marked._replace(key=owner_files.write(output_dir, marked, data))  # type: ignore[arg-type]
+  key = hashlib.sha256((output_dir / "key.json").read_bytes()).hexdigest()
+  return mark_summary.text(marked, data, key, claim_flags.CONFIDENCE.value)
 
 
 def _marked(data: owner_files.Data) -> submarks.Marked | paper_mark.Marked:
