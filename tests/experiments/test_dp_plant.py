@@ -51,7 +51,11 @@ def _results(folder):
 def test_what_was_planted_is_proved(run):
   _save_digits()
   code, out, err = run(
-    dp_plant, "--dataset=npz:digits.npz", "--num_canaries=100", "--output_dir=planted"
+    dp_plant,
+    "--dataset=npz:digits.npz",
+    "--num_canaries=100",
+    "--output_dir=planted",
+    "--seed=0",  # by chance, wrong coins prove something in one case of twenty
   )
   assert code == 0, err
   assert "Then ask the model about all 100 rows of planted/canaries.npz" in out
