@@ -54,14 +54,12 @@ from . import (
   dp_pages,
   launch,
   run_folder,
-  shared_flags,
   training_flags,
 )
 
 flags.adopt_module_key_flags(common_flags)
 flags.adopt_module_key_flags(training_flags)
 flags.adopt_module_key_flags(dp_flags)
-flags.declare_key_flag("delta")
 _SCORES = flags.DEFINE_list(
   "scores", None, "Scores of canaries by models of your own; nothing is trained."
 )
@@ -92,7 +90,6 @@ _CONTROL = flags.DEFINE_list(
   "Mechanisms broken on purpose, tried one after another, none for the sound one: "
   + ", ".join(controls.CONTROLS),
 )
-_DELTA = 1e-5
 # What only a training that is done here reads.
 _OF_TRAINING = (
   *("dataset", "data_dir", "num_examples", "width", "mode", "canary", "num_canaries"),
@@ -105,7 +102,9 @@ _HIDDEN = (32,)
 def main() -> None:
   """Trains, guesses, and writes what is proved."""
   started = time.monotonic()
-  if _SCORES.value:
+  if _SCORES.value is not None:
+    if not any(_SCORES.value):
+      raise ValueError("--scores must have a value: a file, or several")
     _refuse_of_training()
     _prove(started)
     return
@@ -161,7 +160,7 @@ def _refuse_of_training() -> None:
 def _prove(started: float) -> None:
   """Says what given scores prove."""
   claimed = _number((_CLAIMED.value or ["inf"])[0])
-  delta = _DELTA if shared_flags.DELTA.value is None else shared_flags.DELTA.value
+  delta = dp_flags.delta()
   with run_folder.run_dir(common_flags.OUTPUT_DIR.value) as output_dir:
     arrays = _arrays(_SCORES.value or [], _COINS.value or [])
     rows = given.prove(**arrays, claimed_epsilon=claimed, delta=delta)
@@ -319,7 +318,7 @@ def _settings() -> list[engine.Setting]:
       train=train,
       private=dp_sgd.DPConfig(
         epsilon=_number(claimed),
-        delta=_DELTA if shared_flags.DELTA.value is None else shared_flags.DELTA.value,
+        delta=dp_flags.delta(),
         clip_norm=_CLIP_NORM.value,
       ),
       start=_START.value,

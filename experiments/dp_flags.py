@@ -4,6 +4,9 @@ from absl import flags
 
 from jmia.dp import canaries, planting
 
+from . import shared_flags
+
+flags.declare_key_flag("delta")
 CANARY = flags.DEFINE_enum(
   "canary",
   None,
@@ -14,3 +17,8 @@ CANARY = flags.DEFINE_enum(
 NUM_CANARIES = flags.DEFINE_integer(
   "num_canaries", 1000, "Of every model in one_run; or to plant.", lower_bound=1
 )
+
+
+def delta() -> float:
+  """Returns the delta of what is proved: --delta, or DP-SGD's."""
+  return 1e-5 if shared_flags.DELTA.value is None else shared_flags.DELTA.value

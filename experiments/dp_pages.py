@@ -10,6 +10,7 @@ from . import claim_pages
 _WORDS = claim_page.Words(
   page="An audit of differential privacy",
   stands="Contradicted",
+  stand="contradicted",
   not_so="Not contradicted",
   together="{number} guarantees were tried, and contradicted are: {names}.",
   footer="",

@@ -21,14 +21,13 @@ import numpy as np
 from jmia import atomic, datasets, types
 from jmia.dp import planting
 
-from . import common_flags, dp_flags, launch, run_folder, shared_flags
+from . import common_flags, dp_flags, launch, run_folder
 
 flags.declare_key_flag("output_dir")
 flags.declare_key_flag("dataset")
 flags.declare_key_flag("data_dir")
 flags.declare_key_flag("num_examples")
 flags.declare_key_flag("seed")
-flags.declare_key_flag("delta")
 flags.adopt_module_key_flags(dp_flags)
 FILES = ("train.npz", "canaries.npz", "coins.npz")  # in the order they are written
 
@@ -94,7 +93,7 @@ def _seed() -> int | None:
 
 def _summary(planted: planting.Planted, output_dir, classes: np.ndarray) -> str:
   num = len(planted.is_in)
-  delta = 1e-5 if shared_flags.DELTA.value is None else shared_flags.DELTA.value
+  delta = dp_flags.delta()
   train, canaries, coins = (output_dir / name for name in FILES)
   return "\n".join(
     [

@@ -10,10 +10,10 @@ import numpy as np
 from scipy import special
 
 from jmia import _validate, signals
-from jmia.dp import proofs
+from jmia.dp import planting, proofs
 from jmia.outputs import units
 from jmia.stats import epsilon as epsilon_lib
-from jmia.stats import intervals, one_run
+from jmia.stats import intervals
 
 ASSUMED = {
   "one_run": "Neither training nor scores may have seen the coins.",
@@ -142,12 +142,12 @@ def _of_coins(
 ) -> list[dict[str, Any]]:
   num_runs, num_canaries = scores.shape
   together = intervals.each_of(num_runs, confidence=proofs.CONFIDENCE)
-  half = np.arange(num_canaries) < num_canaries // 2
+  most = planting.most(num_canaries, claim.delta)
   return [
     {
       **_about("one_run", claim, num_canaries, num_runs),
       "run": number,
-      "epsilon_most": one_run.lower_bound(half.astype(float), half, delta=claim.delta),
+      "epsilon_most": most,
       **proofs.one_run(claim, of_run, coins, together),
     }
     for number, (of_run, coins) in enumerate(zip(scores, is_in, strict=True))

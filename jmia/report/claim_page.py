@@ -38,7 +38,8 @@ class Words(NamedTuple):
 
   Attributes:
     page: what the page is.
-    stands: of a finding that stands.
+    stands: of a finding that stands, and
+    stand: of several that do.
     not_so: of one that does not.
     together: of several findings, with `{number}`, and `{names}` of those that stand.
     footer: what follows on the versions.
@@ -46,6 +47,7 @@ class Words(NamedTuple):
 
   page: str
   stands: str
+  stand: str
   not_so: str
   together: str
   footer: str
@@ -54,6 +56,7 @@ class Words(NamedTuple):
 OF_CLAIM = Words(
   "Verdict on a claim",
   "Claim",
+  "claims",
   "No claim",
   "{number} suspects were asked, and the claim is made against {names}.",
   "This page names neither the key's secret nor its triggers and labels: who knows them"
@@ -129,5 +132,5 @@ def _label(claim: Claim) -> str:
   words = claim.words
   if number == 1:
     return words.stands if stands else words.not_so
-  plural = "" if stands == 1 or words.stands != OF_CLAIM.stands else "s"
-  return f"{stands} {words.stands.lower()}{plural} of {number}"
+  what = words.stands.lower() if stands == 1 else words.stand
+  return f"{stands} {what} of {number}"

@@ -164,6 +164,7 @@ def test_several_models_and_one_canary(run):
     ("--scores=s.npy --coins=absent.npz", "absent.npz: no such file"),
     ("--scores=s.npy --coins=c.npz --claimed_epsilon=0", "claimed_epsilon=0"),
     ("--coins=c.npz", "--coins is of --scores"),
+    ("--scores=", "--scores must have a value"),
   ],
 )
 def test_flags_that_nothing_reads_and_bad_files(run, tmp_path, flags, said):
